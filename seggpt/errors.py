@@ -1,0 +1,25 @@
+"""The errors that seggpt raises on purpose.
+
+Each message is one line that says which file, which value, and how to mend it, so that a caller may
+show it as it is.
+"""
+
+
+class SegGPTError(Exception):
+    """Any failure that seggpt foresees; catch this to catch them all."""
+
+
+class InputError(SegGPTError, ValueError):
+    """A picture, a mask or a path that cannot be used."""
+
+
+class PromptError(SegGPTError, ValueError):
+    """A prompt (example pair, points, boxes, tuned prompt) that does not make sense."""
+
+
+class CheckpointError(SegGPTError):
+    """A weights file that is missing, damaged, unsafe or of another model."""
+
+
+class DeviceError(SegGPTError):
+    """A device that is absent, unusable or out of memory."""

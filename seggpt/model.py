@@ -1,0 +1,231 @@
+"""SegGPT: pictures and their colour masks in, the query's colour mask out."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from seggpt.attention import (
+    Heads,
+    RelativePosition,
+    both_streams,
+    example_grid,
+    images_look,
+    mutual_attention,
+    prefix_attention,
+    self_attention,
+)
+from seggpt.canvas import from_patches
+from seggpt.config import SegGPTConfig
+from seggpt.vit import LayerNorm, Linear, ViT
+
+SEMANTIC, INSTANCE = 0, 1  # what the type tokens tell apart: `kind` in the calls below
+
+Picture = Float[Array, "b h w 3"]
+Pictures = Float[Array, "b e h w 3"]
+Attend = Callable[[Heads, Heads, Heads, RelativePosition], Heads]
+Cache = tuple[tuple[Float[Array, "b m heads _"], Float[Array, "b m heads _"]], ...]
+
+
+class SegGPT(nnx.Module):
+    """An image and a target stream that merge after a block, read by a colour decoder.
+
+    All pictures and targets are normalised RGB (`canvas.normalize`). Tokens are always the K
+    examples' grids, then the query's. The two streams lie on the batch axis until they merge.
+    """
+
+    def __init__(self, config: SegGPTConfig, *, rngs: nnx.Rngs) -> None:
+        self.config = config
+        self.vit = ViT(config.vit, rngs=rngs)
+        self.mask_token, self.segment_token_x, self.segment_token_y = (
+            _token(config.width, rngs) for _ in range(3)
+        )
+        if config.type_tokens:
+            self.type_token_semantic, self.type_token_instance = (
+                _token(config.width, rngs) for _ in range(2)
+            )
+        self.norm = LayerNorm(config.width, rngs=rngs)
+        self.decoder = Decoder(config, rngs=rngs)
+
+    def __call__(
+        self,
+        examples: Pictures,
+        targets: Pictures,
+        query: Picture,
+        *,
+        kind: Int[Array, " b"],
+        remat: bool = False,
+    ) -> Picture:
+        """Predict the query's colour mask from K examples and their colour masks."""
+        if self.config.attention == "prefix":
+            cache = self.encode(examples, targets, kind=kind, remat=remat)
+            return self.decode(cache, query, kind=kind, remat=remat)
+        gh, gw = self._shape(query)
+        masks = jnp.zeros((*examples.shape[:2], gh * gw), bool)
+        masks = jnp.concatenate([masks, jnp.ones_like(masks[:, :1])], axis=1)
+        images = jnp.concatenate([examples, query[:, None]], axis=1)
+        targets = jnp.concatenate([targets, jnp.zeros_like(query)[:, None]], axis=1)
+        return self.paint(images, targets, masks, kind=kind, output="query", remat=remat)
+
+    def paint(
+        self,
+        images: Pictures,
+        targets: Pictures,
+        masks: Bool[Array, "b e n"],
+        *,
+        kind: Int[Array, " b"],
+        output: Literal["query", "canvas"],
+        remat: bool = False,
+    ) -> Float[Array, "b rows w 3"]:
+        """Paint the masked patches with mutual attention; the query is the last picture.
+
+        `canvas` decodes the first example as well, stitched above the query.
+        """
+        height = images.shape[2]
+        gh, gw = shape = self._shape(images[:, -1])
+        attend = partial(mutual_attention, examples=images.shape[1] - 1, shape=shape)
+        tokens = self._embed(images, targets, masks, kind=kind, below=True)
+        taps = self._run(tokens, [attend] * self.config.depth, remat=remat)
+        # The decoder's convolution sees one row of pixels across the seam, as published.
+        above = gh if output == "canvas" else 1
+        feats = jnp.concatenate([taps[:, (gh - above) * gw : gh * gw], taps[:, -gh * gw :]], axis=1)
+        first = images[:, 0, height - above * self.config.patch_size :]
+        canvas = jnp.concatenate([first, images[:, -1]], axis=1)
+        painted = self.decoder(feats, canvas, shape=(above + gh, gw))
+        return painted if output == "canvas" else painted[:, -height:]
+
+    def encode(
+        self,
+        examples: Pictures,
+        targets: Pictures,
+        *,
+        kind: Int[Array, " b"],
+        remat: bool = False,
+    ) -> Cache:
+        """Encode examples once (prefix attention): the keys and values of every block."""
+        b, e = examples.shape[:2]
+        shape = self._shape(examples[:, 0])
+        images, colours = (a.reshape(b * e, 1, *a.shape[2:]) for a in (examples, targets))
+        masks = jnp.zeros((b * e, 1, shape[0] * shape[1]), bool)
+        tokens = self._embed(images, colours, masks, kind=jnp.repeat(kind, e), below=False)
+        cache = []
+        for index in range(self.config.depth):
+            tokens, kv = self._block(
+                index, tokens, partial(self_attention, grid=example_grid(*shape)), remat=remat
+            )
+            # Rows are (b, e): the tokens of a sample's examples follow each other.
+            cache.append(tuple(a.reshape(-1, e * a.shape[1], *a.shape[2:]) for a in kv))
+        return tuple(cache)
+
+    def decode(
+        self,
+        cache: Cache,
+        query: Picture,
+        *,
+        kind: Int[Array, " b"],
+        remat: bool = False,
+    ) -> Picture:
+        """Predict the query's colour mask from encoded examples (prefix attention)."""
+        gh, gw = shape = self._shape(query)
+        masks = jnp.ones((query.shape[0], 1, gh * gw), bool)
+        blank = jnp.zeros_like(query)
+        tokens = self._embed(query[:, None], blank[:, None], masks, kind=kind, below=True)
+        attends = [partial(prefix_attention, prefix=prefix, shape=shape) for prefix in cache]
+        return self.decoder(self._run(tokens, attends, remat=remat), query, shape=shape)
+
+    def _shape(self, image: Picture) -> tuple[int, int]:
+        patch = self.config.patch_size
+        return image.shape[1] // patch, image.shape[2] // patch
+
+    def _embed(
+        self,
+        images: Pictures,
+        targets: Pictures,
+        masks: Bool[Array, "b e n"],
+        *,
+        kind: Int[Array, " b"],
+        below: bool,
+    ) -> Float[Array, "s m d"]:
+        """Embed both streams; grids lie in a canvas' upper half, the last one `below` or not."""
+        b, grids = images.shape[:2]
+        gh, gw = self._shape(images[:, 0])
+        image, target = (
+            self.vit.embed(a.reshape(b * grids, *a.shape[2:])).reshape(b, grids, gh * gw, -1)
+            for a in (images, targets)
+        )
+        target = jnp.where(masks[..., None], self.mask_token[...], target)
+        upper, lower = jnp.split(self.vit.positions((2 * gh, gw)), 2)
+        places = jnp.stack([upper] * (grids - 1) + [lower if below else upper])[None]
+        if self.config.type_tokens:
+            types = jnp.stack([self.type_token_semantic[...], self.type_token_instance[...]])
+            places = places + types[kind][:, None, None]
+        streams = [image + self.segment_token_x[...], target + self.segment_token_y[...]]
+        return (jnp.stack(streams) + places).reshape(2 * b, grids * gh * gw, -1)
+
+    def _run(
+        self, tokens: Float[Array, "s m d"], attends: Sequence[Attend], *, remat: bool
+    ) -> Float[Array, "b m taps"]:
+        """Run every block; return the normed taps side by side."""
+        taps = []
+        for index, attend in enumerate(attends):
+            tokens, _ = self._block(index, tokens, attend, remat=remat)
+            if index in self.config.taps:
+                taps.append(self.norm(tokens))
+        return jnp.concatenate(taps, axis=-1)
+
+    def _block(
+        self, index: int, tokens: Float[Array, "s m d"], attend: Attend, *, remat: bool
+    ) -> tuple[Float[Array, "r m d"], tuple[Heads, Heads]]:
+        """Run one block, merge the streams after the last one that keeps them apart."""
+        block = self.vit.blocks[index]
+
+        def run(tokens: Float[Array, "s m d"]) -> tuple[Float[Array, "s m d"], tuple[Heads, Heads]]:
+            q, k, v = block.heads(tokens)
+            # Published models let each stream look for itself. Here the targets are read where
+            # the images look alike, which is what propagating labels means.
+            if shared := self.config.attention == "prefix" and index <= self.config.merge_block:
+                q, k, v = images_look(q, k, v)
+            attended = attend(q, k, v, block.attn.position)
+            if shared:
+                attended = both_streams(attended)
+            return block.finish(tokens, attended), (k, v)
+
+        tokens, kv = jax.checkpoint(run)(tokens) if remat else run(tokens)
+        if index == self.config.merge_block:
+            tokens = tokens.reshape(2, -1, *tokens.shape[1:]).mean(axis=0)
+        return tokens, kv
+
+
+def _token(width: int, rngs: nnx.Rngs) -> nnx.Param[Array]:
+    return nnx.Param(0.02 * jax.random.normal(rngs.params(), (width,)))
+
+
+class Decoder(nnx.Module):
+    """From tokens to colours: a linear layer to pixels, a convolution, a linear head."""
+
+    def __init__(self, config: SegGPTConfig, *, rngs: nnx.Rngs) -> None:
+        self.patch_size = config.patch_size
+        self.image = config.decoder_image
+        self.approximate = config.activation == "gelu_tanh"
+        width = config.decoder_width
+        inputs = width + 3 if self.image else width
+        self.embed = Linear(
+            len(config.taps) * config.width, config.patch_size**2 * width, rngs=rngs
+        )
+        self.conv = nnx.Conv(inputs, width, kernel_size=(3, 3), rngs=rngs)
+        self.norm = LayerNorm(width, rngs=rngs)
+        self.head = nnx.Linear(width, 3, rngs=rngs)
+
+    def __call__(
+        self, taps: Float[Array, "b n taps"], image: Picture, *, shape: tuple[int, int]
+    ) -> Picture:
+        """Decode a grid of `shape` (height, width) in patches; `image` lies under it."""
+        pixels = from_patches(self.embed(taps), self.patch_size, shape=shape)
+        if self.image:
+            pixels = jnp.concatenate([pixels, image.astype(pixels.dtype)], axis=-1)
+        pixels = self.norm(self.conv(pixels))
+        return self.head(jax.nn.gelu(pixels, approximate=self.approximate))
