@@ -1,0 +1,28 @@
+"""The weights that the package ships, each a safetensors file with its model card beside it."""
+
+from pathlib import Path
+
+from seggpt.errors import CheckpointError
+
+DEFAULT = "seggpt-tiny"
+
+
+def shipped_weights() -> dict[str, Path]:
+    """Return the shipped weights' files by name."""
+    return {path.stem: path for path in sorted(Path(__file__).parent.glob("*.safetensors"))}
+
+
+def find_weights(name_or_path: str | Path | None = None) -> Path:
+    """Return the file of shipped weights, by name, or the path that was given.
+
+    Raises:
+        CheckpointError: if it is neither.
+    """
+    shipped = shipped_weights()
+    name = str(name_or_path or DEFAULT)
+    if name in shipped:
+        return shipped[name]
+    if Path(name).exists():
+        return Path(name)
+    known = ", ".join(shipped) or "none in this copy of the package"
+    raise CheckpointError(f"{name}: no such file, and no shipped weights of that name ({known})")

@@ -1,0 +1,172 @@
+"""Published checkpoints of SegGPT and Painter, in any container and dialect, as our weights."""
+
+import logging
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from seggpt.errors import CheckpointError
+from seggpt.weights.containers import Tensors, open_tensors
+from seggpt.weights.files import LoadedWeights, is_own_file, load_weights
+from seggpt.weights.layouts import convert
+from seggpt.weights.names import BLOCK_PREFIXES, Dialect, Family, Name, name_table
+from seggpt.weights.shapes import ShapeError, infer_config, match_shape, spell_shape
+from seggpt.weights.sniff import sniff
+from seggpt.weights.tree import unflatten
+
+_TITLES: dict[str, str] = {"seggpt": "SegGPT", "painter": "Painter"}
+_SAM_PREFIXES = ("image_encoder.", "vision_encoder.", "prompt_encoder.", "mask_decoder.")
+_PARALLEL_PREFIX = "module."  # torch's DistributedDataParallel puts it before every name
+_SHOWN = 3
+_FORGET_BYTES = 64 << 20
+
+_logger = logging.getLogger(__name__)
+
+
+def load_published(path: str | os.PathLike[str], *, family: Family | None = None) -> LoadedWeights:
+    """Read a checkpoint of SegGPT or Painter and bring it into our names and layouts.
+
+    Takes a `.safetensors` file, a Hugging Face folder (whole or in shards) or an authors' `.pth`,
+    in the authors' or in Hugging Face's names, and files of our own. All arrays come back as
+    float32. `family` refuses the other family's files.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, unsafe or of another model; one line
+            that counts all missing, unexpected and mis-shaped tensors and names the first.
+    """
+    path = Path(path)
+    if not path.is_dir() and sniff(path) == "safetensors" and is_own_file(path):
+        weights = load_weights(path)
+        _check_family(path, weights.metadata.get("family"), family)
+        return weights
+    with open_tensors(path) as tensors:
+        return _load(path, tensors, family)
+
+
+def detect_family(names: Collection[str]) -> Literal["seggpt", "painter", "sam", "unknown"]:
+    """Tell the model that a checkpoint's tensor names belong to.
+
+    A file with half of SegGPT's names outside the blocks counts as one, so that what it lacks can
+    be listed.
+    """
+    if any(name.startswith(_SAM_PREFIXES) for name in names):
+        return "sam"
+    if (dialect := _detect_dialect(names)) is None:
+        return "unknown"
+    plain = {name.theirs for name in name_table(dialect=dialect, depth=0, type_tokens=False)}
+    both = {name.theirs for name in name_table(dialect=dialect, depth=0)}
+    return "painter" if (both - plain).isdisjoint(names) else "seggpt"
+
+
+def _detect_dialect(names: Collection[str]) -> Dialect | None:
+    for dialect in ("authors", "huggingface"):
+        wanted = {name.theirs for name in name_table(dialect=dialect, depth=0, type_tokens=False)}
+        if 2 * len(wanted.intersection(names)) >= len(wanted):
+            return dialect
+    return None
+
+
+def _load(path: Path, tensors: Tensors, family: Family | None) -> LoadedWeights:
+    prefix = _PARALLEL_PREFIX if all(n.startswith(_PARALLEL_PREFIX) for n in tensors.infos) else ""
+    present = {name.removeprefix(prefix) for name in tensors.infos}
+    found = detect_family(present)
+    if found == "sam":
+        raise CheckpointError(
+            f"{path}: a SAM checkpoint, not SegGPT; load it with incontext.Predictor"
+        )
+    dialect = _detect_dialect(present)
+    if found == "unknown" or dialect is None:
+        example = next(iter(present), "")[:80]
+        raise CheckpointError(
+            f"{path}: not a SegGPT, Painter or SAM checkpoint; it holds {len(present)} tensors "
+            f"such as {example!r}"
+        )
+    _check_family(path, found, family)
+    depth = max(1, _count_blocks(present, BLOCK_PREFIXES[dialect]))
+    table = name_table(
+        dialect=dialect,
+        depth=depth,
+        type_tokens=found == "seggpt",
+        rel_pos=tensors.config.get("use_relative_position_embeddings") is not False,
+    )
+    values = _check_tensors(path, tensors, table, prefix)
+    try:
+        config = infer_config(
+            values, depth=depth, type_tokens=found == "seggpt", published=tensors.config
+        )
+    except ShapeError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    _logger.info("%s: %s, depth %d, width %d", path, _TITLES[found], depth, config["width"])
+    return LoadedWeights(
+        params=unflatten(_convert_all(tensors, table, prefix)),
+        config=config,
+        metadata={"family": found, "dialect": dialect, "source": path.name},
+    )
+
+
+def _check_family(path: Path, found: str | None, wanted: Family | None) -> None:
+    if wanted is not None and found in _TITLES and found != wanted:
+        tokens = "without" if found == "painter" else "with"
+        raise CheckpointError(
+            f"{path}: a {_TITLES[found]} checkpoint ({tokens} type tokens) given where "
+            f"{_TITLES[wanted]} was asked for"
+        )
+
+
+def _count_blocks(names: Iterable[str], prefix: str) -> int:
+    """Count the block numbers that occur; if some are skipped, the names show it later."""
+    return len({n.removeprefix(prefix).split(".")[0] for n in names if n.startswith(prefix)})
+
+
+def _check_tensors(path: Path, tensors: Tensors, table: list[Name], prefix: str) -> dict[str, int]:
+    """Compare names, types and shapes; return the values of the shapes' letters."""
+    values: dict[str, int] = {}
+    missing: list[str] = []
+    wrong: list[str] = []
+    read_bytes = 0
+    for name in table:
+        info = tensors.infos.get(prefix + name.theirs)
+        if info is None:
+            missing.append(name.theirs)
+        elif not info.floating:
+            wrong.append(f"{name.theirs} does not hold floats")
+        elif not match_shape(name.shape, shape=info.shape, values=values):
+            wanted = spell_shape(name.shape, values=values)
+            wrong.append(f"{name.theirs} is {info.shape} where {wanted} is needed")
+        else:
+            read_bytes += info.size_bytes
+    unknown = set(tensors.infos) - {prefix + name.theirs for name in table}
+    unexpected = sorted(name if name.isprintable() else repr(name) for name in unknown)
+    problems = [
+        _summary(f"{len(missing)} missing", missing),
+        _summary(f"{len(unexpected)} unexpected", unexpected),
+        _summary(f"{len(wrong)} of a wrong shape or type", wrong),
+    ]
+    if any(problems):
+        found = "; ".join(filter(None, problems))
+        raise CheckpointError(f"{path}: not a usable SegGPT or Painter checkpoint: tensors {found}")
+    # Tensors may share bytes in a .pth; these models share none, and copies would not be bounded.
+    if read_bytes > tensors.size_bytes:
+        raise CheckpointError(f"{path}: its tensors share storage, which these models never do")
+    return values
+
+
+def _summary(head: str, items: list[str]) -> str:
+    if not items:
+        return ""
+    shown = ", ".join(item[:160] for item in items[:_SHOWN])
+    return f"{head} ({shown}{', ...' if len(items) > _SHOWN else ''})"
+
+
+def _convert_all(tensors: Tensors, table: list[Name], prefix: str) -> dict[str, Any]:
+    arrays: dict[str, Any] = {}
+    unforgotten = 0
+    for name in table:
+        array = tensors.read(prefix + name.theirs)
+        arrays[name.ours] = convert(array, name=name)
+        unforgotten += array.nbytes
+        if unforgotten > _FORGET_BYTES:
+            tensors.forget()
+            unforgotten = 0
+    return arrays
