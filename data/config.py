@@ -1,0 +1,60 @@
+"""What the data part of a recipe says."""
+
+from dataclasses import dataclass, field
+
+from seggpt.coloring import ColoringConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsConfig:
+    """Which pictures make a sample, and what is marked in them."""
+
+    views: int = 4  # pictures of a sample, examples and queries together
+    slots: int = 4  # labels that a sample may have beside the background
+    temperature: float = 0.5  # a data set's weight is its number of pictures to this power
+    weights: dict[str, float] = field(default_factory=dict)  # factors on those, by name
+    two_views: tuple[float, float] = (0.6, 0.3)  # share of samples from one picture: first, last
+    several_labels: float = 0.3  # share of samples with more than one label
+    min_area: float = 0.005  # least share of a picture for a class to be asked for
+
+    def __post_init__(self) -> None:
+        """Check that several labels have room.
+
+        Raises:
+            ValueError: if they have not.
+        """
+        if self.slots < (2 if self.several_labels else 1):
+            raise ValueError(
+                f"slots {self.slots} are too few for several_labels {self.several_labels}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How each view of a picture is cut out and recoloured."""
+
+    scale: tuple[float, float] = (0.3, 1.0)  # area of a crop, as a share of the picture
+    aspect: float = 4 / 3  # crops are up to this much wider or taller
+    tries: int = 4  # crops drawn, of which one that shows something marked is kept
+    flip: float = 0.5
+    upside_down: float = 0.1
+    transpose: float = 0.1
+    jitter: float = 0.8  # share of views whose colours are jittered
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    grey: float = 0.05
+    stitch: float = 0.2  # share of views that two pictures of the sample share, side by side
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Data sets, how they are sampled, and how samples look."""
+
+    path: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # empty: every data set found
+    pack_size: int = 128  # side of the decoded pictures, in pixels
+    sprites: int = 3000  # pictures made of pasted sprites
+    pairs: PairsConfig = field(default_factory=PairsConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    coloring: ColoringConfig = field(default_factory=ColoringConfig)

@@ -1,0 +1,38 @@
+"""Batches of samples: grain draws, shards by host and remembers where it stands."""
+
+import grain
+import jax
+import numpy as np
+
+from data.pairs import Sample, Sampler, collate
+
+
+class _Draw(grain.transforms.RandomMap):
+    """Turn a position in the endless stream into a sample."""
+
+    def __init__(self, sampler: Sampler, total: int) -> None:
+        self.sampler = sampler
+        self.total = total
+
+    def random_map(  # pyright: ignore[reportIncompatibleMethodOverride]: grain's returns nothing
+        self, element: int, rng: np.random.Generator
+    ) -> Sample:
+        """Draw the sample at a position; the mixture moves with it."""
+        return self.sampler.draw(rng, progress=min(1.0, element / self.total))
+
+
+def make_loader(
+    sampler: Sampler, *, batch_size: int, steps: int, seed: int
+) -> grain.DatasetIterator:
+    """Return a checkpointable iterator over `steps` batches of this host's share.
+
+    Raises:
+        ValueError: if the batch does not divide among the hosts.
+    """
+    hosts, host = jax.process_count(), jax.process_index()
+    if batch_size % hosts:
+        raise ValueError(f"batch_size {batch_size} is not a multiple of the {hosts} hosts")
+    total = steps * batch_size
+    stream = grain.MapDataset.range(total).seed(seed).random_map(_Draw(sampler, total))
+    stream = stream[host::hosts].batch(batch_size // hosts, batch_fn=collate)
+    return iter(stream.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)))

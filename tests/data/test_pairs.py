@@ -1,0 +1,192 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from data.config import PairsConfig
+from data.pack import Entry, Pack, Source
+from data.pairs import INSTANCE, SEMANTIC, Sampler, collate
+
+
+def entry(labels, instances=None, areas=None):
+    return Entry(labels, instances or {}, areas or dict.fromkeys(labels.values(), 0.2))
+
+
+def semantic(count, *, name="semantic", classes=3, kind="semantic"):
+    """Make pictures that each show two neighbouring classes, under their own ids."""
+    shown = [(1 + n % classes, 1 + (n + 1) % classes) for n in range(count)]
+    return Source(name, kind, 0, tuple(entry({c: c for c in pair}) for pair in shown))
+
+
+def pasted(count):
+    """Make pictures whose ids differ from picture to picture, as those of pasted sprites."""
+    entries = []
+    for n in range(count):
+        ids = {1: 7, 2: 8, 3: 7} if n % 2 else {1: 9, 2: 7}
+        entries.append(entry(ids, dict(ids)))
+    return Source("pasted", "instance", 0, tuple(entries))
+
+
+def pack(*sources):
+    placed, start = [], 0
+    for source in sources:
+        placed.append(dataclasses.replace(source, start=start))
+        start += len(source.entries)
+    return Pack(
+        np.zeros((start, 2, 2, 3), np.uint8), np.zeros((start, 2, 2, 2), np.uint8), tuple(placed)
+    )
+
+
+def draw(sources, count=200, *, progress=0.0, seed=0, **changes):
+    sampler = Sampler(pack(*sources), PairsConfig(**changes))
+    rng = np.random.default_rng(seed)
+    return [sampler.draw(rng, progress=progress) for _ in range(count)]
+
+
+def marked(source, picture, table):
+    """Return the class of each slot in a picture, and check that ids of one class share it."""
+    entries = source.entries[picture].labels
+    slots = {}
+    for id_, c in entries.items():
+        if table[id_]:
+            assert slots.setdefault(int(table[id_]), c) == c
+    return slots
+
+
+@pytest.mark.parametrize("source", [semantic(9), pasted(9)], ids=["semantic", "pasted"])
+def test_pictures_of_a_sample_share_a_class_under_one_slot(source):
+    for sample in draw([source], two_views=(0.0, 0.0)):
+        views = [
+            marked(source, picture, table)
+            for picture, table in zip(sample.pictures, sample.table, strict=True)
+        ]
+        shared = set.intersection(*(set(view.items()) for view in views))
+        assert shared
+        # A slot means the same class in every picture that has it.
+        for slot in set().union(*views):
+            assert len({view[slot] for view in views if slot in view}) == 1
+        assert (sample.mask, sample.kind) == (0, SEMANTIC)
+
+
+def test_pictures_of_a_sample_differ_as_long_as_there_are_others():
+    for sample in draw([semantic(30)], two_views=(0.0, 0.0)):
+        assert len(set(sample.pictures.tolist())) == 4
+    few = Source("few", "semantic", 0, (entry({1: 1}), entry({1: 1}), entry({2: 2})))
+    for sample in draw([few], two_views=(0.0, 0.0)):
+        assert set(sample.pictures.tolist()) == {0, 1}
+
+
+def test_two_views_repeat_one_picture_and_its_table():
+    kinds = set()
+    for sample in draw([pasted(9)], two_views=(1.0, 1.0)):
+        assert len(set(sample.pictures.tolist())) == 1
+        assert (sample.table == sample.table[0]).all()
+        assert sample.table[0].max(initial=0, where=np.arange(256) < 255) >= 1
+        assert (sample.mask, sample.kind) in {(0, SEMANTIC), (1, INSTANCE)}
+        kinds.add(sample.kind)
+    assert kinds == {SEMANTIC, INSTANCE}
+
+
+@pytest.mark.parametrize("slots", [2, 4])
+def test_tables_map_ids_to_slots_and_keep_255(slots):
+    many = Source("many", "semantic", 0, (entry({c: c for c in range(1, 9)}),) * 5)
+    most = set()
+    for sample in draw([many, pasted(8)], slots=slots, several_labels=0.7):
+        assert sample.table.shape == (4, 256)
+        assert (sample.table[:, 255] == 255).all()
+        assert (sample.table[:, 0] == 0).all()
+        used = set(np.unique(sample.table[:, 1:255]).tolist()) - {0}
+        assert used == set(range(1, len(used) + 1))
+        most.add(len(used))
+    assert most == set(range(1, slots + 1))
+
+
+def test_one_label_only_where_several_are_not_wanted():
+    for sample in draw([semantic(9), pasted(8)], several_labels=0.0):
+        assert set(np.unique(sample.table).tolist()) == {0, 1, 255}
+
+
+def test_regions_are_never_paired_across_pictures():
+    regions = semantic(9, kind="regions")
+    for sample in draw([regions], two_views=(0.0, 0.0)):
+        assert len(set(sample.pictures.tolist())) == 1
+
+
+def test_small_classes_are_not_asked_for_across_pictures():
+    tiny = {1: 0.3, 2: 0.001}
+    source = Source("s", "semantic", 0, (entry({1: 1, 2: 2}, areas=tiny),) * 6)
+    for sample in draw([source], two_views=(0.0, 0.0), several_labels=1.0):
+        assert (sample.table[:, 2] == 0).all()
+
+
+def test_pictures_that_show_nothing_are_left_out():
+    source = Source("s", "semantic", 0, (entry({}), entry({1: 1}), entry({}), entry({1: 1})))
+    for sample in draw([source]):
+        assert set(sample.pictures.tolist()) <= {1, 3}
+    empty = Source("empty", "semantic", 0, (entry({}),))
+    for sample in draw([empty, source]):
+        assert set(sample.pictures.tolist()) <= {2, 4}
+    with pytest.raises(ValueError, match="nothing is marked"):
+        draw([empty])
+
+
+def test_pictures_count_from_the_start_of_their_source():
+    for sample in draw([semantic(6), semantic(5, name="other")]):
+        numbers = set(sample.pictures.tolist())
+        assert numbers <= set(range(6)) or numbers <= set(range(6, 11))
+
+
+def test_the_same_seed_gives_the_same_draws():
+    sources = [semantic(9), pasted(8)]
+    first, again = (collate(draw(sources, 50)) for _ in range(2))
+    other = collate(draw(sources, 50, seed=1))
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, again[name])
+        assert (array != other[name]).any()
+
+
+def share_of_first(count, **changes):
+    big, small = semantic(count), semantic(4, name="small")
+    samples = draw([big, small], 1500, **changes)
+    return np.mean([sample.pictures[0] < count for sample in samples])
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"temperature": 1.0}, 36 / 40),
+        ({"temperature": 0.5}, 6 / 8),
+        ({"temperature": 0.0}, 1 / 2),
+        ({"temperature": 0.5, "weights": {"small": 9.0}}, 6 / 24),
+        ({"temperature": 0.0, "weights": {"semantic": 0.0}}, 0.0),
+    ],
+)
+def test_data_sets_are_drawn_by_weight_and_temperature(changes, expected):
+    # Six standard deviations of the mean of 1500 draws are below 0.08.
+    assert share_of_first(36, **changes) == pytest.approx(expected, abs=0.08)
+
+
+@pytest.mark.parametrize(("progress", "expected"), [(0.0, 0.9), (0.5, 0.5), (1.0, 0.1)])
+def test_progress_moves_the_share_of_two_view_samples(progress, expected):
+    samples = draw([semantic(40)], 1500, two_views=(0.9, 0.1), progress=progress)
+    alone = np.mean([len(set(sample.pictures.tolist())) == 1 for sample in samples])
+    assert alone == pytest.approx(expected, abs=0.08)
+
+
+def test_batches_are_arrays_of_samples():
+    samples = draw([semantic(9)], 3, views=5)
+    batch = collate(samples)
+    shapes = {name: (array.shape, array.dtype) for name, array in batch.items()}
+    assert shapes == {
+        "pictures": ((3, 5), np.int32),
+        "mask": ((3,), np.int32),
+        "table": ((3, 5, 256), np.uint8),
+        "kind": ((3,), np.int32),
+    }
+    np.testing.assert_array_equal(batch["table"][1], samples[1].table)
+
+
+def test_several_labels_need_two_slots():
+    with pytest.raises(ValueError, match="slots 1 are too few"):
+        PairsConfig(slots=1)
+    assert PairsConfig(slots=1, several_labels=0.0).slots == 1
