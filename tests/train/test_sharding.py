@@ -1,0 +1,64 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from train.sharding import MIN_SPLIT, make_mesh, put_batch, replicate, shard_params
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    assert jax.device_count() == 2, "tests/conftest.py makes two devices of the CPU"
+    return make_mesh()
+
+
+def test_batches_are_split_along_their_rows(mesh):
+    batch = {"pictures": np.arange(12).reshape(6, 2), "kind": np.arange(6)}
+    placed = put_batch(batch, mesh)
+    for name, array in placed.items():
+        np.testing.assert_array_equal(array, batch[name])
+        parts = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start)
+        assert len({part.device for part in parts}) == 2
+        for part, rows in zip(parts, np.split(batch[name], 2), strict=True):
+            np.testing.assert_array_equal(part.data, rows)
+
+
+def test_a_batch_that_does_not_divide_is_refused(mesh):
+    with pytest.raises(ValueError, match="batch_size 3 is not a multiple of the 2 devices"):
+        put_batch({"kind": np.arange(3)}, mesh)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spec"),
+    [
+        ((512, 512), ("data", None)),
+        ((16, MIN_SPLIT), (None, "data")),
+        ((3, 300, 401), (None, "data", None)),
+        ((MIN_SPLIT,), ("data",)),
+        ((512, 511), ()),  # too small
+        ((701, 701), ()),  # no side is even
+        ((), ()),
+    ],
+)
+def test_large_parameters_are_split_along_their_longest_even_side(mesh, shape, spec):
+    leaf = jax.ShapeDtypeStruct(shape, jnp.float32)
+    sharding = shard_params({"leaf": leaf}, mesh)["leaf"]
+    assert sharding.is_equivalent_to(
+        jax.sharding.NamedSharding(mesh, PartitionSpec(*spec)), len(shape)
+    )
+
+
+def test_what_is_split_lies_half_on_each_device(mesh):
+    tree = {"large": jnp.ones((1024, 256)), "small": jnp.ones(5)}
+    placed = jax.device_put(tree, shard_params(tree, mesh))
+    assert [s.data.shape for s in placed["large"].addressable_shards] == [(512, 256)] * 2
+    assert [s.data.shape for s in placed["small"].addressable_shards] == [(5,)] * 2
+
+
+def test_a_replicated_array_is_whole_on_every_device(mesh):
+    array = np.arange(7)
+    parts = replicate(array, mesh).addressable_shards
+    assert len({part.device for part in parts}) == 2
+    for part in parts:
+        np.testing.assert_array_equal(part.data, array)

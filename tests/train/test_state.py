@@ -1,0 +1,101 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from seggpt.canvas import linear_resize
+from seggpt.errors import CheckpointError
+from seggpt.model import SegGPT
+from seggpt.weights.files import save_weights
+from tests.train.tiny import named, tiny_config, tiny_model
+from train.optim import make_optimizer
+from train.state import (
+    init_params,
+    init_state,
+    load_params,
+    match_queries_keys,
+    split_model,
+)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return jax.jit(lambda key: init_params(tiny_model(), key))(jax.random.key(0))
+
+
+def test_weights_and_structure_make_a_model(params):
+    model = nnx.merge(split_model(tiny_model()), params)
+    assert isinstance(model, SegGPT)
+    assert model.config == tiny_model()
+    np.testing.assert_array_equal(
+        model.vit.blocks[1].attn.qkv.kernel[...],
+        params["vit"]["blocks"][1]["attn"]["qkv"]["kernel"],
+    )
+
+
+def test_a_run_starts_with_its_average_at_the_weights(params):
+    optimizer = make_optimizer(tiny_config().optim, steps=4, depth=2)
+    state = init_state(params, optimizer)
+    assert int(state.step) == 0
+    for name, leaf in named(state.ema).items():
+        np.testing.assert_array_equal(leaf, named(params)[name])
+    # A step may give the buffers of one away and must not take the other's with them.
+    pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves((state.params, state.ema))]
+    assert len(pointers) == len(set(pointers))
+
+
+def test_saved_weights_come_back(params, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, params, config=tiny_model().to_dict())
+    loaded = load_params(tiny_model(), path)
+    assert jax.tree.structure(loaded) == jax.tree.structure(params)
+    for name, leaf in named(loaded).items():
+        np.testing.assert_array_equal(leaf, named(params)[name])
+
+
+def test_weights_fit_another_picture_size(params, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    filled = jax.tree.map(lambda a: np.random.default_rng(0).normal(size=a.shape), params)
+    filled = jax.tree.map(np.float32, filled)
+    save_weights(path, filled, config=tiny_model().to_dict())
+    larger = dataclasses.replace(tiny_model(), image_size=24)
+    loaded = named(load_params(larger, path))
+    wanted = jax.eval_shape(lambda: init_params(larger, jax.random.key(0)))
+    for (name, leaf), shape in zip(loaded.items(), jax.tree.leaves(wanted), strict=True):
+        assert leaf.shape == shape.shape
+        before = named(filled)[name]
+        if "rel_pos" in name:  # what attention would make of the old table
+            assert leaf.shape != before.shape
+            np.testing.assert_array_equal(leaf, linear_resize(jax.numpy.asarray(before), len(leaf)))
+        else:
+            np.testing.assert_array_equal(leaf, before)
+
+
+def test_weights_of_another_model_are_refused_by_name(params, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, params, config=tiny_model().to_dict())
+    with pytest.raises(CheckpointError, match=r"weights.safetensors: 2 arrays .*type_token_inst"):
+        load_params(tiny_model(type_tokens=False), path)
+    with pytest.raises(CheckpointError, match=r"14 arrays .*vit.blocks.2"):
+        load_params(tiny_model(depth=3, taps=(0, 2), rel_pos=True), path)
+    with pytest.raises(CheckpointError, match=r"decoder.conv.kernel"):
+        load_params(tiny_model(decoder_image=False), path)
+
+
+def test_matching_makes_keys_equal_queries_and_leaves_all_else(params):
+    before, after = named(params), named(jax.jit(match_queries_keys)(params))
+    assert before.keys() == after.keys()
+    matched = [name for name in before if name.endswith("attn/qkv/kernel")]
+    assert len(matched) == 2
+    for name in before:
+        if name not in matched:
+            np.testing.assert_array_equal(after[name], before[name])
+            continue
+        query, key, value = np.split(after[name], 3, axis=1)
+        np.testing.assert_array_equal(query, key)
+        old_query, _, old_value = np.split(before[name], 3, axis=1)
+        np.testing.assert_array_equal(value, old_value)
+        np.testing.assert_allclose(query / query.std(), old_query / old_query.std(), rtol=1e-4)
+        assert query.std() == pytest.approx(tiny_model().width ** -0.5, rel=1e-5)

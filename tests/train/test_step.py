@@ -1,0 +1,235 @@
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from data.augment import Views
+from seggpt.coloring import IGNORE
+from seggpt.losses import smooth_l1
+from tests.train.tiny import SIZE, named, tiny_batch, tiny_config, tiny_model, tiny_pack
+from train import step as module
+from train.optim import make_optimizer
+from train.state import TrainState, init_params, init_state, split_model
+from train.step import (
+    canvas_masks,
+    compute_dtype,
+    make_train_step,
+    repeat_cache,
+    sample_loss,
+    within_patch_std,
+)
+
+GRID = (SIZE // 4, SIZE // 4)
+BOTH = ("prefix", "mutual")
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory):
+    return tiny_pack(tmp_path_factory.mktemp("step"))
+
+
+@pytest.fixture(scope="module")
+def views():
+    """Two samples of four views under random labels."""
+    rng = np.random.default_rng(0)
+    shape = (2, 4, SIZE, SIZE)
+    images, targets = rng.normal(size=(2, *shape, 3)).astype(np.float32)
+    labels = rng.integers(0, 5, shape)
+    return Views(*(jnp.asarray(a) for a in (images, targets, labels)), jnp.array([0, 1]))
+
+
+def fresh_params(model):
+    shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+    rng = np.random.default_rng(0)
+    # Tables of relative position start at zero otherwise; here they matter.
+    return jax.tree.map(lambda a: jnp.asarray(0.1 * rng.normal(size=a.shape), a.dtype), shapes)
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {
+        attention: nnx.merge(split_model(config), fresh_params(config))
+        for attention, config in ((name, tiny_model(name)) for name in BOTH)
+    }
+
+
+def loss_of(model, views, *, examples, **changes):
+    config = tiny_config(model.config, **changes)
+    return sample_loss(model, views, config, key=jax.random.key(3), examples=examples, progress=0.5)
+
+
+@pytest.fixture
+def target_gradient(models, views, monkeypatch):
+    """Return the gradient in the views' targets: as what the loss wants, or as what models see."""
+
+    def wanted(predicted, target, weights, *, beta):
+        return smooth_l1(jax.lax.stop_gradient(predicted), target, weights, beta=beta)
+
+    def seen(predicted, target, weights, *, beta):
+        return predicted.sum()
+
+    def gradient(attention, role, *, labels=None, **options):
+        monkeypatch.setattr(module, "smooth_l1", {"wanted": wanted, "seen": seen}[role])
+        given = views if labels is None else replace(views, labels=labels)
+
+        def run(targets):
+            return loss_of(models[attention], replace(given, targets=targets), **options)[0]
+
+        return np.abs(jax.jit(jax.grad(run))(views.targets)).sum(axis=-1)
+
+    return gradient
+
+
+def by_patch(pixels):
+    """Lay out pixels (b, v, h, w) as (b, v, gh, gw, pixels of a patch)."""
+    b, v = pixels.shape[:2]
+    patches = pixels.reshape(b, v, GRID[0], 4, GRID[1], 4).transpose(0, 1, 2, 4, 3, 5)
+    return patches.reshape(b, v, *GRID, 16)
+
+
+def test_pairs_are_asked_for_exactly_the_masked_half_that_nobody_sees(target_gradient):
+    options = {"examples": 1, "half_masks": 0.0}
+    wanted = by_patch(target_gradient("mutual", "wanted", **options)) > 0
+    np.testing.assert_array_equal(wanted.any(axis=-1), wanted.all(axis=-1))
+    masked = wanted.any(axis=-1)
+    # Two canvases a sample: views 0 above 1, and 2 above 3.
+    assert (masked.reshape(4, -1).sum(axis=1) == GRID[0] * GRID[1]).all()
+    assert masked[:, ::2].any()
+    seen = by_patch(target_gradient("mutual", "seen", **options)) > 0
+    np.testing.assert_array_equal(seen.any(axis=-1), ~masked)
+
+
+def test_several_examples_are_asked_for_the_query_alone(target_gradient):
+    wanted = target_gradient("mutual", "wanted", examples=2) > 0
+    seen = target_gradient("mutual", "seen", examples=2) > 0
+    assert wanted[:, 2].all()
+    assert seen[:, :2].reshape(2, 2, -1).any(axis=-1).all()
+    assert not wanted[:, [0, 1, 3]].any()  # the fourth view is one too many
+    assert not seen[:, 2:].any()
+
+
+def test_a_prefix_is_seen_and_the_other_views_are_asked_for(target_gradient):
+    wanted = target_gradient("prefix", "wanted", examples=2) > 0
+    seen = target_gradient("prefix", "seen", examples=2) > 0
+    assert wanted[:, 2:].all()
+    assert not wanted[:, :2].any()
+    assert seen[:, :2].reshape(2, 2, -1).any(axis=-1).all()
+    assert not seen[:, 2:].any()
+
+
+def test_examples_that_show_nothing_ask_for_nothing(target_gradient, views):
+    labels = views.labels.at[1, 0].set(0).at[1, 0, :4].set(IGNORE)
+    wanted = target_gradient("prefix", "wanted", examples=1, labels=labels) > 0
+    assert wanted[0, 1:].all()
+    assert not wanted[1].any()
+
+
+@pytest.mark.parametrize("attention", BOTH)
+def test_ignored_pixels_do_not_count(target_gradient, views, attention):
+    labels = views.labels.at[:, :, 3:9, 5:].set(IGNORE)
+    wanted = target_gradient(attention, "wanted", examples=3, labels=labels) > 0
+    np.testing.assert_array_equal(wanted[:, 3], np.asarray(labels)[:, 3] != IGNORE)
+
+
+@pytest.mark.parametrize("half", [0.0, 0.5, 1.0])
+def test_canvas_masks_have_exact_counts(half):
+    draw = jax.jit(partial(canvas_masks, count=64, shape=(3, 5), half=half))
+    masks = np.asarray(draw(jax.random.key(0)))
+    assert masks.shape == (64, 2, 15)
+    assert (masks.sum(axis=(1, 2)) == 15).all()
+    halves = (~masks[:, 0]).all(axis=1) & masks[:, 1].all(axis=1)
+    assert halves.mean() == pytest.approx(half, abs=0.2)
+    if half < 1:
+        assert len(np.unique(masks[~halves], axis=0)) > 20
+
+
+def test_a_repeated_cache_is_that_of_repeated_examples(models, views):
+    encode = jax.jit(models["prefix"].encode)
+    images, targets = views.images[:, :2], views.targets[:, :2]
+    cache = jax.jit(partial(repeat_cache, queries=3))(encode(images, targets, kind=views.kind))
+    images, targets, kind = (jnp.repeat(a, 3, axis=0) for a in (images, targets, views.kind))
+    repeated = encode(images, targets, kind=kind)
+    assert jax.tree.structure(cache) == jax.tree.structure(repeated)
+    for ours, expected in zip(jax.tree.leaves(cache), jax.tree.leaves(repeated), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("attention", BOTH)
+def test_half_precision_gives_nearly_the_same_loss(models, views, attention):
+    def value(dtype):
+        model = nnx.merge(
+            split_model(models[attention].config),
+            jax.tree.map(
+                lambda a: a.astype(dtype), nnx.as_pure(nnx.state(models[attention], nnx.Param))
+            ),
+        )
+        run = jax.jit(lambda views: loss_of(model, views, examples=2, dtype=dtype))
+        loss, metrics = run(views)
+        assert loss.dtype == metrics["patch_std"].dtype == jnp.float32
+        return float(loss)
+
+    assert value("bfloat16") == pytest.approx(value("float32"), rel=0.02)
+
+
+def test_activations_are_float32_on_a_cpu_unless_told_otherwise():
+    assert compute_dtype(tiny_config()) == jnp.float32
+    assert compute_dtype(tiny_config(dtype="bfloat16")) == jnp.bfloat16
+
+
+def test_flat_patches_have_no_deviation():
+    flat = jnp.repeat(jnp.repeat(jnp.arange(12.0).reshape(1, 2, 2, 3), 4, axis=1), 4, axis=2)
+    assert float(within_patch_std(flat, 4)) == 0
+    stripes = jnp.broadcast_to(jnp.tile(jnp.array([0.0, 2.0]), 4)[:, None], (1, 8, 8, 3))
+    assert float(within_patch_std(stripes, 4)) == pytest.approx(1.0)
+
+
+@pytest.fixture(scope="module")
+def train(pack):
+    """Return a function that takes one step: the states around it and the metrics."""
+
+    def train(attention, shots, **changes):
+        config = tiny_config(tiny_model(attention), **changes)
+        optimizer = make_optimizer(config.optim, steps=config.steps, depth=config.model.depth)
+        state = init_state(fresh_params(config.model), optimizer)
+        batch = tiny_batch(pack, config) | {"kind": jnp.array([0, 1, 0, 1])}
+        step = jax.jit(make_train_step(config, optimizer, examples=shots))
+        return state, *step(state, jnp.asarray(pack.images), jnp.asarray(pack.ids), batch)
+
+    return train
+
+
+@pytest.mark.parametrize("attention", BOTH)
+@pytest.mark.parametrize("shots", [1, 2, 3])
+def test_a_step_changes_every_parameter(train, attention, shots):
+    before, after, metrics = train(attention, shots)
+    assert isinstance(after, TrainState)
+    assert int(after.step) == 1
+    assert set(metrics) == {"loss", "grad_norm", "patch_std"}
+    for name, value in metrics.items():
+        assert value.shape == ()
+        assert np.isfinite(value), name
+        assert value > 0, name
+    averages = named(after.ema)
+    for name, leaf in named(after.params).items():
+        start = named(before.params)[name]
+        assert np.isfinite(leaf).all(), name
+        assert (leaf != start).any(), name
+        # Nine tenths of the way at the first step.
+        np.testing.assert_allclose(averages[name], 0.1 * start + 0.9 * leaf, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("attention", BOTH)
+def test_remat_saves_memory_and_changes_nothing(models, views, attention):
+    def gradient(remat):
+        def run(images):
+            return loss_of(
+                models[attention], replace(views, images=images), examples=2, remat=remat
+            )[0]
+
+        return jax.jit(jax.grad(run))(views.images)
+
+    np.testing.assert_allclose(gradient(True), gradient(False), rtol=1e-4, atol=1e-6)

@@ -1,0 +1,49 @@
+"""The smallest models, recipes and batches that training tests can use."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from data.config import DataConfig, PairsConfig
+from data.folder import open_folders
+from data.pack import Pack, pack_folders
+from data.pairs import Sampler, collate
+from seggpt.config import Attention, SegGPTConfig
+from tests.data.drawn import write_drawn_dataset
+from train.config import OptimConfig, TrainConfig
+
+SIZE = 16
+
+
+def tiny_model(attention: Attention = "prefix", **changes: object) -> SegGPTConfig:
+    fields = {"image_size": SIZE, "patch_size": 4, "width": 32, "depth": 2, "heads": 2}
+    fields |= {"pos_grid": (8, 4), "merge_block": 0, "taps": (0, 1), "attention": attention}
+    fields |= {"decoder_width": 4, "decoder_image": attention == "prefix"}
+    return SegGPTConfig(**(fields | changes))
+
+
+def tiny_config(model: SegGPTConfig | None = None, **changes: object) -> TrainConfig:
+    fields = {"model": model or tiny_model(), "steps": 4, "batch_size": 4}
+    fields["data"] = DataConfig(pack_size=SIZE, sprites=0, pairs=PairsConfig(min_area=0.01))
+    fields["optim"] = OptimConfig(warmup=0)
+    return TrainConfig(**(fields | changes))
+
+
+def tiny_pack(root: Path, *, split: str = "train") -> Pack:
+    if not (root / "drawn").exists():
+        write_drawn_dataset(root, name="drawn", pictures=8, size=32)
+    return pack_folders(open_folders(root), size=SIZE, split=split)
+
+
+def tiny_batch(pack: Pack, config: TrainConfig) -> dict[str, jax.Array]:
+    sampler, rng = Sampler(pack, config.data.pairs), np.random.default_rng(0)
+    batch = collate([sampler.draw(rng, progress=0.0) for _ in range(config.batch_size)])
+    return {name: jnp.asarray(array) for name, array in batch.items()}
+
+
+def named(tree: object) -> dict[str, np.ndarray]:
+    """Return a tree's leaves by their path."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(p, simple=True, separator="/"): np.asarray(a) for p, a in leaves}

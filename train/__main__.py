@@ -1,0 +1,69 @@
+"""`python -m train --config configs/tiny_cpu.py --data PATH --out DIR`."""
+
+import argparse
+import dataclasses
+import importlib.util
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from seggpt.errors import SegGPTError
+from train.config import TrainConfig
+from train.overrides import apply_overrides
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a recipe; return the exit code."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("absl").setLevel(logging.WARNING)  # orbax tells every file it writes
+    try:
+        config = apply_overrides(load_recipe(Path(args.config)), args.set)
+        if args.data:
+            data = dataclasses.replace(config.data, path=tuple(args.data))
+            config = dataclasses.replace(config, data=data)
+        if args.init:
+            config = dataclasses.replace(config, init=args.init)
+        # Slow to import, so only once the arguments are known to be good.
+        from train.loop import NonFiniteLossError, run
+
+        try:
+            return run(config, Path(args.out), resume=args.resume)
+        except NonFiniteLossError as error:
+            print(f"train: error: {error}", file=sys.stderr)
+            return 1
+    except (ValueError, FileNotFoundError, SegGPTError) as error:
+        print(f"train: error: {error}", file=sys.stderr)
+        return 2
+
+
+def load_recipe(path: Path) -> TrainConfig:
+    """Load a recipe file by path and return what its `get_config` gives.
+
+    Raises:
+        ValueError: if there is no such file, or it has no `get_config`.
+    """
+    spec = importlib.util.spec_from_file_location("recipe", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise ValueError(f"{path}: no such recipe; see configs/")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ValueError(f"{path}: a recipe has a function get_config() -> TrainConfig")
+    return module.get_config()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
+    parser.add_argument("--config", required=True, help="a recipe, for example configs/tiny_cpu.py")
+    parser.add_argument("--data", nargs="+", metavar="PATH", help="folders or zips of data sets")
+    parser.add_argument("--out", required=True, metavar="DIR", help="logs, sheets, checkpoints")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--init", metavar="WEIGHTS", help="start from a weights file")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""What a recipe says: model, data, optimiser, loss and the run."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from data.config import DataConfig
+from seggpt.config import SegGPTConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW with warm-up and a half cosine to zero."""
+
+    lr: float = 1e-3
+    warmup: int = 500  # steps
+    weight_decay: float = 0.05  # not on vectors and tables of positions
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip: float = 1.0  # global norm of the gradient
+    layer_decay: float = 1.0  # factor on the rate for each block below the top
+    ema: float = 0.999  # decay of the averaged weights that are evaluated and released
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Smooth L1 with colours balanced; pairs are values at the first and the last step."""
+
+    beta: tuple[float, float] = (0.5, 0.1)
+    balance: tuple[float, float] = (1.0, 0.5)  # power of the inverse share of a colour
+    floor: float = 0.02  # least share of a picture that a colour is taken to have
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A whole training run."""
+
+    model: SegGPTConfig
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    steps: int = 10_000
+    batch_size: int = 16  # samples, each of `data.pairs.views` pictures
+    shots: tuple[tuple[int, float], ...] = ((1, 0.6), (2, 0.2), (3, 0.2))  # examples: share
+    half_masks: float = 0.7  # mutual attention: share of samples that mask the query, all of it
+    seed: int = 0
+    dtype: Literal["float32", "bfloat16", "auto"] = "auto"  # auto: bfloat16 on accelerators
+    remat: bool = False
+    match_init: bool = True  # fresh weights start with attention to what looks alike
+    init: str = ""  # a weights file to start from
+    log_every: int = 50
+    eval_every: int = 500
+    sheet_every: int = 1000
+    checkpoint_every: int = 1000
+    keep: int = 2  # checkpoints

@@ -1,0 +1,61 @@
+"""AdamW, warm-up and cosine, decay only where it belongs, a rate for each depth."""
+
+import operator
+from typing import Any
+
+import jax
+import optax
+from jaxtyping import PyTree
+
+from train.config import OptimConfig
+
+NO_DECAY = ("pos_embed", "rel_pos_h", "rel_pos_w")
+
+
+def make_optimizer(config: OptimConfig, *, steps: int, depth: int) -> optax.GradientTransformation:
+    """Return the whole chain for a run of `steps` on a model of `depth` blocks."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip),
+        optax.scale_by_adam(b1=config.betas[0], b2=config.betas[1]),
+        optax.add_decayed_weights(config.weight_decay, mask=decay_mask),
+        _scale_by_depth(config.layer_decay, depth),
+        optax.scale_by_learning_rate(make_schedule(config, steps=steps)),
+    )
+
+
+def make_schedule(config: OptimConfig, *, steps: int) -> optax.Schedule:
+    """Return the learning rate by step: linear warm-up, half a cosine to zero."""
+    warmup = min(config.warmup, steps // 2)
+    return optax.warmup_cosine_decay_schedule(0.0, config.lr, warmup, steps)
+
+
+def decay_mask(params: PyTree) -> PyTree:
+    """Say which parameters decay: matrices, but no tables of positions and no single tokens."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf.ndim > 1 and _name(path).split("/")[-1] not in NO_DECAY, params
+    )
+
+
+def depth_scales(params: PyTree, decay: float, depth: int) -> PyTree:
+    """Return each parameter's factor: embeddings are level 0, block i level i + 1, the rest 1."""
+
+    def scale(path: tuple[Any, ...], _: jax.Array) -> float:
+        parts = _name(path).split("/")
+        if "blocks" in parts:
+            return decay ** (depth - int(parts[parts.index("blocks") + 1]) - 1)
+        is_embedding = "patch_embed" in parts or parts[-1] == "pos_embed"
+        return decay**depth if is_embedding else 1.0
+
+    return jax.tree_util.tree_map_with_path(scale, params)
+
+
+def _scale_by_depth(decay: float, depth: int) -> optax.GradientTransformation:
+    def scale(updates: PyTree, params: PyTree) -> PyTree:
+        del params
+        return jax.tree.map(operator.mul, updates, depth_scales(updates, decay, depth))
+
+    return optax.stateless(scale)
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

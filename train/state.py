@@ -1,0 +1,91 @@
+"""What a run carries from step to step."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import PyTree
+
+from seggpt.canvas import linear_resize
+from seggpt.config import SegGPTConfig
+from seggpt.errors import CheckpointError
+from seggpt.model import SegGPT
+from seggpt.weights.files import load_weights
+from seggpt.weights.tree import flatten
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """Step, weights, their running average and the optimiser's moments.
+
+    JAX also makes it of shapes, shardings and placeholders, so no field is of arrays alone.
+    """
+
+    step: PyTree
+    params: PyTree
+    ema: PyTree
+    moments: PyTree
+
+
+def split_model(config: SegGPTConfig) -> nnx.GraphDef[SegGPT]:
+    """Return a model's structure without making its weights."""
+    return nnx.split(nnx.eval_shape(lambda: SegGPT(config, rngs=nnx.Rngs(0))), nnx.Param)[0]
+
+
+def init_params(config: SegGPTConfig, key: jax.Array) -> PyTree:
+    """Draw a model's weights: a tree of arrays."""
+    return nnx.as_pure(nnx.state(SegGPT(config, rngs=nnx.Rngs(key)), nnx.Param))
+
+
+def load_params(config: SegGPTConfig, path: Path) -> PyTree:
+    """Read a weights file as the weights of a model, which may have another `image_size`.
+
+    Raises:
+        CheckpointError: if the file is damaged, or lacks, adds or reshapes an array.
+    """
+    wanted = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+    shapes = {name: array.shape for name, array in flatten(wanted).items()}
+    given = flatten(load_weights(path).params)
+    for name in shapes.keys() & given.keys():
+        if name.endswith(("rel_pos_h", "rel_pos_w")):  # as attention resizes them on the fly
+            given[name] = linear_resize(jnp.asarray(given[name]), shapes[name][0])
+    own = {name: array.shape for name, array in given.items()}
+    if wrong := sorted({name for name, _ in shapes.items() ^ own.items()}):
+        raise CheckpointError(
+            f"{path}: {len(wrong)} arrays are not those of the recipe's model: "
+            f"{', '.join(wrong[:5])}; use the model that the file was made with"
+        )
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: np.asarray(given[jax.tree_util.keystr(path, simple=True, separator=".")]),
+        wanted,
+    )
+
+
+def match_queries_keys(params: PyTree) -> PyTree:
+    """Return fresh weights whose attention starts as a search for what looks alike.
+
+    Keys get the queries' matrices, both wide enough to matter from the first step: a query finds
+    the example's patches of its own looks and reads what they were painted. Learning that by
+    chance is the slow part of small runs (compare "mimetic initialisation", arXiv 2305.09828).
+    """
+
+    def match(path: tuple[object, ...], leaf: jax.Array) -> jax.Array:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if not name.endswith("attn/qkv/kernel"):
+            return leaf
+        query, _, value = jnp.split(leaf, 3, axis=1)
+        query = query * (leaf.shape[0] ** -0.5 / query.std())
+        return jnp.concatenate([query, query, value], axis=1)
+
+    return jax.tree_util.tree_map_with_path(match, params)
+
+
+def init_state(params: PyTree, optimizer: optax.GradientTransformation) -> TrainState:
+    """Start a run from weights."""
+    ema = jax.tree.map(jnp.copy, params)
+    return TrainState(jnp.zeros((), jnp.int32), params, ema, optimizer.init(params))

@@ -1,0 +1,189 @@
+"""Pure step factories: indices in, a new state and numbers to log out."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Bool, Float, PyTree
+
+from data.augment import Views, make_views
+from seggpt.canvas import to_patches
+from seggpt.coloring import IGNORE
+from seggpt.losses import balanced_weights, smooth_l1
+from seggpt.masking import block_mask, half_mask
+from seggpt.model import SegGPT
+from train.config import TrainConfig
+from train.state import TrainState, split_model
+
+Metrics = dict[str, Array]
+Step = Callable[[TrainState, Array, Array, dict[str, Array]], tuple[TrainState, Metrics]]
+
+
+def make_train_step(
+    config: TrainConfig, optimizer: optax.GradientTransformation, *, examples: int
+) -> Step:
+    """Return a step whose samples have so many examples; the other views are queries."""
+    graphdef = split_model(config.model)
+    dtype = compute_dtype(config)
+
+    def step(
+        state: TrainState, images: Array, ids: Array, batch: dict[str, Array]
+    ) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        key_views, key_mask = jax.random.split(key)
+        views = make_views(
+            images, ids, batch, key=key_views, size=config.model.image_size, config=config.data
+        )
+        progress = state.step / config.steps
+
+        def loss_of(params: PyTree) -> tuple[Array, Metrics]:
+            model = nnx.merge(graphdef, jax.tree.map(lambda p: p.astype(dtype), params))
+            return sample_loss(
+                model, views, config, key=key_mask, examples=examples, progress=progress
+            )
+
+        (loss, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        updates, moments = optimizer.update(grads, state.moments, state.params)
+        params = optax.apply_updates(state.params, updates)
+        # Early averages would be mostly the random start: the decay grows with the steps.
+        decay = jnp.minimum(config.optim.ema, (1 + state.step) / (10 + state.step))
+        ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema, params)
+        metrics = metrics | {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+        return TrainState(state.step + 1, params, ema, moments), metrics
+
+    return step
+
+
+def sample_loss(
+    model: SegGPT,
+    views: Views,
+    config: TrainConfig,
+    *,
+    key: Array,
+    examples: int,
+    progress: float | Float[Array, ""],
+) -> tuple[Float[Array, ""], Metrics]:
+    """Return the loss of a batch of samples and what to watch."""
+    loss = config.loss
+    beta, power = (a + (b - a) * progress for a, b in (loss.beta, loss.balance))
+    valid = views.labels != IGNORE
+    weights = balanced_weights(
+        views.labels, valid, classes=config.data.pairs.slots, floor=loss.floor, power=power
+    )
+    run = _prefix if config.model.attention == "prefix" else _mutual
+    painted, target, weights = run(model, views, weights, config, key=key, examples=examples)
+    value = smooth_l1(painted, target, weights, beta=beta)
+    spread = within_patch_std(painted, config.model.patch_size)
+    truth = within_patch_std(target, config.model.patch_size)
+    return value, {"patch_std": spread / jnp.maximum(truth, 1e-6)}
+
+
+def _prefix(
+    model: SegGPT,
+    views: Views,
+    weights: Float[Array, "b v h w"],
+    config: TrainConfig,
+    *,
+    key: Array,
+    examples: int,
+) -> tuple[Array, Array, Array]:
+    """Encode the examples once, paint every other view of the sample."""
+    del key
+    dtype = compute_dtype(config)
+    images, targets = views.images.astype(dtype), views.targets.astype(dtype)
+    queries = images.shape[1] - examples
+    cache = model.encode(
+        images[:, :examples], targets[:, :examples], kind=views.kind, remat=config.remat
+    )
+    flat = images[:, examples:].reshape(-1, *images.shape[2:])
+    painted = model.decode(
+        repeat_cache(cache, queries),
+        flat,
+        kind=jnp.repeat(views.kind, queries),
+        remat=config.remat,
+    )
+    # A sample whose examples show nothing says nothing about what to paint.
+    shown = (views.labels[:, :examples] > 0) & (views.labels[:, :examples] != IGNORE)
+    weights = weights[:, examples:] * shown.any(axis=(1, 2, 3), keepdims=True)
+    shape = painted.shape[:-1]
+    target = views.targets[:, examples:].reshape(painted.shape)
+    return painted, target, weights.reshape(shape)
+
+
+def _mutual(
+    model: SegGPT,
+    views: Views,
+    weights: Float[Array, "b v h w"],
+    config: TrainConfig,
+    *,
+    key: Array,
+    examples: int,
+) -> tuple[Array, Array, Array]:
+    """Paint masked patches of canvases: pairs of views for one example, else the query alone."""
+    b, v, h, w = weights.shape
+    gh, gw = h // config.model.patch_size, w // config.model.patch_size
+    dtype = compute_dtype(config)
+    grids = examples + 1
+    canvases = b * (v // grids)
+    fold = partial(_fold, count=v // grids * grids, grids=grids)
+    images, targets, weights = fold(views.images), fold(views.targets), fold(weights)
+    kind = jnp.repeat(views.kind, v // grids)
+    masks = canvas_masks(key, canvases, (gh, gw), half=config.half_masks if examples == 1 else 1.0)
+    masks = jnp.concatenate(
+        [jnp.repeat(masks[:, :1], examples, axis=1), masks[:, 1:]], axis=1
+    ).reshape(canvases, grids, gh * gw)
+    output = "canvas" if examples == 1 else "query"
+    painted = model.paint(
+        images.astype(dtype),
+        targets.astype(dtype),
+        masks,
+        kind=kind,
+        output=output,
+        remat=config.remat,
+    )
+    patch = config.model.patch_size
+    pixels = masks.reshape(canvases, grids, gh, gw).repeat(patch, axis=2).repeat(patch, axis=3)
+    weights = weights * pixels
+    if output == "query":
+        return painted, targets[:, -1], weights[:, -1]
+    return painted, targets.reshape(painted.shape), weights.reshape(painted.shape[:-1])
+
+
+def _fold(a: Array, *, count: int, grids: int) -> Array:
+    """Make canvases of `grids` views each out of a sample's first `count` views."""
+    return a[:, :count].reshape(-1, grids, *a.shape[2:])
+
+
+def canvas_masks(
+    key: Array, count: int, shape: tuple[int, int], *, half: float
+) -> Bool[Array, "b two n"]:
+    """Draw masks of canvases: the query's half, or blocks over half of all patches."""
+    key_kind, key_blocks = jax.random.split(key)
+    canvas = (2 * shape[0], shape[1])
+    patches = canvas[0] * canvas[1]
+    draw = partial(block_mask, shape=canvas, count=patches // 2)
+    blocks = jax.vmap(draw)(jax.random.split(key_blocks, count))
+    is_half = jax.random.bernoulli(key_kind, half, (count, 1, 1))
+    return jnp.where(is_half, half_mask(canvas), blocks).reshape(count, 2, -1)
+
+
+def repeat_cache(cache: PyTree[Array], queries: int) -> PyTree[Array]:
+    """Give each of a sample's queries the sample's cache."""
+    return jax.tree.map(lambda a: jnp.repeat(a, queries, axis=0), cache)
+
+
+def within_patch_std(image: Float[Array, "b h w 3"], patch: int) -> Float[Array, ""]:
+    """Average the deviation inside patches: near 0 if every patch is one flat colour."""
+    patches = to_patches(image, patch)
+    pixels = patches.reshape(*patches.shape[:2], patch * patch, 3)
+    return pixels.astype(jnp.float32).std(axis=2).mean()
+
+
+def compute_dtype(config: TrainConfig) -> jnp.dtype:
+    """Return the dtype of activations."""
+    if config.dtype == "auto":
+        return jnp.dtype(jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
+    return jnp.dtype(config.dtype)
