@@ -1,0 +1,26 @@
+"""Segment pictures from examples. Names load on first use, so importing this is cheap."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from incontext.context import Context as Context
+    from incontext.context import Example as Example
+    from incontext.results import Result as Result
+    from incontext.segmenter import Segmenter as Segmenter
+
+_HOMES = {
+    "Context": "incontext.context",
+    "Example": "incontext.context",
+    "Result": "incontext.results",
+    "Segmenter": "incontext.segmenter",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name's home when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib  # only here: most commands never ask for a name
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,128 @@
+"""Examples, and what a model makes of them: a small immutable value to keep and reuse."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from incontext.images import ImageSource, load_image
+from incontext.mask_rules import AskedKind
+from incontext.masks import LoadedMask, MaskSource, check_same_size, load_masks
+from seggpt.errors import CheckpointError, PromptError
+from seggpt.weights import load_weights, save_weights
+
+Ensemble = Literal["feature", "spatial"]
+FORMAT = "seggpt-context-1"
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A picture and its mask, each a file, bytes, a PIL image or an array."""
+
+    image: ImageSource
+    mask: MaskSource
+    kind: AskedKind = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedExample:
+    """An example in memory."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+    labels: Int32[np.ndarray, "h w"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Context:
+    """What to look for, as one model has encoded it.
+
+    Attributes:
+        labels: The labels that results will have, rising.
+        names: What they are called, where known.
+        passes: Which labels are painted together, in the order of the arrays' first axis.
+        arrays: A pytree of arrays: cached keys and values, or the examples themselves.
+        model: The fingerprint of the weights that made it.
+        ensemble: How several examples were brought together.
+    """
+
+    labels: tuple[int, ...]
+    passes: tuple[tuple[int, ...], ...]
+    arrays: Any
+    model: str
+    ensemble: Ensemble
+    names: Mapping[int, str] = field(default_factory=dict)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the context as one safetensors file."""
+        leaves, _ = jax.tree.flatten(self.arrays)
+        about = {
+            "format": FORMAT,
+            "model": self.model,
+            "labels": list(self.labels),
+            "passes": [list(labels) for labels in self.passes],
+            "ensemble": self.ensemble,
+            "names": {str(label): name for label, name in self.names.items()},
+        }
+        arrays = {f"array_{i:04d}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
+        save_weights(path, arrays, config=about)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> "Context":
+        """Read a context; the segmenter that uses it checks that it is of its model.
+
+        Raises:
+            CheckpointError: if the file is damaged, or holds something else.
+        """
+        loaded = load_weights(path)
+        about = loaded.config
+        if about.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{path}: not a saved context; make one with Context.save, or pass example pairs"
+            )
+        leaves = [loaded.params[name] for name in sorted(loaded.params)]
+        return cls(
+            labels=tuple(about["labels"]),
+            passes=tuple(tuple(labels) for labels in about["passes"]),
+            arrays=tuple(zip(leaves[::2], leaves[1::2], strict=True)),
+            model=about["model"],
+            ensemble=about["ensemble"],
+            names={int(label): name for label, name in about["names"].items()},
+        )
+
+
+def load_examples(
+    examples: Sequence[Example],
+) -> tuple[list[LoadedExample], tuple[int, ...], list[LoadedMask]]:
+    """Read examples; return them, all labels that occur, and what the masks were taken for.
+
+    Raises:
+        PromptError: if there is no example, or their kinds of mask differ.
+        InputError: if a picture or a mask cannot be used.
+    """
+    if not examples:
+        raise PromptError("no examples: give at least one image with its mask")
+    kinds = {example.kind for example in examples}
+    if len(kinds) > 1:
+        raise PromptError(f"examples ask for different kinds of mask {sorted(kinds)}; use one")
+    images = [load_image(example.image) for example in examples]
+    masks = load_masks([example.mask for example in examples], kind=examples[0].kind)
+    for example, image, mask in zip(examples, images, masks, strict=True):
+        name = str(example.image) if isinstance(example.image, str | PathLike) else "image"
+        check_same_size(image, mask.labels, image_name=name, mask_name=mask.name)
+    loaded = [LoadedExample(i, m.labels) for i, m in zip(images, masks, strict=True)]
+    labels = tuple(sorted({label for mask in masks for label in mask.classes}))
+    return loaded, labels, masks
+
+
+def split_labels(labels: Sequence[int], per_pass: int) -> tuple[tuple[int, ...], ...]:
+    """Divide labels into passes of at most `per_pass`, as even as possible.
+
+    Every pass has the same number of places; the last ones repeat their final label's place with
+    nothing, so that one compiled shape serves all: see `Segmenter.context`.
+    """
+    count = -(-len(labels) // per_pass)
+    return tuple(tuple(part.tolist()) for part in np.array_split(np.asarray(labels), count))

@@ -1,0 +1,271 @@
+"""Load a model once, encode examples once, segment many pictures."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Float32
+
+from incontext.context import Context, Ensemble, Example, load_examples, split_labels
+from incontext.ensemble import tile_examples
+from incontext.images import ImageSource, load_image
+from incontext.results import Result
+from incontext.runtime import choose_device, enable_compile_cache
+from incontext.squeeze import squeeze_image, squeeze_labels
+from seggpt.canvas import denormalize, normalize
+from seggpt.coloring import color_probabilities, paint, palette
+from seggpt.config import SegGPTConfig
+from seggpt.errors import PromptError
+from seggpt.model import SEMANTIC, SegGPT
+from seggpt.pretrained import find_weights
+from seggpt.weights.files import is_own_file, load_weights
+from seggpt.weights.published import load_published
+
+LABELS_PER_PASS = 4  # as many as a training sample had
+
+
+class Segmenter:
+    """A model ready to segment. It never changes, so any number of threads may share it."""
+
+    def __init__(
+        self,
+        config: SegGPTConfig,
+        params: Mapping[Any, Any],
+        *,
+        metadata: Mapping[str, str] | None = None,
+        device: str | None = None,
+        dtype: Literal["float32", "bfloat16"] | None = None,
+    ) -> None:
+        self.config = config
+        self.metadata = dict(metadata or {})
+        self.device = choose_device(device)
+        abstract = nnx.eval_shape(lambda: SegGPT(config, rngs=nnx.Rngs(0)))
+        graphdef, wanted = nnx.split(abstract, nnx.Param)
+        cast = jnp.dtype(dtype or ("float32" if self.device.platform == "cpu" else "bfloat16"))
+        # The tree that a model of this config has, whatever mapping the arrays came in.
+        leaves = jax.tree.map(lambda a: np.asarray(a), params)
+        self._params = jax.device_put(_like(nnx.as_pure(wanted), leaves, cast), self.device)
+        self._encode = jax.jit(partial(_encode, graphdef))
+        self._paint = jax.jit(partial(_paint, graphdef), static_argnames="passes")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | PathLike[str] | None = None,
+        *,
+        device: str | None = None,
+        dtype: Literal["float32", "bfloat16"] | None = None,
+    ) -> "Segmenter":
+        """Load shipped weights by name (the default ones without a name), or a file of weights.
+
+        `device` is `cpu`, `gpu`, `tpu` or one with a number (`cuda:1`); `dtype` that of the
+        activations, by default float32 on a CPU and bfloat16 elsewhere.
+
+        Raises:
+            CheckpointError: if there are no such weights, or they are damaged or of another model.
+            DeviceError: if there is no such device.
+        """
+        enable_compile_cache()
+        path = find_weights(None if name_or_path is None else Path(name_or_path))
+        is_own = path.suffix == ".safetensors" and path.is_file() and is_own_file(path)
+        loaded = load_weights(path) if is_own else load_published(path)
+        config = SegGPTConfig.from_dict(loaded.config)
+        return cls(config, loaded.params, metadata=loaded.metadata, device=device, dtype=dtype)
+
+    @property
+    def threshold(self) -> float:
+        """The probability above which a pixel is marked, as the weights' makers tuned it."""
+        return float(self.metadata.get("threshold", 0.5))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What tells these weights from others: a hash of the architecture and every number."""
+        digest = hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True).encode())
+        for leaf in jax.tree.leaves(self._params):
+            digest.update(np.asarray(leaf).tobytes())
+        return digest.hexdigest()[:16]
+
+    def context(
+        self,
+        examples: Sequence[Example],
+        *,
+        ensemble: Ensemble | Literal["auto"] = "auto",
+        names: Mapping[int, str] | None = None,
+    ) -> Context:
+        """Encode examples once, to segment any number of pictures with.
+
+        With the `feature` ensemble (`auto`) a query sees all examples; with the `spatial` one
+        they are tiled to a single picture, which costs no more than one but loses detail.
+        More labels than a training sample had are painted in several passes.
+
+        Raises:
+            PromptError: if there are no examples.
+            InputError: if a picture or a mask cannot be used.
+        """
+        loaded, labels, _ = load_examples(examples)
+        if ensemble == "spatial":
+            loaded = [tile_examples(loaded, self.config.image_size)]
+        size = self.config.image_size
+        images = np.stack([squeeze_image(e.image, size) for e in loaded])
+        maps = np.stack([squeeze_labels(e.labels, size) for e in loaded])
+        passes = split_labels(labels, LABELS_PER_PASS)
+        colors = palette(max(len(part) for part in passes))
+        # Each pass paints its own labels and takes the others for background.
+        slots = np.stack(
+            [sum((maps == label) * slot for slot, label in enumerate(part, 1)) for part in passes]
+        )
+        pixels = jnp.asarray(np.broadcast_to(images, (len(passes), *images.shape)))
+        targets = normalize(paint(jnp.asarray(slots), jnp.asarray(colors)))
+        arrays = self._encode(self._params, normalize(pixels), targets)
+        return Context(
+            labels=labels,
+            passes=passes,
+            arrays=arrays,
+            model=self.fingerprint,
+            ensemble="spatial" if ensemble == "spatial" else "feature",
+            names=names or {},
+        )
+
+    def segment(
+        self,
+        image: ImageSource,
+        context: Context | Sequence[Example],
+        *,
+        threshold: float | None = None,
+    ) -> Result:
+        """Segment one picture.
+
+        Raises:
+            InputError: if the picture cannot be read.
+            PromptError: if the context is another model's.
+        """
+        return next(self.segment_many([image], context, threshold=threshold))
+
+    def segment_many(
+        self,
+        images: Iterable[ImageSource],
+        context: Context | Sequence[Example],
+        *,
+        batch_size: int = 1,
+        threshold: float | None = None,
+    ) -> Iterator[Result]:
+        """Segment pictures one by one or in batches; nothing is kept of those already done.
+
+        Raises:
+            InputError: at the first picture that cannot be read.
+            PromptError: if the context is another model's.
+        """
+        if not isinstance(context, Context):
+            context = self.context(context)
+        if context.model != self.fingerprint:
+            raise PromptError(
+                f"this context was made by model {context.model}, not {self.fingerprint}; "
+                "make it again from its examples, or load the weights it was made with"
+            )
+        chosen = self.threshold if threshold is None else threshold
+        stream = iter(images)
+        while part := tuple(islice(stream, batch_size)):
+            pictures = [load_image(image) for image in part]
+            probabilities = self._probabilities(pictures, context, batch_size)
+            for source, picture, chances in zip(part, pictures, probabilities, strict=True):
+                yield Result(
+                    probabilities_lowres=chances,
+                    labels=context.labels,
+                    size=picture.shape[:2],
+                    image=picture,
+                    names=context.names,
+                    source=str(source) if isinstance(source, str | PathLike) else None,
+                    threshold=chosen,
+                )
+
+    def _probabilities(
+        self, pictures: Sequence[np.ndarray], context: Context, batch_size: int
+    ) -> list[Float32[np.ndarray, "planes gh gw"]]:
+        """Return the probabilities of background and labels at the model's own size."""
+        size = self.config.image_size
+        # A short last batch is filled up, so that one compiled program serves all.
+        filled = [*pictures, *[pictures[-1]] * (batch_size - len(pictures))]
+        queries = normalize(jnp.asarray(np.stack([squeeze_image(p, size) for p in filled])))
+        count = len(context.passes)
+        painted = self._paint(self._params, context.arrays, queries, passes=count)
+        rgb = np.clip(np.asarray(denormalize(painted)), 0, 1)
+        colors = palette(max(len(part) for part in context.passes))
+        rows = rgb.reshape(len(filled), count, *rgb.shape[1:])
+        return [_combine(row, context.passes, colors) for row in rows[: len(pictures)]]
+
+
+def _combine(
+    rgb: Float32[np.ndarray, "passes h w 3"],
+    passes: Sequence[Sequence[int]],
+    colors: Float32[np.ndarray, "k 3"],
+) -> Float32[np.ndarray, "planes h w"]:
+    """Bring passes together by each label's odds against the background of its own pass."""
+    odds = []
+    for painted, part in zip(rgb, passes, strict=True):
+        chances = color_probabilities(painted, colors[: len(part) + 1])
+        odds.append(chances[1:] / chances[:1])
+    stacked = np.concatenate([np.ones_like(odds[0][:1]), *odds])
+    return (stacked / stacked.sum(axis=0)).astype(np.float32)
+
+
+def _encode(
+    graphdef: nnx.GraphDef[SegGPT],
+    params: Any,
+    examples: Float[Array, "p e h w 3"],
+    targets: Float[Array, "p e h w 3"],
+) -> Any:
+    """Return what a context keeps: cached keys and values, or the examples as they are."""
+    model = nnx.merge(graphdef, params)
+    dtype = model.mask_token[...].dtype
+    examples, targets = examples.astype(dtype), targets.astype(dtype)
+    if model.config.attention == "mutual":
+        return ((examples, targets),)
+    return model.encode(examples, targets, kind=jnp.full(len(examples), SEMANTIC))
+
+
+def _paint(
+    graphdef: nnx.GraphDef[SegGPT],
+    params: Any,
+    arrays: Any,
+    queries: Float[Array, "b h w 3"],
+    *,
+    passes: int,
+) -> Float[Array, "bp h w 3"]:
+    """Paint every query in every pass; rows are queries, then passes."""
+    model = nnx.merge(graphdef, params)
+    b = len(queries)
+    kind = jnp.full(b * passes, SEMANTIC)
+    queries = jnp.repeat(queries.astype(model.mask_token[...].dtype), passes, axis=0)
+
+    def spread(a: Array) -> Array:
+        """Give each query all passes."""
+        return jnp.broadcast_to(a, (b, *a.shape)).reshape(-1, *a.shape[1:])
+
+    arrays = jax.tree.map(spread, arrays)
+    if model.config.attention == "mutual":
+        examples, targets = arrays[0]
+        painted = model(examples, targets, queries, kind=kind)
+    else:
+        painted = model.decode(arrays, queries, kind=kind)
+    return painted.astype(jnp.float32)
+
+
+def _like(wanted: Any, given: Mapping[Any, Any], dtype: jnp.dtype) -> Any:
+    """Arrange given arrays as the wanted tree; `seggpt.weights` has checked names and shapes."""
+    flat = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(given)}
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.asarray(flat[_name(path)], dtype).reshape(leaf.shape), wanted
+    )
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")

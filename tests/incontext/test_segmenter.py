@@ -1,0 +1,192 @@
+"""The segmenter on tiny random weights: what must hold whatever the weights are."""
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from incontext import Context, Example, Segmenter
+from seggpt.config import SegGPTConfig
+from seggpt.errors import CheckpointError, DeviceError, InputError, PromptError
+from seggpt.model import SegGPT
+from seggpt.weights import save_weights
+
+CONFIG = SegGPTConfig(
+    image_size=16,
+    patch_size=4,
+    width=24,
+    depth=2,
+    heads=3,
+    pos_grid=(8, 4),
+    merge_block=0,
+    taps=(0, 1),
+    attention="prefix",
+    decoder_width=4,
+)
+
+
+def make_segmenter(attention: str, seed: int = 0) -> Segmenter:
+    config = dataclasses.replace(CONFIG, attention=attention)
+    model = SegGPT(config, rngs=nnx.Rngs(seed))
+    return Segmenter(config, nnx.as_pure(nnx.state(model, nnx.Param)))
+
+
+@pytest.fixture(scope="module", params=["prefix", "mutual"])
+def segmenter(request: pytest.FixtureRequest) -> Segmenter:
+    return make_segmenter(request.param)
+
+
+def picture(seed: int, h: int = 20, w: int = 30) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (h, w, 3), np.uint8)
+
+
+def mask(classes: int = 1, h: int = 20, w: int = 30) -> np.ndarray:
+    return np.broadcast_to(np.arange(w) * (classes + 1) // w, (h, w)).astype(np.uint8)
+
+
+def examples(count: int = 1, classes: int = 1) -> list[Example]:
+    return [Example(picture(seed), mask(classes), kind="labels") for seed in range(count)]
+
+
+def test_results_have_the_size_of_the_picture_and_the_labels_of_the_masks(
+    segmenter: Segmenter,
+) -> None:
+    for size in [(20, 30), (64, 48), (5, 7)]:
+        result = segmenter.segment(picture(9, *size), examples())
+        assert result.label_map.shape == size
+        assert set(np.unique(result.label_map)) <= {0, 1}
+        assert 0 <= result.scores[1] <= 1
+        np.testing.assert_allclose(result.probabilities().sum(axis=0), 1, atol=1e-4)
+
+
+def test_labels_keep_their_values_over_examples_that_show_different_ones(
+    segmenter: Segmenter,
+) -> None:
+    pairs = [
+        Example(picture(0), mask() * 7, kind="labels"),
+        Example(picture(1), mask() * 9, kind="labels"),
+    ]
+    result = segmenter.segment(picture(2), pairs)
+    assert result.labels == (7, 9)
+    assert set(np.unique(result.label_map)) <= {0, 7, 9}
+
+
+def test_many_labels_are_painted_in_several_passes(segmenter: Segmenter) -> None:
+    context = segmenter.context(examples(classes=7))
+    assert context.passes == ((1, 2, 3, 4), (5, 6, 7))
+    result = segmenter.segment(picture(2), context)
+    assert result.probabilities().shape == (8, 20, 30)
+    # A label's odds against the background do not depend on the passes beside its own.
+    first_alone = segmenter.segment(
+        picture(2),
+        [Example(picture(0), np.where(mask(7) <= 4, mask(7), 0), kind="labels")],
+    )
+    both, alone = result.probabilities_lowres, first_alone.probabilities_lowres
+    np.testing.assert_allclose(both[1:5] / both[0], alone[1:] / alone[0], rtol=1e-3)
+
+
+def test_batches_equal_single_pictures_and_stay_in_order(segmenter: Segmenter) -> None:
+    context = segmenter.context(examples(2))
+    pictures = [picture(seed, 10 + seed, 20) for seed in range(5)]
+    singles = [segmenter.segment(p, context) for p in pictures]
+    for batch_size in (2, 5, 8):
+        batch = list(segmenter.segment_many(pictures, context, batch_size=batch_size))
+        assert [r.size for r in batch] == [(10 + seed, 20) for seed in range(5)]
+        for one, other in zip(singles, batch, strict=True):
+            np.testing.assert_allclose(
+                one.probabilities_lowres, other.probabilities_lowres, atol=1e-5
+            )
+
+
+def test_segment_many_is_lazy(segmenter: Segmenter) -> None:
+    taken = []
+
+    def stream():
+        for seed in range(100):
+            taken.append(seed)
+            yield picture(seed)
+
+    results = segmenter.segment_many(stream(), segmenter.context(examples()), batch_size=2)
+    next(results)
+    assert len(taken) == 2
+
+
+def test_a_saved_context_gives_identical_results(segmenter: Segmenter, tmp_path: Path) -> None:
+    context = segmenter.context(examples(2, classes=5), names={1: "leaf"})
+    context.save(tmp_path / "leaf.safetensors")
+    loaded = Context.load(tmp_path / "leaf.safetensors")
+    assert loaded.names == {1: "leaf"}
+    assert (loaded.labels, loaded.passes) == (context.labels, context.passes)
+    one, other = (segmenter.segment(picture(3), c) for c in (context, loaded))
+    np.testing.assert_array_equal(one.probabilities_lowres, other.probabilities_lowres)
+
+
+def test_the_order_of_examples_does_not_matter(segmenter: Segmenter) -> None:
+    pairs = examples(3)
+    one = segmenter.segment(picture(5), pairs).probabilities_lowres
+    other = segmenter.segment(picture(5), pairs[::-1]).probabilities_lowres
+    # The published decoder's seam row sees the first example; a prefix model has no seam.
+    rows = slice(1, None) if segmenter.config.attention == "mutual" else slice(None)
+    np.testing.assert_allclose(one[:, rows], other[:, rows], atol=1e-4)
+
+
+def test_the_spatial_ensemble_of_one_example_is_that_example(segmenter: Segmenter) -> None:
+    plain = segmenter.segment(picture(5), segmenter.context(examples()))
+    tiled = segmenter.segment(picture(5), segmenter.context(examples(), ensemble="spatial"))
+    np.testing.assert_allclose(
+        plain.probabilities_lowres, tiled.probabilities_lowres, atol=5e-3
+    )  # the tile's pixels are rounded to bytes
+
+
+def test_threads_share_a_segmenter(segmenter: Segmenter) -> None:
+    contexts = [segmenter.context(examples(n)) for n in (1, 2)]
+    work = [(picture(seed), contexts[seed % 2]) for seed in range(16)]
+    serial = [segmenter.segment(*job).probabilities_lowres for job in work]
+    with ThreadPoolExecutor(8) as pool:
+        threaded = list(pool.map(lambda job: segmenter.segment(*job).probabilities_lowres, work))
+    for one, other in zip(serial, threaded, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_another_models_context_is_refused() -> None:
+    context = make_segmenter("prefix", seed=1).context(examples())
+    with pytest.raises(PromptError, match="made by model"):
+        make_segmenter("prefix", seed=2).segment(picture(0), context)
+
+
+def test_bad_examples_are_refused(segmenter: Segmenter, tmp_path: Path) -> None:
+    with pytest.raises(PromptError, match="no examples"):
+        segmenter.context([])
+    with pytest.raises(InputError, match="does not match"):
+        segmenter.context([Example(picture(0), mask(h=21))])
+    with pytest.raises(InputError, match="no foreground"):
+        segmenter.context([Example(picture(0), np.zeros((20, 30), np.uint8))])
+    with pytest.raises(PromptError, match="different kinds"):
+        segmenter.context([*examples(), Example(picture(1), mask())])
+    with pytest.raises(CheckpointError, match="not a saved context"):
+        save_weights(tmp_path / "w.safetensors", {"a": np.ones(2, np.float32)}, config={"format": "x"})
+        Context.load(tmp_path / "w.safetensors")
+
+
+def test_weights_load_from_a_file_and_know_their_threshold(tmp_path: Path) -> None:
+    segmenter = make_segmenter("prefix")
+    params = jax.tree.map(np.asarray, segmenter._params)
+    path = tmp_path / "own.safetensors"
+    save_weights(path, params, config=CONFIG.to_dict(), metadata={"threshold": "0.3"})
+    loaded = Segmenter.from_pretrained(path)
+    assert loaded.fingerprint == segmenter.fingerprint
+    assert loaded.threshold == 0.3
+    one, other = (s.segment(picture(1), examples()) for s in (segmenter, loaded))
+    np.testing.assert_array_equal(one.probabilities_lowres, other.probabilities_lowres)
+    assert other.threshold == 0.3
+
+
+def test_missing_weights_and_devices_are_named() -> None:
+    with pytest.raises(CheckpointError, match="nowhere"):
+        Segmenter.from_pretrained("nowhere.safetensors")
+    with pytest.raises(DeviceError, match="available: cpu"):
+        Segmenter(CONFIG, {}, device="cuda:7")
