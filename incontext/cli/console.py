@@ -1,0 +1,108 @@
+"""What a command says: data and JSON events on stdout, everything for people on stderr."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+PREFIX = "seggpt: "
+
+
+def one_line(text: str) -> str:
+    """Escape line breaks, controls and undecodable bytes, as file names may hold all of them."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
+        for char in text
+    )
+
+
+class Console:
+    """The mouth of one command.
+
+    Args:
+        quiet: Say only errors.
+        verbose: 1 also says how inputs were read, 2 adds debugging.
+        events: Write one JSON object a line to stdout.
+    """
+
+    def __init__(self, *, quiet: bool = False, verbose: int = 0, events: bool = False) -> None:
+        self.quiet = quiet
+        self.verbose = verbose
+        self.events = events
+
+    def say(self, text: str) -> None:
+        """Tell people something that they may miss."""
+        if not self.quiet:
+            print(PREFIX + one_line(text), file=sys.stderr, flush=True)
+
+    def error(self, text: str) -> None:
+        """Tell people what went wrong, in one line."""
+        print(f"{PREFIX}error: {one_line(text)}", file=sys.stderr, flush=True)
+
+    def data(self, line: str) -> None:
+        """Write one line of what was asked for to stdout."""
+        print(one_line(line))
+
+    def event(self, kind: str, **fields: object) -> None:
+        """Tell programs what happened, if they asked."""
+        if self.events:
+            print(json.dumps({"event": kind, **fields}), flush=True)
+
+    @contextmanager
+    def progress(self, total: int, *, label: str) -> Iterator[Callable[[], None]]:
+        """Show a bar while in the context, on a terminal only; the value advances it by one."""
+        if self.quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+            yield lambda: None
+            return
+        # 0.1 s that `--help` must not pay.
+        from rich.console import Console as Terminal
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        # Only stderr is taken over while the bar stands: stdout belongs to the data.
+        with Progress(*columns, console=Terminal(stderr=True), redirect_stdout=False) as bar:
+            task = bar.add_task(label, total=total)
+            yield lambda: bar.advance(task)
+
+    @contextmanager
+    def logging(self) -> Iterator[None]:
+        """Show the library's log records, and warnings with `verbose`, as one line each."""
+        level = {0: logging.WARNING, 1: logging.INFO}.get(self.verbose, logging.DEBUG)
+        names = ["seggpt", "incontext"] + (["py.warnings"] if self.verbose else [])
+        loggers = [logging.getLogger(name) for name in names]
+        before = [(logger.level, logger.propagate) for logger in loggers]
+        handler = _OneLine()
+        for logger in loggers:
+            logger.addHandler(handler)
+            logger.setLevel(logging.ERROR if self.quiet else level)
+            logger.propagate = False
+        logging.captureWarnings(True)  # Python's own way takes several lines
+        try:
+            yield
+        finally:
+            logging.captureWarnings(False)
+            for logger, (old_level, propagate) in zip(loggers, before, strict=True):
+                logger.removeHandler(handler)
+                logger.setLevel(old_level)
+                logger.propagate = propagate
+
+
+class _OneLine(logging.Handler):
+    """Writes to the `sys.stderr` of the moment, which a progress bar may have taken over."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = f"{PREFIX}{record.levelname.lower()}: {one_line(record.getMessage())}"
+        print(text, file=sys.stderr, flush=True)

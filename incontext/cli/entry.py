@@ -1,0 +1,126 @@
+"""Parse the command line, run one verb, and turn whatever it raises into one line and an exit code.
+
+Nothing here or at the top of a verb's file may import jax, numpy or Pillow: help and usage errors
+must come at once. Verbs reach the library through the lazy names of `incontext`.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from incontext.cli import demo, doctor, models, segment
+from incontext.cli.console import Console, one_line
+from incontext.cli.outcome import Exit, Terminated, exit_of
+from seggpt import __version__
+from seggpt.errors import SegGPTError
+
+VERBS = (segment, models, doctor, demo)  # each has `add_parser`, which sets the default `run`
+
+Run = Callable[[argparse.Namespace, Console], Exit]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `seggpt` with `argv` (without the program's name) and return the exit code."""
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as stop:  # argparse has said what there was to say
+        return int(stop.code or 0)
+    console = Console(quiet=args.quiet, verbose=args.verbose, events=getattr(args, "json", False))
+    try:
+        with console.logging(), _sigterm_raises():
+            code = _run(args.run, args, console)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our stdout has gone, as after `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.NOTHING
+    return code
+
+
+def _run(run: Run, args: argparse.Namespace, console: Console) -> Exit:
+    try:
+        return run(args, console)
+    except BrokenPipeError:
+        raise
+    except SegGPTError as error:
+        console.error(str(error))
+        _show_traceback(console)
+        return exit_of(error)
+    except KeyboardInterrupt as stop:
+        console.error("; ".join(["interrupted", *getattr(stop, "__notes__", ())]))
+        return Exit.INTERRUPTED
+    except Terminated as stop:
+        console.error("; ".join(["terminated", *getattr(stop, "__notes__", ())]))
+        return Exit.TERMINATED
+    except Exception as error:
+        words = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
+        console.error(f"internal error: {words}; please report it with {_save_traceback()}")
+        _show_traceback(console)
+        return Exit.BUG
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say `message` and leave with the code of a usage error."""
+        line = f"seggpt: error: {one_line(message)} (see {self.prog} --help)\n"
+        self.exit(Exit.USAGE, line)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all verbs."""
+    parser = Parser(
+        prog="seggpt",
+        description="Masks for your pictures from a few examples, points or boxes.",
+        epilog="Exit codes: 0 all done, 1 nothing usable, 2 usage, 3 some inputs failed.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"seggpt {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
+    for verb in VERBS:
+        added = verb.add_parser(verbs)
+        added.allow_abbrev = False
+        added.add_argument("-q", "--quiet", action="store_true", help="say only errors")
+        added.add_argument(
+            "-v", "--verbose", action="count", default=0, help="say more; -vv shows tracebacks"
+        )
+    return parser
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that files and logs are closed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _show_traceback(console: Console) -> None:
+    if console.verbose > 1:
+        traceback.print_exc()
+
+
+def _save_traceback() -> str:
+    import tempfile  # 30 ms that nobody should pay who meets no bug
+
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="seggpt-", suffix=".txt", delete=False, encoding="utf-8", errors="replace"
+    ) as file:
+        traceback.print_exc(file=file)
+    return file.name

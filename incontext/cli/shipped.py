@@ -1,0 +1,53 @@
+"""What a weights file says of itself, from its header alone."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from seggpt.weights.files import file_sha256, load_weights, open_safetensors
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """One line of `seggpt models`; what the file does not tell is "-" or 0."""
+
+    name: str
+    parameters: int
+    attention: str
+    size_px: int
+    licence: str
+    score: str
+    path: str
+
+
+def read_model(name: str, path: Path) -> ShippedModel:
+    """Describe a weights file without reading its tensors.
+
+    Raises:
+        CheckpointError: if the file is missing or damaged.
+    """
+    with open_safetensors(path) as file:
+        metadata: dict[str, str] = file.metadata() or {}
+        shapes = [file.get_slice(key).get_shape() for key in file.offset_keys()]
+    config = json.loads(metadata.get("config", "{}"))
+    return ShippedModel(
+        name=name,
+        parameters=sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes),
+        attention=config.get("attention", "-"),
+        size_px=config.get("image_size", 0),
+        licence=metadata.get("licence", "-"),
+        score=metadata.get("score", "-"),
+        path=str(path),
+    )
+
+
+def verify_model(path: Path) -> str:
+    """Check every byte of a weights file's tensors and return the SHA-256 of the whole file.
+
+    Raises:
+        CheckpointError: if the file is damaged.
+    """
+    load_weights(path)
+    return file_sha256(path)

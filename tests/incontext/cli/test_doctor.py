@@ -1,0 +1,60 @@
+"""`seggpt doctor`: facts, self-test, and an honest exit code."""
+
+import json
+
+import pytest
+
+from incontext.cli import checkup, main
+from incontext.cli.shipped import ShippedModel
+from seggpt.errors import DeviceError
+
+
+@pytest.fixture(autouse=True)
+def weights(monkeypatch):
+    monkeypatch.setattr(checkup, "shipped_weights", lambda: {"seggpt-tiny": "tiny"})
+    monkeypatch.setattr(checkup, "verify_model", lambda path: "0123456789abcdef" * 4)
+    model = ShippedModel("tiny", 5_000_000, "prefix", 448, "Apache-2.0", "-", "tiny")
+    monkeypatch.setattr(checkup, "read_model", lambda name, path: model)
+
+
+def test_reports_everything_as_json(segmenter, capsys):
+    assert main(["doctor", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["problems"] == []
+    assert report["versions"]["jax"]
+    assert "cpu:0" in report["devices"]
+    assert report["self-test"]["result"] == "ok"
+    assert report["weights"] == {"seggpt-tiny": "5.0M parameters, sha256 0123456789abcdef..."}
+
+
+def test_reports_everything_as_text(segmenter, capsys):
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {"versions", "machine", "extras", "weights", "devices", "self-test"} <= set(lines)
+    assert "  result        ok" in lines
+
+
+def test_a_model_that_finds_nothing_is_a_problem(segmenter, capsys, monkeypatch):
+    monkeypatch.setattr(segmenter, "_result", nothing_found(segmenter._result))
+    assert main(["doctor"]) == 1
+    assert "self-test: overlap 0.00" in capsys.readouterr().err
+
+
+def nothing_found(make):
+    def result(self, image, count, threshold):
+        return make(self, image * 0, count, threshold)
+
+    return result
+
+
+def test_a_missing_device_is_a_problem_and_the_rest_is_told(segmenter, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise DeviceError("--device tpu: no such device; available: cpu:0")
+
+    monkeypatch.setattr(segmenter, "from_pretrained", fail)
+    assert main(["doctor", "--device", "tpu"]) == 1
+    said = capsys.readouterr()
+    assert "versions" in said.out
+    assert said.err == (
+        "seggpt: error: self-test: --device tpu: no such device; available: cpu:0\n"
+    )

@@ -1,0 +1,68 @@
+"""`seggpt models`, on weights made here."""
+
+import json
+
+import numpy as np
+import pytest
+
+from incontext.cli import main, models
+from seggpt.config import SegGPTConfig
+from seggpt.weights import save_weights
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """Two small weights files in place of the shipped ones."""
+    files = {}
+    for number, name in enumerate(["seggpt-small", "seggpt-tiny"]):
+        path = tmp_path / f"{name}.safetensors"
+        save_weights(
+            path,
+            {"a": np.full((10, number + 1), 0.5, np.float32), "b": np.zeros(3, np.float32)},
+            config=SegGPTConfig.tiny().to_dict(),
+            metadata={"licence": "Apache-2.0", "score": "61.2 mIoU"},
+        )
+        files[name] = path
+    monkeypatch.setattr(models, "shipped_weights", lambda: dict(files))
+    return files
+
+
+def test_lists_what_the_files_say_of_themselves(weights, capsys):
+    assert main(["models"]) == 0
+    heading, _, tiny = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["name", "parameters", "attention", "size", "licence", "score"]
+    assert tiny.startswith("seggpt-tiny (default)")
+    assert "prefix" in tiny
+    assert tiny.endswith("Apache-2.0  61.2 mIoU")
+
+
+def test_lists_as_json(weights, capsys):
+    assert main(["models", "list", "seggpt-small", "--json"]) == 0
+    (model,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert model["name"] == "seggpt-small"
+    assert model["parameters"] == 13
+    assert model["is_default"] is False
+
+
+def test_verify_tells_intact_from_damaged(weights, capsys):
+    assert main(["models", "verify"]) == 0
+    assert capsys.readouterr().out.count("ok  sha256 ") == 2
+    data = bytearray(weights["seggpt-tiny"].read_bytes())
+    data[-1] ^= 1
+    weights["seggpt-tiny"].write_bytes(data)
+    assert main(["models", "verify"]) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith("seggpt-small  ok")
+    assert "SHA-256 mismatch" in said.err
+    assert main(["models", "verify", "seggpt-small"]) == 0
+
+
+def test_an_unknown_name_is_a_usage_error(weights, capsys):
+    assert main(["models", "verify", "seggpt-huge"]) == 2
+    assert "there are seggpt-small, seggpt-tiny" in capsys.readouterr().err
+
+
+def test_a_package_without_weights_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(models, "shipped_weights", dict)
+    assert main(["models"]) == 1
+    assert "no weights" in capsys.readouterr().err
