@@ -1,0 +1,157 @@
+"""Ship weights: `python -m train.release --weights FILE --scores JSON --data PATH --command TEXT`.
+
+Writes the weights as bfloat16 with their threshold, scores and licence in the file, and a model
+card beside them. Weights that score lower than those they would replace are refused.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import seggpt.pretrained
+from data.folder import Folder, open_folders
+from seggpt.errors import SegGPTError
+from seggpt.pretrained import DEFAULT
+from seggpt.weights import load_weights, save_weights
+
+LICENCE = "Apache-2.0"
+COLUMNS = ("model", "copy", "histogram", "everything")
+LIMITS = """\
+- It sees a picture squeezed to a small square: what is smaller than a few hundredths of the
+  picture is lost. Crop first, or give pictures of parts.
+- It goes by looks more than by meaning: colour and texture that the example's object shares with
+  its surroundings leak into the mask; objects whose looks vary (people, animals, furniture) are
+  found in part.
+- It does not tell touching objects of one class apart.
+- An example whose mask covers little of the picture gives unreliable results; more examples help.
+- Scores are uncalibrated probabilities.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the weights and their card; return the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        release(args)
+    except (ValueError, OSError, SegGPTError) as error:
+        print(f"release: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def release(args: argparse.Namespace) -> None:
+    """Carry out the command.
+
+    Raises:
+        ValueError: if the weights in place score higher, on the sets that neither was trained on.
+    """
+    loaded = load_weights(args.weights)
+    report = json.loads(Path(args.scores).read_text())
+    results = {result["shots"]: result for result in report["results"]}
+    target = Path(args.output) / f"{args.name}.safetensors"
+    score = {
+        f"{group}_{k}": r["means"][group]["model"]
+        for k, r in results.items()
+        for group in r["means"]
+    }
+    if target.exists():
+        before = json.loads(load_weights(target).metadata["scores"])
+        if before["unseen_1"] > score["unseen_1"] and not args.force:
+            raise ValueError(
+                f"{target} scores {before['unseen_1']:.1f} on unseen sets, the new weights "
+                f"{score['unseen_1']:.1f}; pass --force to ship them all the same"
+            )
+    metadata = {
+        "licence": LICENCE,
+        "score": f"{score['val_1']:.0f} val, {score['unseen_1']:.0f} unseen (1-shot mIoU)",
+        "scores": json.dumps(score),
+        "threshold": str(results[1]["threshold"]),
+        "train_sets": loaded.metadata["train_sets"],
+        "command": args.command,
+    }
+    save_weights(target, loaded.params, config=loaded.config, metadata=metadata, dtype="bfloat16")
+    folders = [folder for path in args.data for folder in open_folders(path)]
+    trained = set(metadata["train_sets"].split(","))
+    card = write_card(
+        args.name,
+        config=loaded.config,
+        metadata=metadata,
+        results=results,
+        folders=[f for f in folders if f.name in trained or f.kind == "sprites"],
+        evaluation=args.evaluation,
+    )
+    target.with_suffix(".md").write_text(card)
+
+
+def write_card(
+    name: str,
+    *,
+    config: dict[str, Any],
+    metadata: dict[str, str],
+    results: dict[int, dict[str, Any]],
+    folders: Sequence[Folder],
+    evaluation: str,
+) -> str:
+    """Return the model card as Markdown."""
+    lines = [
+        f"# {name}",
+        "",
+        f"Licence: {metadata['licence']}. Input: {config['image_size']} px, patches of "
+        f"{config['patch_size']}; width {config['width']}, {config['depth']} blocks, "
+        f"{config['attention']} attention. Threshold: {metadata['threshold']}.",
+        "",
+        "Trained with",
+        "",
+        f"    {metadata['command']}",
+        "",
+        "## Scores",
+        "",
+        "Mean IoU in percent: pixels are added up per class over all episodes, then averaged over",
+        "classes. The `val` sets' training pictures were trained on, the `unseen` sets never were.",
+        "",
+        f"    {evaluation}",
+        "",
+    ]
+    for shots, result in sorted(results.items()):
+        lines += [*_table(shots, result), ""]
+    lines += ["## Known failures", "", LIMITS, "## Data", ""]
+    lines += ["| data set | licence as stated | source |", "|---|---|---|"]
+    for folder in folders:
+        info = folder.info
+        lines.append(f"| {folder.name} | {info['licence']} | {info['source_repo']} |")
+    return "\n".join(lines) + "\n"
+
+
+def _table(shots: int, result: dict[str, Any]) -> list[str]:
+    head = ["| " + " | ".join([f"{shots}-shot", *COLUMNS]) + " |", "|---" * 5 + "|"]
+    rows = sorted(result["datasets"].items(), key=lambda item: (item[1]["unseen"], item[0]))
+    body = [
+        _row(f"{'*' * row['unseen']}{name}{'*' * row['unseen']}", row["iou"]) for name, row in rows
+    ]
+    means = [_row(f"**{group}**", result["means"][group]) for group in ("val", "unseen")]
+    return head + body + means
+
+
+def _row(name: str, numbers: dict[str, float]) -> str:
+    return "| " + " | ".join([name, *(f"{numbers[column]:.1f}" for column in COLUMNS)]) + " |"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m train.release", description=__doc__)
+    add = parser.add_argument
+    add("--weights", required=True, help="weights.safetensors of a run")
+    add("--scores", required=True, help="what train.evaluate --shots 1 4 --json wrote")
+    add("--data", nargs="+", required=True, metavar="PATH", help="for the licences on the card")
+    add("--command", required=True, help="how the weights were trained, for the card")
+    add("--evaluation", required=True, help="how they were scored, for the card")
+    add("--name", default=DEFAULT)
+    add("-o", "--output", default=str(Path(seggpt.pretrained.__file__).parent), metavar="DIR")
+    add("--force", action="store_true", help="replace weights that score higher")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
