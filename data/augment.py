@@ -40,13 +40,15 @@ def make_views(
 ) -> Views:
     """Cut, flip, recolour and stitch every view of a batch of samples, and paint its labels."""
     b, v = batch["pictures"].shape
-    key_view, key_stitch, key_color = jax.random.split(key, 3)
+    key_view, key_tone, key_stitch, key_color = jax.random.split(key, 4)
     picked = images[batch["pictures"]]
     masks = ids[batch["pictures"], ..., batch["mask"][:, None]]
     labels = jax.vmap(jax.vmap(lambda mask, table: table[mask]))(masks, batch["table"])
     one = partial(view, size=size, config=config.augment)
+    recolor = partial(jitter, config=config.augment)
     keys = jax.random.split(key_view, (b, v))
     pixels, labels = jax.vmap(jax.vmap(one))(keys, picked, labels)
+    pixels = jax.vmap(recolor)(jax.random.split(key_tone, b), pixels)
     stitch = partial(stitch_views, config=config.augment)
     pixels, labels = jax.vmap(stitch)(jax.random.split(key_stitch, b), pixels, labels)
     color = partial(random_colors, classes=config.pairs.slots, config=config.coloring)
@@ -64,13 +66,13 @@ def view(
     config: AugmentConfig,
 ) -> tuple[Float[Array, "s s 3"], Int[Array, "s s"]]:
     """Cut one view out of a picture: RGB in 0..1 and labels."""
-    key_box, key_turn, key_jitter = jax.random.split(key, 3)
+    key_box, key_turn = jax.random.split(key)
     box = choose_box(key_box, (labels > 0) & (labels != IGNORE), config=config)
     pixels, labels = cut(image, labels, box, size=size)
     turned = jax.random.bernoulli(key_turn, config.transpose)
     pixels = jnp.where(turned, pixels.transpose(1, 0, 2), pixels)
     labels = jnp.where(turned, labels.T, labels)
-    return jitter(key_jitter, pixels, config=config), labels.astype(jnp.int32)
+    return pixels, labels.astype(jnp.int32)
 
 
 def choose_box(key: Array, marked: Bool[Array, "size size"], *, config: AugmentConfig) -> Box:
@@ -126,22 +128,31 @@ def _linear_weights(
 
 
 def jitter(
-    key: Array, image: Float[Array, "h w 3"], *, config: AugmentConfig
-) -> Float[Array, "h w 3"]:
-    """Change brightness, contrast and saturation at random, or leave the picture as it is."""
-    key_on, key_b, key_c, key_s, key_grey = jax.random.split(key, 5)
+    key: Array, images: Float[Array, "v h w 3"], *, config: AugmentConfig
+) -> Float[Array, "v h w 3"]:
+    """Change brightness, contrast and saturation of a sample's views, or leave them all alone.
 
-    def factor(key: Array, amount: float) -> Float[Array, ""]:
-        return jax.random.uniform(key, minval=1 - amount, maxval=1 + amount)
+    Views change together and depart from each other by less: pictures that are segmented
+    together mostly come from one camera, and a thing's colour says much about it.
+    """
+    key_on, key_grey, *keys = jax.random.split(key, 5)
+
+    def factor(key: Array, amount: float) -> Float[Array, "v 1 1 1"]:
+        key_all, key_own = jax.random.split(key)
+        own = amount * config.own_jitter
+        shared = jax.random.uniform(key_all, minval=1 - amount, maxval=1 + amount)
+        apart = jax.random.uniform(key_own, (len(images), 1, 1, 1), minval=1 - own, maxval=1 + own)
+        return shared * apart
 
     grey_weights = jnp.asarray([0.299, 0.587, 0.114])  # ITU-R 601 luma
-    out = image * factor(key_b, config.brightness)
-    out = (out - out.mean()) * factor(key_c, config.contrast) + out.mean()
+    out = images * factor(keys[0], config.brightness)
+    mean = out.mean(axis=(1, 2, 3), keepdims=True)
+    out = (out - mean) * factor(keys[1], config.contrast) + mean
     luma = (out @ grey_weights)[..., None]
     is_grey = jax.random.bernoulli(key_grey, config.grey)
-    out = luma + (out - luma) * jnp.where(is_grey, 0.0, factor(key_s, config.saturation))
+    out = luma + (out - luma) * jnp.where(is_grey, 0.0, factor(keys[2], config.saturation))
     on = jax.random.bernoulli(key_on, config.jitter)
-    return jnp.where(on, jnp.clip(out, 0, 1), image)
+    return jnp.where(on, jnp.clip(out, 0, 1), images)
 
 
 def stitch_views(

@@ -39,7 +39,8 @@ class AugmentConfig:
     flip: float = 0.5
     upside_down: float = 0.1
     transpose: float = 0.1
-    jitter: float = 0.8  # share of views whose colours are jittered
+    jitter: float = 0.8  # share of samples whose colours are jittered, all views alike
+    own_jitter: float = 0.3  # how far each view departs from that, as a share of its strength
     brightness: float = 0.4
     contrast: float = 0.4
     saturation: float = 0.4

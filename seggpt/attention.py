@@ -17,6 +17,8 @@ from jaxtyping import Array, Float
 from seggpt.canvas import linear_resize
 
 Heads = Float[Array, "b n heads hd"]
+# Of (b, m, heads, features); m, heads and features differ from block to block.
+KeysValues = tuple[Float[Array, "b _ _ _"], Float[Array, "b _ _ _"]]
 
 
 @dataclass(frozen=True)

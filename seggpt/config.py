@@ -7,6 +7,8 @@ from typing import Any, Literal
 Attention = Literal["mutual", "prefix"]
 Activation = Literal["gelu", "gelu_tanh"]
 
+CELL = 2  # pixels along a side of what the lookup compares
+
 
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig:
@@ -44,7 +46,8 @@ class SegGPTConfig:
 
     `merge_block` is the last block that sees the image and the target stream apart; `taps` are
     the blocks whose outputs the decoder reads. `decoder_image` also shows the decoder the query's
-    pixels, which the published models do not do.
+    pixels and `lookup` what its pixels find among the examples' (`seggpt.lookup`, for prefix
+    attention); the published models do neither.
     """
 
     image_size: int
@@ -62,6 +65,7 @@ class SegGPTConfig:
     type_tokens: bool = True
     activation: Activation = "gelu"
     decoder_image: bool = False
+    lookup: bool = False
 
     def __post_init__(self) -> None:
         """Check sizes against each other.
@@ -77,6 +81,11 @@ class SegGPTConfig:
             raise ValueError(f"taps {self.taps} are not blocks of a depth of {self.depth}")
         if not 0 <= self.merge_block <= min(self.taps):
             raise ValueError(f"merge_block {self.merge_block} is not in 0..{min(self.taps)}")
+        if self.lookup and (self.attention != "prefix" or self.patch_size % CELL):
+            raise ValueError(
+                f"lookup needs prefix attention and a patch_size that is a multiple of {CELL}, "
+                f"not {self.attention} and {self.patch_size}"
+            )
 
     @property
     def grid(self) -> int:
@@ -122,7 +131,7 @@ class SegGPTConfig:
     def tiny(cls, *, attention: Attention = "prefix") -> "SegGPTConfig":
         """Trainable on a two-core CPU in hours."""
         return cls(
-            image_size=48,
+            image_size=96,
             patch_size=4,
             width=128,
             depth=6,
@@ -135,6 +144,7 @@ class SegGPTConfig:
             rel_pos=False,
             activation="gelu_tanh",
             decoder_image=True,
+            lookup=attention == "prefix",
         )
 
     @classmethod

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from seggpt.attention import (
     Heads,
+    KeysValues,
     RelativePosition,
     both_streams,
     example_grid,
@@ -19,8 +20,9 @@ from seggpt.attention import (
     prefix_attention,
     self_attention,
 )
-from seggpt.canvas import from_patches
-from seggpt.config import SegGPTConfig
+from seggpt.canvas import from_patches, to_patches
+from seggpt.config import CELL, SegGPTConfig
+from seggpt.lookup import Lookup
 from seggpt.vit import LayerNorm, Linear, ViT
 
 SEMANTIC, INSTANCE = 0, 1  # what the type tokens tell apart: `kind` in the calls below
@@ -28,7 +30,7 @@ SEMANTIC, INSTANCE = 0, 1  # what the type tokens tell apart: `kind` in the call
 Picture = Float[Array, "b h w 3"]
 Pictures = Float[Array, "b e h w 3"]
 Attend = Callable[[Heads, Heads, Heads, RelativePosition], Heads]
-Cache = tuple[tuple[Float[Array, "b m heads _"], Float[Array, "b m heads _"]], ...]
+Cache = tuple[KeysValues, ...]
 
 
 class SegGPT(nnx.Module):
@@ -49,7 +51,13 @@ class SegGPT(nnx.Module):
                 _token(config.width, rngs) for _ in range(2)
             )
         self.norm = LayerNorm(config.width, rngs=rngs)
-        self.decoder = Decoder(config, rngs=rngs)
+        found = 0
+        if config.lookup:
+            self.lookup = Lookup(rngs=rngs)
+            found = self.lookup.channels
+            cells = (config.patch_size // CELL) ** 2
+            self.guess = Linear(cells * found, config.width, rngs=rngs)
+        self.decoder = Decoder(config, found=found, rngs=rngs)
 
     def __call__(
         self,
@@ -106,7 +114,10 @@ class SegGPT(nnx.Module):
         kind: Int[Array, " b"],
         remat: bool = False,
     ) -> Cache:
-        """Encode examples once (prefix attention): the keys and values of every block."""
+        """Encode examples once (prefix attention): the keys and values of every block.
+
+        With a lookup, those of the examples' pixels come last.
+        """
         b, e = examples.shape[:2]
         shape = self._shape(examples[:, 0])
         images, colours = (a.reshape(b * e, 1, *a.shape[2:]) for a in (examples, targets))
@@ -119,6 +130,8 @@ class SegGPT(nnx.Module):
             )
             # Rows are (b, e): the tokens of a sample's examples follow each other.
             cache.append(tuple(a.reshape(-1, e * a.shape[1], *a.shape[2:]) for a in kv))
+        if self.config.lookup:
+            cache.append(self.lookup.encode(examples, targets))
         return tuple(cache)
 
     def decode(
@@ -134,8 +147,16 @@ class SegGPT(nnx.Module):
         masks = jnp.ones((query.shape[0], 1, gh * gw), bool)
         blank = jnp.zeros_like(query)
         tokens = self._embed(query[:, None], blank[:, None], masks, kind=kind, below=True)
+        found = None
+        if self.config.lookup:
+            # The target stream starts from what the pixels alone say.
+            *cache, pixels = cache
+            found = self.lookup.find(pixels, query)
+            guess = self.guess(to_patches(found, self.config.patch_size // CELL))
+            tokens = jnp.concatenate([tokens[: len(query)], tokens[len(query) :] + guess])
         attends = [partial(prefix_attention, prefix=prefix, shape=shape) for prefix in cache]
-        return self.decoder(self._run(tokens, attends, remat=remat), query, shape=shape)
+        taps = self._run(tokens, attends, remat=remat)
+        return self.decoder(taps, query, found, shape=shape)
 
     def _shape(self, image: Picture) -> tuple[int, int]:
         patch = self.config.patch_size
@@ -179,11 +200,11 @@ class SegGPT(nnx.Module):
 
     def _block(
         self, index: int, tokens: Float[Array, "s m d"], attend: Attend, *, remat: bool
-    ) -> tuple[Float[Array, "r m d"], tuple[Heads, Heads]]:
+    ) -> tuple[Float[Array, "r m d"], KeysValues]:
         """Run one block, merge the streams after the last one that keeps them apart."""
         block = self.vit.blocks[index]
 
-        def run(tokens: Float[Array, "s m d"]) -> tuple[Float[Array, "s m d"], tuple[Heads, Heads]]:
+        def run(tokens: Float[Array, "s m d"]) -> tuple[Float[Array, "s m d"], KeysValues]:
             q, k, v = block.heads(tokens)
             # Published models let each stream look for itself. Here the targets are read where
             # the images look alike, which is what propagating labels means.
@@ -207,12 +228,12 @@ def _token(width: int, rngs: nnx.Rngs) -> nnx.Param[Array]:
 class Decoder(nnx.Module):
     """From tokens to colours: a linear layer to pixels, a convolution, a linear head."""
 
-    def __init__(self, config: SegGPTConfig, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: SegGPTConfig, *, found: int, rngs: nnx.Rngs) -> None:
         self.patch_size = config.patch_size
         self.image = config.decoder_image
         self.approximate = config.activation == "gelu_tanh"
         width = config.decoder_width
-        inputs = width + 3 if self.image else width
+        inputs = width + 3 * self.image + found
         self.embed = Linear(
             len(config.taps) * config.width, config.patch_size**2 * width, rngs=rngs
         )
@@ -221,11 +242,22 @@ class Decoder(nnx.Module):
         self.head = nnx.Linear(width, 3, rngs=rngs)
 
     def __call__(
-        self, taps: Float[Array, "b n taps"], image: Picture, *, shape: tuple[int, int]
+        self,
+        taps: Float[Array, "b n taps"],
+        image: Picture,
+        found: Float[Array, "b h2 w2 found"] | None = None,
+        *,
+        shape: tuple[int, int],
     ) -> Picture:
-        """Decode a grid of `shape` (height, width) in patches; `image` lies under it."""
+        """Decode a grid of `shape` (height, width) in patches; `image` lies under it.
+
+        `found` is what the lookup found for the image's cells, if the model has one.
+        """
         pixels = from_patches(self.embed(taps), self.patch_size, shape=shape)
         if self.image:
             pixels = jnp.concatenate([pixels, image.astype(pixels.dtype)], axis=-1)
+        if found is not None:
+            fine = found.repeat(CELL, axis=1).repeat(CELL, axis=2)
+            pixels = jnp.concatenate([pixels, fine.astype(pixels.dtype)], axis=-1)
         pixels = self.norm(self.conv(pixels))
         return self.head(jax.nn.gelu(pixels, approximate=self.approximate))

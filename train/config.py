@@ -38,6 +38,7 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     steps: int = 10_000
+    view_size: int = 0  # side of the views that are trained on, in pixels; 0: the model's own
     batch_size: int = 16  # samples, each of `data.pairs.views` pictures
     shots: tuple[tuple[int, float], ...] = ((1, 0.6), (2, 0.2), (3, 0.2))  # examples: share
     half_masks: float = 0.7  # mutual attention: share of samples that mask the query, all of it

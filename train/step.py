@@ -34,9 +34,8 @@ def make_train_step(
     ) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         key_views, key_mask = jax.random.split(key)
-        views = make_views(
-            images, ids, batch, key=key_views, size=config.model.image_size, config=config.data
-        )
+        size = config.view_size or config.model.image_size
+        views = make_views(images, ids, batch, key=key_views, size=size, config=config.data)
         progress = state.step / config.steps
 
         def loss_of(params: PyTree) -> tuple[Array, Metrics]:

@@ -42,9 +42,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory):
     reference.save_pretrained(folder)
     loaded = load_published(folder)
     ours = SegGPTConfig.from_dict(loaded.config)
-    graphdef, state = nnx.split(
-        nnx.eval_shape(lambda: SegGPT(ours, rngs=nnx.Rngs(0))), nnx.Param
-    )
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: SegGPT(ours, rngs=nnx.Rngs(0))), nnx.Param)
     flat = nnx.to_flat_state(state)
     for path, variable in flat:
         value = loaded.params
