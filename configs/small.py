@@ -1,6 +1,6 @@
 """ViT-S at 224 pixels, for one accelerator. Not yet run at full length.
 
-    python -m train --config configs/small.py --data PATH --out runs/small
+python -m train --config configs/small.py --data PATH --out runs/small
 """
 
 from data.config import AugmentConfig, DataConfig

@@ -26,7 +26,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from seggpt.errors import InputError
+from seggpt.errors import InputError, one_line
 
 
 @runtime_checkable
@@ -138,21 +138,13 @@ def decode(
 def source_name(source: object) -> str:
     """Return the words for a source in a message: its path, or its kind in angle brackets."""
     if isinstance(source, str | os.PathLike):
-        return shown(source)
+        return one_line(source)
     if isinstance(source, bytes):
         return "<bytes>"
     named = getattr(source, "filename", None) or getattr(source, "name", None)
     if isinstance(named, str | os.PathLike) and os.fspath(named):
-        return shown(named)
+        return one_line(named)
     return f"<{type(source).__name__}>"
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """Return a path as one printable line: breaks, controls and undecodable bytes are escaped."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
-        for char in str(os.fspath(path))
-    )
 
 
 def check_size(size: tuple[int, int], *, name: str, max_pixels: int = MAX_PIXELS) -> None:
@@ -252,7 +244,7 @@ def _open_heic(data: bytes, *, name: str) -> Image.Image:
         )
     except ImportError as error:
         raise InputError(
-            f"{name}: HEIC needs `pip install pillow-heif`; or convert it to JPEG"
+            f'{name}: HEIC needs `pip install "seggpt-jax[heif]"`; or convert it to JPEG'
         ) from error
     opener: _Opener = HeifImageFile
     try:

@@ -9,10 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 from PIL import Image
 
-from incontext.decode import shown
 from incontext.mask_rules import Color
 from incontext.masks import VOC_PALETTE
-from seggpt.errors import InputError
+from seggpt.errors import InputError, one_line
 
 # Outline thickness is the longer side divided by this: one pixel up to about 900, four at 2400.
 _OUTLINE_FRACTION = 600
@@ -95,7 +94,8 @@ def save_png(path: Path, image: Image.Image, *, compress_level: int = 6) -> None
             part.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"cannot write {shown(path)}: {reason}; choose another folder") from error
+        name = one_line(path)
+        raise InputError(f"cannot write {name}: {reason}; choose another folder") from error
 
 
 def _edge(label_map: Int32[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

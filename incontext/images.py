@@ -20,8 +20,8 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image
 
-from incontext.decode import MAX_BYTES, MAX_PIXELS, FileSource, check_size, decode, shown
-from seggpt.errors import InputError
+from incontext.decode import MAX_BYTES, MAX_PIXELS, FileSource, check_size, decode
+from seggpt.errors import InputError, one_line
 
 ImageSource = FileSource | Image.Image | np.ndarray
 """A picture: a path, encoded bytes, an open binary file, a PIL image, or a uint8 array."""
@@ -135,7 +135,7 @@ def check_unique_outputs(
             owner = owners.setdefault(_file_system_key(output), file)
             if owner != file:
                 raise InputError(
-                    f"{shown(owner)} and {shown(file)} would both write {shown(output)}; "
+                    f"{one_line(owner)} and {one_line(file)} would both write {one_line(output)}; "
                     "rename one or give each its own output folder"
                 )
 
@@ -180,16 +180,16 @@ def _find(target: str, *, recursive: bool) -> list[tuple[Path, Path]]:
     if target and os.path.isdir(path):
         files = sorted(_walk(path, recursive=recursive), key=_natural)
         if not files:
-            raise InputError(f"no images under {shown(path)} (looked for {_looked_for()})")
+            raise InputError(f"no images under {one_line(path)} (looked for {_looked_for()})")
         return [(file, _stem(file.relative_to(path))) for file in files]
     if target and os.path.lexists(path):
         return [(path, _stem(Path(path.name)))]
     if not glob.has_magic(target):
-        raise InputError(f"no such file: {shown(target)}")
+        raise InputError(f"no such file: {one_line(target)}")
     base = _fixed_part(path)
     files = sorted(_match(path, base), key=_natural)
     if not files:
-        raise InputError(f"no images match {shown(target)} (looked for {_looked_for()})")
+        raise InputError(f"no images match {one_line(target)} (looked for {_looked_for()})")
     return [(file, _stem(Path(os.path.relpath(file, base)))) for file in files]
 
 
@@ -241,7 +241,7 @@ def _is_above(folder: str, other: str) -> bool:
 
 
 def _warn_unreadable(error: OSError) -> None:
-    logger.warning("%s: left out: %s", shown(error.filename or "a folder"), error.strerror)
+    logger.warning("%s: left out: %s", one_line(error.filename or "a folder"), error.strerror)
 
 
 def _is_picture(path: Path) -> bool:

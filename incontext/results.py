@@ -14,10 +14,9 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8
 from PIL import Image
 
-from incontext.decode import shown
 from incontext.drawing import cut_out, draw_overlay, make_palette, save_png
 from incontext.mask_rules import Color
-from seggpt.errors import InputError
+from seggpt.errors import InputError, one_line
 
 OUTPUT_SUFFIXES: Mapping[str, str] = {
     "mask": ".png",
@@ -146,7 +145,7 @@ class Result:
             name = PurePath(source or "result").stem
         stem = PurePath(name)
         if stem.is_absolute() or ".." in stem.parts or not stem.name:
-            raise InputError(f"name {shown(name)!r} does not stay below the output folder")
+            raise InputError(f"name {one_line(name)!r} does not stay below the output folder")
         return stem
 
     def _check_formats(self, formats: Sequence[str]) -> None:

@@ -4,6 +4,8 @@ Each message is one line that says which file, which value, and how to mend it, 
 show it as it is.
 """
 
+import os
+
 
 class SegGPTError(Exception):
     """Any failure that seggpt foresees; catch this to catch them all."""
@@ -23,3 +25,11 @@ class CheckpointError(SegGPTError):
 
 class DeviceError(SegGPTError):
     """A device that is absent, unusable or out of memory."""
+
+
+def one_line(text: str | os.PathLike[str]) -> str:
+    """Escape line breaks, controls and undecodable bytes, as file names may hold all of them."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
+        for char in os.fspath(text)
+    )

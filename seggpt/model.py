@@ -147,14 +147,13 @@ class SegGPT(nnx.Module):
         masks = jnp.ones((query.shape[0], 1, gh * gw), bool)
         blank = jnp.zeros_like(query)
         tokens = self._embed(query[:, None], blank[:, None], masks, kind=kind, below=True)
-        found = None
+        blocks, found = cache[: self.config.depth], None
         if self.config.lookup:
             # The target stream starts from what the pixels alone say.
-            *cache, pixels = cache
-            found = self.lookup.find(pixels, query)
+            found = self.lookup.find(cache[-1], query)
             guess = self.guess(to_patches(found, self.config.patch_size // CELL))
             tokens = jnp.concatenate([tokens[: len(query)], tokens[len(query) :] + guess])
-        attends = [partial(prefix_attention, prefix=prefix, shape=shape) for prefix in cache]
+        attends = [partial(prefix_attention, prefix=prefix, shape=shape) for prefix in blocks]
         taps = self._run(tokens, attends, remat=remat)
         return self.decoder(taps, query, found, shape=shape)
 

@@ -47,6 +47,7 @@ class TrainConfig:
     remat: bool = False
     match_init: bool = True  # fresh weights start with attention to what looks alike
     init: str = ""  # a weights file to start from
+    frozen: tuple[str, ...] = ()  # parts of the model that stay as they are, such as "lookup"
     log_every: int = 50
     eval_every: int = 500
     sheet_every: int = 1000

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +40,7 @@ def make_train_step(
         progress = state.step / config.steps
 
         def loss_of(params: PyTree) -> tuple[Array, Metrics]:
+            params = _map_parts(jax.lax.stop_gradient, params, config.frozen)
             model = nnx.merge(graphdef, jax.tree.map(lambda p: p.astype(dtype), params))
             return sample_loss(
                 model, views, config, key=key_mask, examples=examples, progress=progress
@@ -46,6 +48,7 @@ def make_train_step(
 
         (loss, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, moments = optimizer.update(grads, state.moments, state.params)
+        updates = _map_parts(jnp.zeros_like, updates, config.frozen)  # weight decay, too
         params = optax.apply_updates(state.params, updates)
         # Early averages would be mostly the random start: the decay grows with the steps.
         decay = jnp.minimum(config.optim.ema, (1 + state.step) / (10 + state.step))
@@ -54,6 +57,18 @@ def make_train_step(
         return TrainState(state.step + 1, params, ema, moments), metrics
 
     return step
+
+
+def _map_parts(
+    change: Callable[[Array], Array], params: PyTree, parts: tuple[str, ...]
+) -> PyTree:
+    """Apply a function to the arrays of the named parts, and leave the others."""
+
+    def at(path: tuple[Any, ...], leaf: Array) -> Array:
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        return change(leaf) if any(name.startswith(f"{part}.") for part in parts) else leaf
+
+    return jax.tree_util.tree_map_with_path(at, params) if parts else params
 
 
 def sample_loss(

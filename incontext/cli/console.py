@@ -7,15 +7,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from seggpt.errors import one_line
+
 PREFIX = "seggpt: "
-
-
-def one_line(text: str) -> str:
-    """Escape line breaks, controls and undecodable bytes, as file names may hold all of them."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
-        for char in text
-    )
 
 
 class Console:

@@ -16,10 +16,10 @@ from types import FrameType
 from typing import NoReturn
 
 from incontext.cli import demo, doctor, models, segment
-from incontext.cli.console import Console, one_line
+from incontext.cli.console import Console
 from incontext.cli.outcome import Exit, Terminated, exit_of
 from seggpt import __version__
-from seggpt.errors import SegGPTError
+from seggpt.errors import SegGPTError, one_line
 
 VERBS = (segment, models, doctor, demo)  # each has `add_parser`, which sets the default `run`
 

@@ -56,6 +56,7 @@ def write_drawn_dataset(
     held_out = max(2, pictures // 3)
     splits = {"train": sorted(index)[:-held_out], "val": sorted(index)[-held_out:]}
     info = {"name": name, "kind": kind, "classes": names, "splits": splits, "ignore": IGNORE}
+    info |= {"licence": "CC0 1.0", "source_repo": "drawn by the tests"}
     (folder / "info.json").write_text(json.dumps(info | {"has_instances": instances}))
     (folder / "index.json").write_text(json.dumps(index))
     return folder

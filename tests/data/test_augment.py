@@ -192,8 +192,7 @@ def test_the_key_decides(batch, make):
 
 
 def test_a_compiled_view_equals_an_eager_one(noise):
-    config = replace(STITCHED.augment, jitter=1.0)
-    one = partial(view, jax.random.key(5), *noise, size=NEW, config=config)
+    one = partial(view, jax.random.key(5), *noise, size=NEW, config=MOVED)
     (pixels, labels), (eager_pixels, eager_labels) = jax.jit(one)(), one()
     np.testing.assert_allclose(eager_pixels, pixels, atol=1e-5)
     np.testing.assert_array_equal(eager_labels, labels)
@@ -248,28 +247,62 @@ def test_crops_that_show_only_what_is_marked_are_avoided():
 
 @pytest.fixture(scope="module")
 def jittered(noise):
+    """Return a function that recolours a picture and its mirror image, as two views, 16 times."""
     image = noise[0] / 255
+    images = jnp.stack([image, image[:, ::-1]])
     keys = jax.random.split(jax.random.key(0), 16)
 
     def run(**changes):
         one = partial(jitter, config=AugmentConfig(**changes))
-        return np.asarray(jax.jit(jax.vmap(one, (0, None)))(keys, image)), np.asarray(image)
+        return np.asarray(jax.jit(jax.vmap(one, (0, None)))(keys, images)), np.asarray(images)
 
     return run
 
 
 def test_without_jitter_colours_are_untouched(jittered):
-    pixels, image = jittered(jitter=0.0)
-    np.testing.assert_array_equal(pixels, np.broadcast_to(image, pixels.shape))
+    pixels, images = jittered(jitter=0.0)
+    np.testing.assert_array_equal(pixels, np.broadcast_to(images, pixels.shape))
 
 
 def test_jitter_changes_colours_within_their_range(jittered):
-    pixels, image = jittered(jitter=1.0)
+    pixels, images = jittered(jitter=1.0)
     assert pixels.min() >= 0
     assert pixels.max() <= 1
-    assert (np.abs(pixels - image).mean(axis=(1, 2, 3)) > 0.01).all()
+    assert (np.abs(pixels - images).mean(axis=(2, 3, 4)) > 0.01).all()
+    assert len(np.unique(pixels[:, 0, 0, 0], axis=0)) == 16
+
+
+def test_jitter_touches_its_share_of_samples_with_all_their_views(jittered):
+    pixels, images = jittered(jitter=0.5)
+    touched = (pixels != images).any(axis=(2, 3, 4))
+    np.testing.assert_array_equal(touched[:, 0], touched[:, 1])
+    assert 0.2 < touched.mean() < 0.8
+
+
+def test_views_depart_from_each_other_by_their_own_jitter_alone(jittered):
+    alike, _ = jittered(jitter=1.0, own_jitter=0.0, grey=0.0)
+    np.testing.assert_allclose(alike[:, 0], alike[:, 1, :, ::-1], atol=1e-6)
+    plain = {"jitter": 1.0, "grey": 0.0, "brightness": 0.4, "contrast": 0.0, "saturation": 0.0}
+    apart, images = jittered(**plain, own_jitter=0.25)
+    dim = (images > 0.1) & (images < 0.5)  # so that nothing is cut off at 1
+    ratios = np.where(dim, apart / np.maximum(images, 0.1), np.nan)
+    first, second = np.nanmedian(ratios, axis=(2, 3, 4)).T
+    assert np.ptp(first) > 0.4
+    assert np.abs(np.log(first / second)).max() <= np.log(1.1 / 0.9) + 1e-4
+    assert np.abs(np.log(first / second)).mean() > 0.02
 
 
 def test_grey_is_grey(jittered):
     pixels, _ = jittered(jitter=1.0, grey=1.0)
     np.testing.assert_allclose(pixels, pixels.mean(axis=-1, keepdims=True) + 0 * pixels, atol=1e-5)
+
+
+def test_samples_are_recoloured_apart_and_their_views_alike(batch):
+    config = DataConfig(augment=replace(UNTOUCHED, jitter=1.0, own_jitter=0.0))
+    views = jax.jit(partial(make_views, size=NEW, config=config))(*batch, key=jax.random.key(0))
+    red = np.asarray(denormalize(views.images))[..., 0]
+    # The first and the last view of the first sample show one picture, and so on.
+    for sample, (one, same) in enumerate([(0, 3), (0, 2), (1, 3)]):
+        np.testing.assert_allclose(red[sample, one], red[sample, same], atol=1e-6)
+    brightest = red.max(axis=(1, 2, 3))
+    assert len(np.unique(brightest.round(3))) == 3

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data.config import PairsConfig
+from data.folder import Kind
 from data.pack import Entry, Pack, Source
 from data.pairs import INSTANCE, SEMANTIC, Sampler, collate
 
@@ -12,7 +13,7 @@ def entry(labels, instances=None, areas=None):
     return Entry(labels, instances or {}, areas or dict.fromkeys(labels.values(), 0.2))
 
 
-def semantic(count, *, name="semantic", classes=3, kind="semantic"):
+def semantic(count, *, name="semantic", classes=3, kind: Kind = "semantic"):
     """Make pictures that each show two neighbouring classes, under their own ids."""
     shown = [(1 + n % classes, 1 + (n + 1) % classes) for n in range(count)]
     return Source(name, kind, 0, tuple(entry({c: c for c in pair}) for pair in shown))

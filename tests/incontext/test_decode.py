@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from incontext.decode import decode, shown, source_name
-from seggpt.errors import InputError
+from incontext.decode import decode, source_name
+from seggpt.errors import InputError, one_line
 
 
 def picture(width=17, height=12):
@@ -146,7 +146,7 @@ def test_what_is_no_picture_is_named(tmp_path, words):
 
 def test_heic_without_its_library_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif.as_plugin", None)
-    with pytest.raises(InputError, match="pip install pillow-heif"):
+    with pytest.raises(InputError, match=r"seggpt-jax\[heif\]"):
         decode(b"\x00\x00\x00\x1cftypheic\x00\x00\x00\x00mif1heic")
 
 
@@ -274,16 +274,16 @@ def test_a_text_mode_file_is_refused(tmp_path):
 
 
 def test_names_in_messages_are_one_printable_line():
-    assert shown("a\nb\tc\x1b[31m.png") == "a\\nb\\tc\\x1b[31m.png"
-    assert shown(os.fsdecode(b"caf\xe9.png")) == "caf\\udce9.png"
-    assert shown("größe 猫.png") == "größe 猫.png"
+    assert one_line("a\nb\tc\x1b[31m.png") == "a\\nb\\tc\\x1b[31m.png"
+    assert one_line(os.fsdecode(b"caf\xe9.png")) == "caf\\udce9.png"
+    assert one_line("größe 猫.png") == "größe 猫.png"
     assert source_name(b"123") == "<bytes>"
     assert source_name(io.BytesIO()) == "<BytesIO>"
 
 
 @given(st.text(max_size=30))
-def test_shown_never_breaks_a_line(name):
-    assert shown(name).isprintable()
+def test_one_line_never_breaks_a_line(name):
+    assert one_line(name).isprintable()
 
 
 GOLDEN = [encode(picture(), file_format) for file_format in ALL_FORMATS]

@@ -18,7 +18,7 @@ def test_devices_are_chosen_by_name() -> None:
 
 @pytest.fixture
 def no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    before = jax.config.jax_compilation_cache_dir
+    before = jax.config.values["jax_compilation_cache_dir"]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     jax.config.update("jax_compilation_cache_dir", None)
     yield
@@ -28,7 +28,7 @@ def no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 @pytest.mark.usefixtures("no_cache")
 def test_the_compile_cache_is_private() -> None:
     enable_compile_cache()
-    assert jax.config.jax_compilation_cache_dir == str(cache_folder())
+    assert jax.config.values["jax_compilation_cache_dir"] == str(cache_folder())
     assert cache_folder().stat().st_mode & 0o777 == 0o700
 
 
@@ -37,5 +37,5 @@ def test_a_folder_that_others_can_write_to_is_not_used(caplog: pytest.LogCapture
     cache_folder().mkdir(parents=True)
     cache_folder().chmod(0o777)
     enable_compile_cache()
-    assert jax.config.jax_compilation_cache_dir is None
+    assert jax.config.values["jax_compilation_cache_dir"] is None
     assert "writable by others" in caplog.text

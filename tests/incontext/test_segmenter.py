@@ -167,8 +167,9 @@ def test_bad_examples_are_refused(segmenter: Segmenter, tmp_path: Path) -> None:
         segmenter.context([Example(picture(0), np.zeros((20, 30), np.uint8))])
     with pytest.raises(PromptError, match="different kinds"):
         segmenter.context([*examples(), Example(picture(1), mask())])
+    weights = {"a": np.ones(2, np.float32)}
+    save_weights(tmp_path / "w.safetensors", weights, config={"format": "x"})
     with pytest.raises(CheckpointError, match="not a saved context"):
-        save_weights(tmp_path / "w.safetensors", {"a": np.ones(2, np.float32)}, config={"format": "x"})
         Context.load(tmp_path / "w.safetensors")
 
 

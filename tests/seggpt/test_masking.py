@@ -21,7 +21,7 @@ def test_masks_are_blocks_and_differ() -> None:
     masks = np.asarray(jax.vmap(lambda key: block_mask(key, shape, count=784))(keys))
     assert len(np.unique(masks.reshape(10, -1), axis=0)) == 10
     # As many single patches at random would fall into over a hundred pieces.
-    assert np.mean([ndimage.label(mask)[1] for mask in masks]) < 40
+    assert np.mean([ndimage.label(mask)[1] for mask in masks]) < 40  # pyright: ignore[reportIndexIssue]
 
 
 def test_half_masks_hide_the_query_and_nothing_else() -> None:

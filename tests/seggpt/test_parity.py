@@ -1,5 +1,7 @@
 """The model against transformers' SegGPT on the same random weights, stage by stage."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,7 +60,7 @@ def inputs():
     return [rng.normal(size=(B, H, W, 3)).astype(np.float32) for _ in range(3)]
 
 
-def channels_first(array: np.ndarray) -> "torch.Tensor":
+def channels_first(array: np.ndarray) -> Any:
     return torch.tensor(array).permute(0, 3, 1, 2)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import seggpt
 from incontext.cli import main
-from incontext.cli.console import one_line
+from seggpt.errors import one_line
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = "import sys; from incontext.cli import main; code = main(sys.argv[1:]); "
