@@ -108,7 +108,7 @@ def open_folders(path: str | Path, *, names: Sequence[str] | None = None) -> lis
     keeps only those.
 
     Raises:
-        ValueError: if there is none, or not one of `names`.
+        ValueError: if there is none, or not one of `names`, or a zip is damaged.
     """
     found = {folder.name: folder for folder in _search(Path(path), depth=3)}
     if not found:
@@ -123,7 +123,10 @@ def _search(path: Path | zipfile.Path, *, depth: int) -> list[Folder]:
         raise ValueError(f"{path}: no such folder or zip")
     if isinstance(path, Path) and path.suffix == ".zip":
         # A Path into a zip reads members through its own open archive, sharing nothing mutable.
-        path = zipfile.Path(zipfile.ZipFile(path))
+        try:
+            path = zipfile.Path(zipfile.ZipFile(path))
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"{path}: {error}; copy or download it again") from error
     if not path.is_dir():
         return []
     info = path / "info.json"

@@ -22,7 +22,7 @@ from seggpt.config import CELL
 WINDOW = 4  # pixels along a side that a cell's features see
 FEATURES = 8  # of a cell, in each head
 BANDWIDTHS = (0.08, 0.04, 0.02, 0.06)  # of the heads at first, in RGB of 0..1
-MOST = 1 << 25  # logits at a time
+MOST = 1 << 24  # logits at a time: 64 MiB
 SAME_COLOR = 0.15  # how far apart colours of one label may be painted, in RGB of 0..1
 
 
@@ -42,7 +42,7 @@ class Lookup(nnx.Module):
             rngs=rngs,
         )
         # 0 counts cells as they are, 1 gives every colour of an example the same weight in all.
-        self.rarity = nnx.Param(jnp.full((heads,), 0.5))
+        self.rarity = nnx.Param(jnp.full((heads,), 0.5, jnp.float32))
 
     @property
     def channels(self) -> int:

@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("absl").setLevel(logging.WARNING)  # orbax tells every file it writes
+    logging.getLogger("jax").setLevel(logging.WARNING)  # jax tells which devices it does not find
     try:
         config = apply_overrides(load_recipe(Path(args.config)), args.set)
         if args.data:
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except NonFiniteLossError as error:
             print(f"train: error: {error}", file=sys.stderr)
             return 1
-    except (ValueError, FileNotFoundError, SegGPTError) as error:
+    except (ValueError, OSError, SegGPTError) as error:
         print(f"train: error: {error}", file=sys.stderr)
         return 2
 

@@ -53,3 +53,15 @@ class TrainConfig:
     sheet_every: int = 1000
     checkpoint_every: int = 1000
     keep: int = 2  # checkpoints
+
+    def __post_init__(self) -> None:
+        """Check what no single part can check.
+
+        Raises:
+            ValueError: naming the field and what it must be.
+        """
+        views, patch = self.data.pairs.views, self.model.patch_size
+        if not all(0 < shots < views for shots, _ in self.shots) or not self.shots:
+            raise ValueError(f"shots {self.shots} must be from 1 to views - 1, {views - 1}")
+        if self.view_size % patch:
+            raise ValueError(f"view_size {self.view_size} is not a multiple of patch_size {patch}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -144,9 +145,12 @@ def load_packs(config: TrainConfig) -> tuple[Pack, Pack]:
 def start_params(config: TrainConfig) -> PyTree:
     """Return the first weights: random ones, or those of `init`."""
     if config.init:
-        return load_params(config.model, Path(config.init))
-    params = jax.jit(lambda key: init_params(config.model, key))(jax.random.key(config.seed))
-    return match_queries_keys(params) if config.match_init else params
+        params = load_params(config.model, Path(config.init))
+    else:
+        params = jax.jit(lambda key: init_params(config.model, key))(jax.random.key(config.seed))
+        params = match_queries_keys(params) if config.match_init else params
+    # A weakly typed one would become a strong one in the first step, and the second compile anew.
+    return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
 
 
 def place(state: TrainState, mesh: jax.sharding.Mesh) -> TrainState:
@@ -262,7 +266,7 @@ class Watch:
         self.pending = []
         self.clock = time.perf_counter()
 
-    def _write(self, row: dict[str, float]) -> None:
+    def _write(self, row: dict[str, int | float]) -> None:
         self.log.write(json.dumps({k: round(v, 6) for k, v in row.items()}) + "\n")
         self.log.flush()
 

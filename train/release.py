@@ -121,7 +121,9 @@ def write_card(
     lines += ["| data set | licence as stated | source |", "|---|---|---|"]
     for folder in folders:
         info = folder.info
-        lines.append(f"| {folder.name} | {info['licence']} | {info['source_repo']} |")
+        lines.append(
+            f"| {folder.name} | {info.get('licence', 'not stated')} | {info.get('source_repo', '')} |"
+        )
     return "\n".join(lines) + "\n"
 
 

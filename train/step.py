@@ -59,9 +59,7 @@ def make_train_step(
     return step
 
 
-def _map_parts(
-    change: Callable[[Array], Array], params: PyTree, parts: tuple[str, ...]
-) -> PyTree:
+def _map_parts(change: Callable[[Array], Array], params: PyTree, parts: tuple[str, ...]) -> PyTree:
     """Apply a function to the arrays of the named parts, and leave the others."""
 
     def at(path: tuple[Any, ...], leaf: Array) -> Array:

@@ -93,3 +93,9 @@ def test_sprites_are_cut_out_of_their_atlases(tmp_path):
         assert cell[..., 3].sum() == 255 * 12 * 12
         np.testing.assert_allclose(cell[8, 8, :3].astype(int), colour, atol=6)  # JPEG
     assert folder.pictures() == []
+
+
+def test_a_zip_that_is_none_is_named(tmp_path):
+    (tmp_path / "open_0.zip").write_bytes(b"<html>not found</html>")
+    with pytest.raises(ValueError, match=r"open_0\.zip: File is not a zip file; copy"):
+        open_folders(tmp_path)

@@ -17,7 +17,7 @@ from train.overrides import apply_overrides
         ("init=out/weights.safetensors", "out/weights.safetensors"),
         ("init=''", ""),
         ("dtype=bfloat16", "bfloat16"),
-        ("model.attention=mutual", "mutual"),
+        ("model.activation=gelu_tanh", "gelu_tanh"),
         ("model.taps=(1,)", (1,)),
         ("model.taps=[0, 1]", (0, 1)),
         ("optim.betas=(0, 0.5)", (0.0, 0.5)),
@@ -66,6 +66,9 @@ def test_later_settings_win():
         ("model.taps=1", "is not tuple"),
         ("data.pairs.weights={1: 2}", "is not dict"),
         ("model.image_size=18", "image_size 18 is not a multiple of patch_size 4"),
+        ("model.attention=mutual", "lookup needs prefix attention"),
+        ("view_size=18", "view_size 18 is not a multiple of patch_size 4"),
+        ("shots=((1, 0.5), (4, 0.5))", "must be from 1 to views - 1, 3"),
     ],
 )
 def test_a_bad_setting_is_named(setting, message):

@@ -57,7 +57,12 @@ def test_weights_carry_their_threshold_and_scores_and_the_card_its_table(
     assert json.loads(loaded.metadata["scores"])["unseen_4"] == 30.0
     assert SegGPTConfig.from_dict(loaded.config) == SegGPTConfig.tiny()
     card = (tmp_path / "toy.md").read_text()
-    for part in ("| drawn | 40.0 | 1.0 |", "**unseen** | 30.0", "python -m train.evaluate", "## Data"):
+    for part in (
+        "| drawn | 40.0 | 1.0 |",
+        "**unseen** | 30.0",
+        "python -m train.evaluate",
+        "## Data",
+    ):
         assert part in card
 
 

@@ -11,7 +11,7 @@ from flax import nnx
 from data.augment import Views
 from seggpt.coloring import IGNORE
 from seggpt.losses import smooth_l1
-from tests.train.tiny import SIZE, named, tiny_config, tiny_model
+from tests.train.tiny import SIZE, named, tiny_batch, tiny_config, tiny_model, tiny_pack
 from train import step as module
 from train.state import TrainState, init_params, init_state, split_model
 from train.step import (
@@ -34,7 +34,7 @@ def views():
     shape = (2, 4, SIZE, SIZE)
     images, targets = rng.normal(size=(2, *shape, 3)).astype(np.float32)
     labels = rng.integers(0, 5, shape)
-    return Views(*(jnp.asarray(a) for a in (images, targets, labels)), jnp.array([0, 1]))
+    return Views(*(jnp.asarray(a) for a in (images, targets, labels)), kind=jnp.array([0, 1]))
 
 
 def fresh_params(model):
@@ -186,6 +186,23 @@ def train(views, monkeypatch):
     return train
 
 
+@pytest.mark.parametrize(("view_size", "side"), [(0, SIZE), (8, 8)])
+def test_views_are_of_their_own_size_or_of_the_models(monkeypatch, tmp_path, view_size, side):
+    shown = []
+
+    def look(model, views, *args, **options):
+        shown.append({name: getattr(views, name).shape[2:4] for name in ("images", "labels")})
+        return jnp.sum(model.norm.bias[...]), {}
+
+    monkeypatch.setattr(module, "sample_loss", look)
+    config, pack = tiny_config(view_size=view_size), tiny_pack(tmp_path)
+    optimizer = optax.set_to_zero()
+    state = init_state(fresh_params(config.model), optimizer)
+    step = make_train_step(config, optimizer, examples=1)
+    jax.eval_shape(step, state, pack.images, pack.ids, tiny_batch(pack, config))
+    assert shown == [{"images": (side, side), "labels": (side, side)}]
+
+
 @pytest.mark.parametrize("attention", BOTH)
 @pytest.mark.parametrize(
     ("shots", "changes"), [(1, {}), (2, {"dtype": "bfloat16"}), (3, {"remat": True})]
@@ -207,6 +224,15 @@ def test_a_step_changes_every_parameter(train, attention, shots, changes):
         assert (leaf != start).any(), name
         # Nine tenths of the way at the first step.
         np.testing.assert_allclose(averages[name], 0.1 * start + 0.9 * leaf, rtol=1e-4, atol=1e-7)
+
+
+def test_frozen_parts_stay_as_they_are(train):
+    before, after, _ = train("prefix", 1, frozen=("lookup", "vit.blocks.0"))
+    start = named(before.params)
+    moved = {name for name, leaf in named(after.params).items() if (leaf != start[name]).any()}
+    still = {name for name in start if name.startswith(("lookup/", "vit/blocks/0/"))}
+    assert still
+    assert moved == start.keys() - still
 
 
 def test_what_is_drawn_depends_on_the_seed_and_the_step(monkeypatch):

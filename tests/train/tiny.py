@@ -1,6 +1,7 @@
 """The smallest models, recipes and batches that training tests can use."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +18,15 @@ from train.config import OptimConfig, TrainConfig
 SIZE = 16
 
 
-def tiny_model(attention: Attention = "prefix", **changes: object) -> SegGPTConfig:
-    fields = {"image_size": SIZE, "patch_size": 4, "width": 32, "depth": 2, "heads": 2}
-    fields |= {"pos_grid": (8, 4), "merge_block": 0, "taps": (0, 1), "attention": attention}
-    fields |= {"decoder_width": 4, "decoder_image": attention == "prefix"}
+def tiny_model(attention: Attention = "prefix", **changes: Any) -> SegGPTConfig:
+    fields: dict[str, Any] = {"image_size": SIZE, "patch_size": 4, "width": 32, "heads": 2}
+    fields |= {"depth": 2, "pos_grid": (8, 4), "merge_block": 0, "taps": (0, 1)}
+    fields |= {"attention": attention, "decoder_width": 4}
+    fields |= dict.fromkeys(("decoder_image", "lookup"), attention == "prefix")
     return SegGPTConfig(**(fields | changes))
 
 
-def tiny_config(model: SegGPTConfig | None = None, **changes: object) -> TrainConfig:
+def tiny_config(model: SegGPTConfig | None = None, **changes: Any) -> TrainConfig:
     fields = {"model": model or tiny_model(), "steps": 4, "batch_size": 4}
     fields["data"] = DataConfig(pack_size=SIZE, sprites=0, pairs=PairsConfig(min_area=0.01))
     fields["optim"] = OptimConfig(warmup=0)

@@ -1,0 +1,389 @@
+import json
+import logging
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.folder import open_folders
+from data.pack import pack_folders
+from incontext import Segmenter
+from seggpt.config import SegGPTConfig
+from seggpt.weights.files import load_weights, save_weights
+from tests.data.drawn import write_drawn_dataset
+from tests.data.drawn_sprites import write_sprites
+from tests.train.tiny import SIZE, named, tiny_config, tiny_model
+from train import loop
+from train.__main__ import load_recipe, main
+from train.checkpoint import Checkpoints, abstract_state
+from train.optim import make_optimizer
+from train.probe import make_probe
+from train.sharding import make_mesh
+from train.state import init_params, init_state
+from train.step import make_train_step
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+RECIPES = sorted(path for path in CONFIGS.glob("*.py") if "def get_config" in path.read_text())
+LOGGED = {"step", "loss", "grad_norm", "patch_std", "lr", "seconds_per_step"}
+TINY = """
+from tests.train.tiny import tiny_config
+
+def get_config():
+    return tiny_config(shots=((1, 1.0),), log_every=1, checkpoint_every=2)
+"""
+
+
+def shrink(config):
+    """Return settings that leave of a recipe's model and data little but their kind."""
+    patch = config.model.patch_size
+    views = 2 * patch if config.view_size else 0
+    model = {"merge_block": 0, "taps": (0, 1), "depth": 2, "heads": 2, "width": 32}
+    model |= {"decoder_width": 4, "pos_grid": (8, 4), "image_size": 4 * patch}
+    run = {"view_size": views, "data.pack_size": 5 * patch, "data.sprites": 3}
+    run |= {"steps": 1, "batch_size": 2, "log_every": 1}
+    settings = {f"model.{name}": value for name, value in model.items()} | run
+    return [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Return a folder with a recipe and a data set."""
+    root = tmp_path_factory.mktemp("loop")
+    write_drawn_dataset(root / "data", name="drawn", pictures=8, size=32)
+    write_sprites(root / "data", names=["cat", "cat", "dog"])
+    (root / "recipe.py").write_text(TINY)
+    return root
+
+
+@pytest.fixture(scope="module")
+def train(place):
+    """Return a function that runs a recipe as the command line would."""
+
+    def train(out, *more, config=place / "recipe.py", data=place / "data"):
+        given = ["--data", str(data)] if data else []
+        return main(["--config", str(config), "--out", str(out), *given, *map(str, more)])
+
+    return train
+
+
+@pytest.fixture(scope="module", params=RECIPES, ids=lambda path: path.stem)
+def shrunk(request, train, tmp_path_factory):
+    """Return what a shipped recipe is and what a step of it leaves when shrunk."""
+    recipe = load_recipe(request.param)
+    out = tmp_path_factory.mktemp(request.param.stem) / "run"
+    assert train(out, *shrink(recipe), config=request.param) == 0
+    return recipe, out
+
+
+def rows(out):
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def read_config(out):
+    return json.loads((out / "config.json").read_text())
+
+
+def test_a_recipe_logs_finite_numbers(shrunk):
+    step, look = rows(shrunk[1])
+    assert step.keys() == LOGGED
+    assert look.keys() == {"step", "iou", "copy_iou"}
+    assert step["step"] == look["step"] == 1
+    assert np.isfinite([*step.values(), *look.values()]).all()
+    assert step["loss"] > 0
+
+
+def test_a_recipe_leaves_what_it_was(shrunk):
+    recipe, out = shrunk
+    before, after = loop.describe(recipe), read_config(out)
+    assert after["model"]["width"] == 32 < before["model"]["width"]
+    for part in ("optim", "loss", "shots", "seed"):
+        assert after[part] == before[part]
+    for part in ("lookup", "attention", "patch_size"):
+        assert after["model"][part] == before["model"][part]
+
+
+def test_a_recipe_draws_a_sheet(shrunk):
+    recipe, out = shrunk
+    with Image.open(out / "sheet_0000001.png") as sheet:
+        side = 4 * recipe.model.patch_size
+        assert sheet.size == (5 * side, 12 * side)
+        assert np.asarray(sheet).std() > 10
+
+
+def test_a_recipe_releases_weights_that_say_what_they_saw(shrunk):
+    out = shrunk[1]
+    loaded = load_weights(out / "weights.safetensors")
+    assert loaded.metadata == {"train_sets": "drawn,pasted_sprites", "step": "1"}
+    assert SegGPTConfig.from_dict(loaded.config).to_dict() == read_config(out)["model"]
+    assert Segmenter.from_pretrained(out / "weights.safetensors").metadata == loaded.metadata
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_fits_together_at_full_size(path):
+    config = load_recipe(path)
+    most = max(shots for shots, _ in config.shots)
+    assert sum(share for _, share in config.shots) == pytest.approx(1)
+    assert most < config.data.pairs.views
+    assert (config.view_size or config.model.image_size) % config.model.patch_size == 0
+    optimizer = make_optimizer(config.optim, steps=config.steps, depth=config.model.depth)
+    state = jax.eval_shape(lambda: init_state(loop.start_params(config), optimizer))
+    after, metrics = jax.eval_shape(
+        make_train_step(config, optimizer, examples=most), state, *shapes(config)
+    )
+    assert after == state
+    assert {array.shape for array in metrics.values()} == {()}
+
+
+def shapes(config):
+    """Describe a pack of six pictures and a batch of them."""
+    b, v, size = config.batch_size, config.data.pairs.views, config.data.pack_size
+    batch = {"pictures": ((b, v), "int32"), "table": ((b, v, 256), "uint8")}
+    batch |= {"mask": ((b,), "int32"), "kind": ((b,), "int32")}
+    batch = {name: jax.ShapeDtypeStruct(*array) for name, array in batch.items()}
+    images, ids = (jax.ShapeDtypeStruct((6, size, size, c), "uint8") for c in (3, 2))
+    return images, ids, batch
+
+
+@pytest.fixture(scope="module")
+def whole(train, tmp_path_factory):
+    """Return the folder of a run of four steps without a break."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert train(out) == 0
+    return out
+
+
+def signal_at(patch, *, step, number):
+    """Send this process a signal once a step is done."""
+    after = loop.Watch.after
+
+    def watch(self, done, state, metrics):
+        after(self, done, state, metrics)
+        if done == step:
+            signal.raise_signal(number)
+
+    patch.setattr(loop.Watch, "after", watch)
+
+
+@pytest.fixture(scope="module")
+def resumed(train, tmp_path_factory):
+    """Return the folder of a run that was stopped after three steps and went on."""
+    out = tmp_path_factory.mktemp("resumed") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        signal_at(patch, step=3, number=signal.SIGTERM)
+        assert train(out) == 128 + signal.SIGTERM
+    assert Checkpoints(out / "checkpoints", keep=2).steps() == [2, 3]
+    assert train(out, "--resume") == 0
+    return out
+
+
+def test_a_resumed_run_ends_at_the_same_bits(whole, resumed):
+    config = tiny_config()
+    optimizer = make_optimizer(config.optim, steps=4, depth=config.model.depth)
+    wanted = loop.place(init_state(loop.start_params(config), optimizer), make_mesh())
+    ours, theirs = (
+        named(Checkpoints(out / "checkpoints", keep=2).restore(4, abstract_state(wanted)))
+        for out in (resumed, whole)
+    )
+    assert ours.keys() == theirs.keys() == named(wanted).keys()
+    for name, leaf in ours.items():
+        assert leaf.tobytes() == theirs[name].tobytes(), name
+    weights = [(out / "weights.safetensors").read_bytes() for out in (resumed, whole)]
+    assert weights[0] == weights[1]
+
+
+def test_a_resumed_run_goes_on_where_it_stopped(whole, resumed):
+    logs = [[row for row in rows(out) if "loss" in row] for out in (resumed, whole)]
+    for log in logs:
+        assert [row["step"] for row in log] == [1, 2, 3, 4]
+        for row in log:
+            row.pop("seconds_per_step")
+    assert logs[0] == logs[1]
+    assert len({row["loss"] for row in logs[0]}) == 4
+
+
+@pytest.fixture(scope="module")
+def probe(place):
+    held_out = pack_folders(open_folders(place / "data"), size=SIZE, split="val")
+    return make_probe(held_out, tiny_config())
+
+
+@pytest.fixture
+def quick(monkeypatch, probe):
+    """Return numbers that steps are to log, by step; steps do nothing else, and looks cheat."""
+    logged = {}
+
+    def make_step(config, optimizer, *, examples):
+        def count(state, *_):
+            number = state.step + 1
+            metrics = {"loss": jnp.ones(()), "grad_norm": jnp.ones(())}
+            for step, changes in logged.items():
+                for name, value in changes.items():
+                    metrics[name] = jnp.where(number == step, value, metrics[name])
+            return replace(state, step=number), metrics
+
+        return count
+
+    monkeypatch.setattr(loop, "make_train_step", make_step)
+    monkeypatch.setattr(loop, "make_probe", lambda *_: probe)
+    monkeypatch.setattr(
+        loop, "make_painter", lambda _: lambda _, probe: np.asarray(probe.views.targets[:, 1])
+    )
+    return logged
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_step_in_hand_and_stops(train, quick, tmp_path, monkeypatch, number):
+    out = tmp_path / "run"
+    before = signal.getsignal(number)
+    signal_at(monkeypatch, step=1, number=number)
+    assert train(out) == 128 + number
+    assert signal.getsignal(number) == before
+    checkpoints = Checkpoints(out / "checkpoints", keep=2)
+    assert checkpoints.steps() == [1]
+    assert checkpoints.read_run(1)["config"] == read_config(out)
+    assert load_weights(out / "weights.safetensors").metadata["step"] == "1"
+    assert [row["step"] for row in rows(out)] == [1]
+
+
+def test_a_second_signal_stops_at_once():
+    with loop.StopSignal() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.received == signal.SIGTERM
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_stops_the_run(train, quick, tmp_path, capsys, name, value):
+    quick[3] = {name: value}
+    assert train(tmp_path, "--set", "log_every=50") == 1
+    assert capsys.readouterr().err == f"train: error: {name} is {value} at step 3\n"
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
+    assert checkpoints.steps() == [2]
+    assert checkpoints.read_run(2)["config"] == read_config(tmp_path)
+    assert load_weights(tmp_path / "weights.safetensors").metadata["step"] == "2"
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "holds a run up to step 4; go on from there with --resume"),
+        (("--resume", "--set", "optim.lr=1"), "cannot resume: optim changed"),
+        (
+            ("--resume", "--set", "seed=1", "--set", "model.decoder_width=8"),
+            "cannot resume: model, seed changed",
+        ),
+    ],
+)
+def test_a_run_is_neither_overwritten_nor_mixed(train, whole, capsys, options, message):
+    before = contents(whole)
+    assert train(whole, *options) == 2
+    assert_one_line(capsys, message)
+    assert contents(whole) == before
+
+
+def assert_one_line(capsys, message):
+    """Expect an error to be the only line on stderr."""
+    said = capsys.readouterr().err
+    assert said.startswith("train: error: ")
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_damaged_checkpoint_is_refused(train, whole, tmp_path, capsys):
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "4" / "run.json").write_text("{}")
+    assert train(tmp_path / "run", "--resume") == 2
+    assert_one_line(capsys, "1 files changed since they were saved, e.g. run.json")
+
+
+def test_a_finished_run_has_nothing_to_go_on_with(train, quick, whole):
+    before = contents(whole)
+    assert train(whole, "--resume") == 0
+    assert contents(whole) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--set", "stepz=3"), "--set stepz=3: no field 'stepz'; did you mean 'steps'"),
+        (("--set", "data.names=('drawn', 'nope')"), "no data set named ['nope']"),
+        (("--set", "batch_size=3"), "batch_size 3 is not a multiple of the 2 devices"),
+        (("--init", "nowhere.safetensors"), "nowhere.safetensors: cannot be opened"),
+    ],
+)
+def test_bad_options_are_one_line(train, quick, tmp_path, capsys, options, message):
+    assert train(tmp_path, *options) == 2
+    assert_one_line(capsys, message)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": "nowhere.py"}, "nowhere.py: no such recipe"),
+        ({"config": Path(loop.__file__)}, "loop.py: a recipe has a function get_config()"),
+        ({"data": None}, "no data: pass folders or zips of data sets with --data"),
+        ({"data": "nowhere"}, "nowhere: no such folder or zip"),
+        ({"data": CONFIGS}, "configs: no data set here"),
+        ({"out": Path(__file__)}, f"File exists: {__file__!r}"),
+    ],
+)
+def test_bad_paths_are_one_line(train, tmp_path, capsys, change, message):
+    assert train(**({"out": tmp_path} | change)) == 2
+    assert_one_line(capsys, message)
+
+
+@pytest.fixture(scope="module")
+def start():
+    """Return weights that no seed draws."""
+    shapes = jax.eval_shape(lambda: init_params(tiny_model(), jax.random.key(0)))
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda a: rng.normal(size=a.shape).astype(a.dtype), shapes)
+
+
+def test_a_run_starts_from_given_weights(train, quick, start, tmp_path):
+    path = tmp_path / "start.safetensors"
+    save_weights(path, start, config=tiny_model().to_dict(), metadata={"threshold": "0.4"})
+    assert train(tmp_path / "run", "--init", path, "--set", "steps=1") == 0
+    # Steps do nothing here, so the weights are still those of the start.
+    released = named(load_weights(tmp_path / "run" / "weights.safetensors").params)
+    assert released.keys() == named(start).keys()
+    for name, leaf in released.items():
+        np.testing.assert_array_equal(leaf, named(start)[name])
+    assert read_config(tmp_path / "run")["init"] == str(path)
+
+
+def test_weights_of_another_model_are_no_start(train, quick, start, tmp_path, capsys):
+    path = tmp_path / "start.safetensors"
+    save_weights(path, start, config=tiny_model().to_dict())
+    assert train(tmp_path, "--init", path, "--set", "model.type_tokens=False") == 2
+    assert_one_line(capsys, "start.safetensors: 2 arrays are not those of the recipe's model")
+
+
+def test_steps_draw_their_shots_by_their_shares():
+    config = tiny_config(shots=((1, 3.0), (2, 0.0), (3, 1.0)))
+    drawn = [loop.draw_shots(config, step) for step in range(300)]
+    assert drawn == [loop.draw_shots(config, step) for step in range(300)]
+    assert set(drawn) == {1, 3}
+    assert drawn.count(1) / 300 == pytest.approx(0.75, abs=0.08)
+    assert drawn != [loop.draw_shots(replace(config, seed=1), step) for step in range(300)]
+
+
+def test_libraries_say_only_what_is_wrong(train, tmp_path):
+    names = ("absl", "jax._src.xla_bridge")
+    for name in ("absl", "jax"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    train(tmp_path, "--set", "stepz=3")
+    for name in names:
+        assert not logging.getLogger(name).isEnabledFor(logging.INFO)
+        assert logging.getLogger(name).isEnabledFor(logging.WARNING)
