@@ -120,10 +120,8 @@ def write_card(
     lines += ["## Known failures", "", LIMITS, "## Data", ""]
     lines += ["| data set | licence as stated | source |", "|---|---|---|"]
     for folder in folders:
-        info = folder.info
-        lines.append(
-            f"| {folder.name} | {info.get('licence', 'not stated')} | {info.get('source_repo', '')} |"
-        )
+        stated = (folder.info.get(key, "not stated") for key in ("licence", "source_repo"))
+        lines.append("| " + " | ".join([folder.name, *stated]) + " |")
     return "\n".join(lines) + "\n"
 
 
