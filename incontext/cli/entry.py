@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from incontext.cli import demo, doctor, models, segment
+from incontext.cli import convert, demo, doctor, models, segment
 from incontext.cli.console import Console
 from incontext.cli.outcome import Exit, Terminated, exit_of
 from seggpt import __version__
 from seggpt.errors import SegGPTError, one_line
 
-VERBS = (segment, models, doctor, demo)  # each has `add_parser`, which sets the default `run`
+# Each has `add_parser`, which sets the default `run`.
+VERBS = (segment, convert, models, doctor, demo)
 
 Run = Callable[[argparse.Namespace, Console], Exit]
 
