@@ -1,138 +1,129 @@
-"""The model against transformers' SegGPT on the same random weights, stage by stage."""
+"""The model against transformers' SegGPT on the same random weights, stage by stage.
 
-from typing import Any
+The recorded answers are made by `golden/make_golden.py`; where torch and transformers are
+installed, the reference runs beside ours as well.
+"""
 
-import jax
+from pathlib import Path
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jaxtyping import Array
 
 from seggpt.attention import mutual_attention
 from seggpt.config import SegGPTConfig
+from seggpt.losses import smooth_l1
 from seggpt.model import INSTANCE, SEMANTIC, SegGPT
 from seggpt.weights import load_published
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-pytestmark = pytest.mark.torch
-
-B, H, W = 2, 24, 24
+GOLDEN = Path(__file__).parent / "golden"
+BETA = 0.01  # of the published loss
+KINDS = [("semantic", SEMANTIC), ("instance", INSTANCE)]
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory):
-    """The reference, and ours with the weights that it wrote."""
-    config = transformers.SegGptConfig(
-        hidden_size=32,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        image_size=[2 * H, W],
-        patch_size=4,
-        pretrain_image_size=16,
-        mlp_dim=64,
-        decoder_hidden_size=8,
-        merge_index=1,
-        intermediate_hidden_state_indices=[1, 2, 3],
-    )
-    torch.manual_seed(0)
-    reference = transformers.SegGptForImageSegmentation(config).eval()
-    with torch.no_grad():
-        for parameter in reference.parameters():  # the library starts some of them at zero
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    folder = tmp_path_factory.mktemp("published")
-    reference.save_pretrained(folder)
+def load_model(folder: Path) -> SegGPT:
     loaded = load_published(folder)
-    ours = SegGPTConfig.from_dict(loaded.config)
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: SegGPT(ours, rngs=nnx.Rngs(0))), nnx.Param)
+    config = SegGPTConfig.from_dict(loaded.config)
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: SegGPT(config, rngs=nnx.Rngs(0))), nnx.Param)
     flat = nnx.to_flat_state(state)
     for path, variable in flat:
         value = loaded.params
         for key in path:
             value = value[key]
         variable.set_value(jnp.asarray(value))
-    return reference, nnx.merge(graphdef, nnx.from_flat_state(flat))
+    return nnx.merge(graphdef, nnx.from_flat_state(flat))
 
 
 @pytest.fixture(scope="module")
-def inputs():
-    rng = np.random.default_rng(0)
-    return [rng.normal(size=(B, H, W, 3)).astype(np.float32) for _ in range(3)]
+def model() -> SegGPT:
+    return load_model(GOLDEN / "seggpt")
 
 
-def channels_first(array: np.ndarray) -> Any:
-    return torch.tensor(array).permute(0, 3, 1, 2)
+@pytest.fixture(scope="module")
+def golden() -> dict[str, np.ndarray]:
+    with np.load(GOLDEN / "seggpt.npz") as file:
+        return {name: file[name] for name in file.files}
 
 
-def run_reference(reference, query, example, target, kind: str, **more):
-    with torch.no_grad():
-        return reference(
-            pixel_values=channels_first(query),
-            prompt_pixel_values=channels_first(example),
-            prompt_masks=channels_first(target),
-            embedding_type=kind,
-            **more,
-        )
+def pairs(upper: np.ndarray, lower: np.ndarray) -> Array:
+    return jnp.stack([jnp.asarray(upper), jnp.asarray(lower)], axis=1)
 
 
-@pytest.mark.parametrize(("kind", "number"), [("semantic", SEMANTIC), ("instance", INSTANCE)])
-def test_painted_colours_equal_the_reference(pair, inputs, kind: str, number: int) -> None:
-    reference, ours = pair
-    example, target, query = inputs
-    want = run_reference(reference, query, example, target, kind).pred_masks[:, :, H:]
-    got = ours(
-        jnp.asarray(example)[:, None],
-        jnp.asarray(target)[:, None],
-        jnp.asarray(query),
-        kind=jnp.full(B, number),
+def paint(model: SegGPT, arrays: dict[str, np.ndarray], number: int) -> Array:
+    query = jnp.asarray(arrays["query"])
+    example, target = (jnp.asarray(arrays[name])[:, None] for name in ("example", "target"))
+    return model(example, target, query, kind=jnp.full(len(query), number))
+
+
+@pytest.mark.parametrize(("kind", "number"), KINDS)
+def test_painted_colours_equal_the_reference(model, golden, kind, number):
+    want = golden[f"{kind}_painted"]
+    assert np.std(want) > 0.1  # not degenerate
+    np.testing.assert_allclose(paint(model, golden, number), want, atol=1e-4)
+
+
+def test_every_block_equals_the_reference(model, golden):
+    query = golden["query"]
+    patch = model.config.patch_size
+    shape = (query.shape[1] // patch, query.shape[2] // patch)
+    n = shape[0] * shape[1]
+    masks = jnp.zeros((len(query), 2, n), bool).at[:, 1].set(True)
+    tokens = model._embed(
+        pairs(golden["example"], query),
+        pairs(golden["target"], np.zeros_like(query)),
+        masks,
+        kind=jnp.full(len(query), INSTANCE),
+        below=True,
     )
-    assert np.std(want.numpy()) > 0.1  # not degenerate
-    np.testing.assert_allclose(got, want.permute(0, 2, 3, 1), atol=1e-4)
-
-
-def test_every_block_equals_the_reference(pair, inputs) -> None:
-    reference, ours = pair
-    example, target, query = inputs
-    hidden = run_reference(
-        reference, query, example, target, "semantic", output_hidden_states=True
-    ).hidden_states
-    images = jnp.stack([jnp.asarray(example), jnp.asarray(query)], axis=1)
-    targets = jnp.stack([jnp.asarray(target), jnp.zeros_like(query)], axis=1)
-    n = (H // 4) * (W // 4)
-    masks = jnp.zeros((B, 2, n), bool).at[:, 1].set(True)
-    tokens = ours._embed(images, targets, masks, kind=jnp.full(B, SEMANTIC), below=True)
 
     def attend(q, k, v, position):
-        return mutual_attention(q, k, v, position, examples=1, shape=(H // 4, W // 4))
+        return mutual_attention(q, k, v, position, examples=1, shape=shape)
 
-    for index in range(len(hidden)):
-        want = hidden[index].reshape(len(tokens), 2 * n, -1)
+    depth = model.config.depth
+    for index in range(depth + 1):
+        want = golden[f"instance_block_{index}"]
         np.testing.assert_allclose(tokens, want, atol=3e-5 * (index + 1), err_msg=f"{index}")
-        if index < ours.config.depth:
-            tokens, _ = ours._block(index, tokens, attend, remat=False)
+        if index < depth:
+            tokens, _ = model._block(index, tokens, attend, remat=False)
 
 
-def test_a_masked_canvas_equals_the_reference(pair, inputs) -> None:
+def test_a_masked_canvas_and_its_loss_equal_the_reference(model, golden):
     """Training's view: patches masked anywhere, both halves decoded."""
-    reference, ours = pair
-    example, target, query = inputs
-    gh, gw = H // 4, W // 4
-    masked = np.asarray(jax.random.bernoulli(jax.random.key(0), 0.5, (B, 2 * gh * gw)))
-    answer = np.random.default_rng(1).normal(size=(B, H, W, 3)).astype(np.float32)
-    want = run_reference(
-        reference,
-        query,
-        example,
-        target,
-        "semantic",
-        labels=channels_first(answer),
-        bool_masked_pos=torch.tensor(masked),
-    ).pred_masks
-    got = ours.paint(
-        jnp.stack([jnp.asarray(example), jnp.asarray(query)], axis=1),
-        jnp.stack([jnp.asarray(target), jnp.asarray(answer)], axis=1),
-        jnp.asarray(masked).reshape(B, 2, -1),
-        kind=jnp.full(B, SEMANTIC),
+    query, answer, masked = golden["query"], golden["answer"], golden["masked"]
+    painted = model.paint(
+        pairs(golden["example"], query),
+        pairs(golden["target"], answer),
+        jnp.asarray(masked).reshape(len(query), 2, -1),
+        kind=jnp.full(len(query), SEMANTIC),
         output="canvas",
     )
-    np.testing.assert_allclose(got, want.permute(0, 2, 3, 1), atol=1e-4)
+    np.testing.assert_allclose(painted, golden["masked_painted"], atol=1e-4)
+    patch = model.config.patch_size
+    gw = query.shape[2] // patch
+    pixels = masked.reshape(len(query), -1, gw).repeat(patch, axis=1).repeat(patch, axis=2)
+    canvas = np.concatenate([golden["target"], answer], axis=1)
+    loss = smooth_l1(painted, jnp.asarray(canvas), jnp.asarray(pixels, jnp.float32), beta=BETA)
+    np.testing.assert_allclose(loss, golden["masked_loss"], rtol=1e-5)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("kind", "number"), KINDS)
+def test_the_reference_itself_still_answers_so(tmp_path, golden, kind, number):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from tests.seggpt.golden.make_golden import channels_first, channels_last, make_reference
+
+    reference = make_reference()
+    reference.save_pretrained(tmp_path)
+    with torch.no_grad():
+        painted = reference(
+            pixel_values=channels_first(golden["query"]),
+            prompt_pixel_values=channels_first(golden["example"]),
+            prompt_masks=channels_first(golden["target"]),
+            embedding_type=kind,
+        ).pred_masks
+    want = channels_last(painted)[:, golden["query"].shape[1] :]
+    np.testing.assert_allclose(want, golden[f"{kind}_painted"], atol=1e-5)
+    np.testing.assert_allclose(paint(load_model(tmp_path), golden, number), want, atol=1e-4)
