@@ -16,6 +16,7 @@ from seggpt.errors import CheckpointError, PromptError
 from seggpt.weights import load_weights, save_weights
 
 Ensemble = Literal["feature", "spatial"]
+SegType = Literal["semantic", "instance"]
 FORMAT = "seggpt-context-1"
 
 
@@ -47,6 +48,7 @@ class Context:
         arrays: A pytree of arrays: cached keys and values, or the examples themselves.
         model: The fingerprint of the weights that made it.
         ensemble: How several examples were brought together.
+        seg_type: Whether masks mean every thing of a class, or one certain thing.
     """
 
     labels: tuple[int, ...]
@@ -54,6 +56,7 @@ class Context:
     arrays: Any
     model: str
     ensemble: Ensemble
+    seg_type: SegType = "semantic"
     names: Mapping[int, str] = field(default_factory=dict)
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -65,6 +68,7 @@ class Context:
             "labels": list(self.labels),
             "passes": [list(labels) for labels in self.passes],
             "ensemble": self.ensemble,
+            "seg_type": self.seg_type,
             "names": {str(label): name for label, name in self.names.items()},
         }
         arrays = {f"array_{i:04d}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
@@ -90,6 +94,7 @@ class Context:
             arrays=tuple(zip(leaves[::2], leaves[1::2], strict=True)),
             model=about["model"],
             ensemble=about["ensemble"],
+            seg_type=about["seg_type"],
             names={int(label): name for label, name in about["names"].items()},
         )
 

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Int
 
-from incontext.context import Context, Ensemble, Example, load_examples, split_labels
+from incontext.context import Context, Ensemble, Example, SegType, load_examples, split_labels
 from incontext.ensemble import tile_examples
 from incontext.images import ImageSource, load_image
 from incontext.results import Result
@@ -25,12 +25,13 @@ from seggpt.canvas import denormalize, normalize
 from seggpt.coloring import color_probabilities, paint, palette
 from seggpt.config import SegGPTConfig
 from seggpt.errors import PromptError
-from seggpt.model import SEMANTIC, SegGPT
+from seggpt.model import INSTANCE, SEMANTIC, SegGPT
 from seggpt.pretrained import find_weights
 from seggpt.weights.files import is_own_file, load_weights
 from seggpt.weights.published import load_published
 
 LABELS_PER_PASS = 4  # as many as a training sample had
+KINDS: dict[SegType, int] = {"semantic": SEMANTIC, "instance": INSTANCE}
 
 
 class Segmenter:
@@ -99,13 +100,16 @@ class Segmenter:
         examples: Sequence[Example],
         *,
         ensemble: Ensemble | Literal["auto"] = "auto",
+        seg_type: SegType = "semantic",
         names: Mapping[int, str] | None = None,
     ) -> Context:
         """Encode examples once, to segment any number of pictures with.
 
         With the `feature` ensemble (`auto`) a query sees all examples; with the `spatial` one
         they are tiled to a single picture, which costs no more than one but loses detail.
-        More labels than a training sample had are painted in several passes.
+        More labels than a training sample had are painted in several passes. `seg_type` says
+        whether the masks mean every thing of a class (`semantic`) or one certain thing, to be
+        found again in other views of it (`instance`).
 
         Raises:
             PromptError: if there are no examples.
@@ -125,13 +129,14 @@ class Segmenter:
         )
         pixels = jnp.asarray(np.broadcast_to(images, (len(passes), *images.shape)))
         targets = normalize(paint(jnp.asarray(slots), jnp.asarray(colors)))
-        arrays = self._encode(self._params, normalize(pixels), targets)
+        arrays = self._encode(self._params, normalize(pixels), targets, KINDS[seg_type])
         return Context(
             labels=labels,
             passes=passes,
             arrays=arrays,
             model=self.fingerprint,
             ensemble="spatial" if ensemble == "spatial" else "feature",
+            seg_type=seg_type,
             names=names or {},
         )
 
@@ -196,7 +201,8 @@ class Segmenter:
         filled = [*pictures, *[pictures[-1]] * (batch_size - len(pictures))]
         queries = normalize(jnp.asarray(np.stack([squeeze_image(p, size) for p in filled])))
         count = len(context.passes)
-        painted = self._paint(self._params, context.arrays, queries, passes=count)
+        kind = KINDS[context.seg_type]
+        painted = self._paint(self._params, context.arrays, queries, kind, passes=count)
         rgb = np.clip(np.asarray(denormalize(painted)), 0, 1)
         colors = palette(max(len(part) for part in context.passes))
         rows = rgb.reshape(len(filled), count, *rgb.shape[1:])
@@ -222,6 +228,7 @@ def _encode(
     params: Any,
     examples: Float[Array, "p e h w 3"],
     targets: Float[Array, "p e h w 3"],
+    kind: Int[Array, ""] | int,
 ) -> Any:
     """Return what a context keeps: cached keys and values, or the examples as they are."""
     model = nnx.merge(graphdef, params)
@@ -229,7 +236,7 @@ def _encode(
     examples, targets = examples.astype(dtype), targets.astype(dtype)
     if model.config.attention == "mutual":
         return ((examples, targets),)
-    return model.encode(examples, targets, kind=jnp.full(len(examples), SEMANTIC))
+    return model.encode(examples, targets, kind=jnp.full(len(examples), kind))
 
 
 def _paint(
@@ -237,13 +244,14 @@ def _paint(
     params: Any,
     arrays: Any,
     queries: Float[Array, "b h w 3"],
+    kind: Int[Array, ""] | int,
     *,
     passes: int,
 ) -> Float[Array, "bp h w 3"]:
     """Paint every query in every pass; rows are queries, then passes."""
     model = nnx.merge(graphdef, params)
     b = len(queries)
-    kind = jnp.full(b * passes, SEMANTIC)
+    kinds = jnp.full(b * passes, kind)
     queries = jnp.repeat(queries.astype(model.mask_token[...].dtype), passes, axis=0)
 
     def spread(a: Array) -> Array:
@@ -253,9 +261,9 @@ def _paint(
     arrays = jax.tree.map(spread, arrays)
     if model.config.attention == "mutual":
         examples, targets = arrays[0]
-        painted = model(examples, targets, queries, kind=kind)
+        painted = model(examples, targets, queries, kind=kinds)
     else:
-        painted = model.decode(arrays, queries, kind=kind)
+        painted = model.decode(arrays, queries, kind=kinds)
     return painted.astype(jnp.float32)
 
 

@@ -151,7 +151,7 @@ class Run:
             context = incontext.Context.load(args.prompt)
         else:
             pairs = [incontext.Example(*pair, kind=args.mask_kind) for pair in args.example]
-            context = segmenter.context(pairs, ensemble=args.ensemble)
+            context = segmenter.context(pairs, ensemble=args.ensemble, seg_type=args.seg_type)
         stream = Stream(
             load=self._load,
             segment=partial(segmenter.segment, context=context, threshold=args.threshold),

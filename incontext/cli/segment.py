@@ -10,6 +10,7 @@ from incontext.cli.verbs import Subparsers, positive, unit_interval
 FORMATS_HELP = "mask (default), overlay, cutout, ...; several with commas or repeated"
 MASK_KINDS = ("auto", "binary", "labels", "rgb")
 ENSEMBLES = ("auto", "feature", "spatial")
+SEG_TYPES = ("semantic", "instance")
 EPILOG = """\
 examples:
   seggpt segment photos/ -e leaf.jpg leaf_mask.png -o masks/
@@ -86,6 +87,12 @@ def _add_prompt(parser: argparse.ArgumentParser) -> None:
         choices=ENSEMBLES,
         default="auto",
         help="how several examples work together (default: auto)",
+    )
+    group.add_argument(
+        "--seg-type",
+        choices=SEG_TYPES,
+        default="semantic",
+        help="masks mean all things of a class (default), or one certain thing in other views",
     )
 
 

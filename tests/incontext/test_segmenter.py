@@ -30,7 +30,7 @@ CONFIG = SegGPTConfig(
 
 
 def make_segmenter(attention: str, seed: int = 0) -> Segmenter:
-    config = dataclasses.replace(CONFIG, attention=attention)
+    config = dataclasses.replace(CONFIG, attention=attention, lookup=attention == "prefix")
     model = SegGPT(config, rngs=nnx.Rngs(seed))
     return Segmenter(config, nnx.as_pure(nnx.state(model, nnx.Param)))
 
@@ -134,6 +134,16 @@ def test_the_order_of_examples_does_not_matter(segmenter: Segmenter) -> None:
     np.testing.assert_allclose(one[:, rows], other[:, rows], atol=1e-4)
 
 
+def test_the_type_is_told_to_the_model_and_kept_with_the_context(segmenter, tmp_path) -> None:
+    probabilities = {}
+    for seg_type in ("semantic", "instance"):
+        context = segmenter.context(examples(), seg_type=seg_type)
+        context.save(tmp_path / "c.safetensors")
+        assert Context.load(tmp_path / "c.safetensors").seg_type == seg_type
+        probabilities[seg_type] = segmenter.segment(picture(5), context).probabilities()
+    assert np.abs(probabilities["semantic"] - probabilities["instance"]).max() > 1e-5
+
+
 def test_the_spatial_ensemble_of_one_example_is_that_example(segmenter: Segmenter) -> None:
     plain = segmenter.segment(picture(5), segmenter.context(examples()))
     tiled = segmenter.segment(picture(5), segmenter.context(examples(), ensemble="spatial"))
@@ -177,7 +187,7 @@ def test_weights_load_from_a_file_and_know_their_threshold(tmp_path: Path) -> No
     segmenter = make_segmenter("prefix")
     params = jax.tree.map(np.asarray, segmenter._params)
     path = tmp_path / "own.safetensors"
-    save_weights(path, params, config=CONFIG.to_dict(), metadata={"threshold": "0.3"})
+    save_weights(path, params, config=segmenter.config.to_dict(), metadata={"threshold": "0.3"})
     loaded = Segmenter.from_pretrained(path)
     assert loaded.fingerprint == segmenter.fingerprint
     assert loaded.threshold == 0.3

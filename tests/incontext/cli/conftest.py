@@ -34,8 +34,9 @@ class FakeSegmenter:
         cls.asked = {"model": name_or_path, "device": device}
         return cls()
 
-    def context(self, examples, *, ensemble="auto"):
+    def context(self, examples, *, ensemble="auto", seg_type="semantic"):
         type(self).asked |= {"examples": len(examples), "ensemble": ensemble}
+        type(self).asked |= {"seg_type": seg_type}
         return "context"
 
     def segment(self, image, context, *, threshold=None):
