@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from seggpt.pretrained import shipped_weights
-
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(
     r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?^```(?P<language>bash|python)\n(?P<code>.*?)^```$",
@@ -33,8 +31,6 @@ TO_RUN = [(language, code) for language, code, reason in README if reason is Non
 def folder(tmp_path_factory):
     """An empty folder, and a `seggpt` on the PATH that is this checkout's."""
     pytest.importorskip("skimage")
-    if not shipped_weights():
-        pytest.skip("no weights in this checkout")
     place = tmp_path_factory.mktemp("readme")
     programs = tmp_path_factory.mktemp("bin")
     for name, command in {"seggpt": "-m incontext", "python": ""}.items():

@@ -49,8 +49,8 @@ def release(args: argparse.Namespace) -> None:
         ValueError: if the weights in place score higher, on the sets that neither was trained on.
     """
     loaded = load_weights(args.weights)
-    report = json.loads(Path(args.scores).read_text())
-    results = {result["shots"]: result for result in report["results"]}
+    reports = [json.loads(Path(path).read_text()) for path in args.scores]
+    results = {result["shots"]: result for report in reports for result in report["results"]}
     target = Path(args.output) / f"{args.name}.safetensors"
     score = {
         f"{group}_{k}": r["means"][group]["model"]
@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train.release", description=__doc__)
     add = parser.add_argument
     add("--weights", required=True, help="weights.safetensors of a run")
-    add("--scores", required=True, help="what train.evaluate --shots 1 4 --json wrote")
+    add("--scores", nargs="+", required=True, metavar="FILE", help="from train.evaluate --json")
     add("--data", nargs="+", required=True, metavar="PATH", help="for the licences on the card")
     add("--command", required=True, help="how the weights were trained, for the card")
     add("--evaluation", required=True, help="how they were scored, for the card")

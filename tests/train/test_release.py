@@ -37,10 +37,12 @@ def arguments(tmp_path: Path) -> list[str]:
         config=SegGPTConfig.tiny().to_dict(),
         metadata={"train_sets": "drawn,pasted_sprites"},
     )
-    (tmp_path / "scores.json").write_text(json.dumps(scores(40.0, 30.0)))
+    for result in scores(40.0, 30.0)["results"]:  # one file a number of shots, or one for all
+        path = tmp_path / f"scores_{result['shots']}.json"
+        path.write_text(json.dumps({"results": [result]}))
     return [
         *("--weights", str(tmp_path / "run.safetensors")),
-        *("--scores", str(tmp_path / "scores.json")),
+        *("--scores", str(tmp_path / "scores_1.json"), str(tmp_path / "scores_4.json")),
         *("--data", str(tmp_path / "data")),
         *("--command", "python -m train"),
         *("--evaluation", "python -m train.evaluate"),
@@ -71,7 +73,7 @@ def test_worse_weights_do_not_replace_better_ones(
 ) -> None:
     assert main(arguments) == 0
     before = (tmp_path / "toy.safetensors").read_bytes()
-    (tmp_path / "scores.json").write_text(json.dumps(scores(50.0, 29.0)))
+    (tmp_path / "scores_1.json").write_text(json.dumps(scores(50.0, 29.0)))
     assert main(arguments) == 2
     assert "--force" in capsys.readouterr().err
     assert (tmp_path / "toy.safetensors").read_bytes() == before
