@@ -1,13 +1,15 @@
 """Who sees whom: attention over K example grids and one query grid, with relative position.
 
 Positions are those of a canvas on which every example lies right above the query; nothing is
-copied to make it. The relative-position bias is folded into the dot product: a query carries its
-bias for every row and column, a key a one-hot row and column, so that a plain attention gives
-exactly `q k / sqrt(d) + rel_h + rel_w` without a bias tensor.
+copied to make it. The relative-position bias is never made whole: a query carries its bias for
+every row and every column of keys, and their sum is taken where the softmax is.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +21,11 @@ from seggpt.canvas import linear_resize
 Heads = Float[Array, "b n heads hd"]
 # Of (b, m, heads, features); m, heads and features differ from block to block.
 KeysValues = tuple[Float[Array, "b _ _ _"], Float[Array, "b _ _ _"]]
+# Of (b, heads, n, rows) and (b, heads, n, columns); () stands for no bias.
+Bias = tuple[Float[Array, "b heads n _"], ...]
+Loop = Callable[[Callable[..., Any], Any], Any]  # a function over the first axis of a pytree
+
+LARGE = 1 << 20  # logits of a head; from here on one head at a time takes half as long on a CPU
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,11 @@ def query_grid(height: int, width: int) -> Grid:
     return Grid(height, height, width, 2 * height)
 
 
+def picture_grid(height: int, width: int) -> Grid:
+    """Return a picture by itself, or one window of it."""
+    return Grid(0, height, width, height)
+
+
 def canvas_grid(height: int, width: int) -> Grid:
     """Return a whole canvas: an example above the query."""
     return Grid(0, 2 * height, width, 2 * height)
@@ -58,27 +70,18 @@ class RelativePosition:
     height: Float[Array, "lh hd"] | None
     width: Float[Array, "lw hd"] | None
 
-    def fold_query(self, q: Heads, grid: Grid) -> Float[Array, "b n heads hf"]:
-        """Scale queries that lie on `grid` and append their bias for each row and column."""
-        scaled = q * (1.0 / math.sqrt(q.shape[-1]))
+    def bias(self, q: Heads, queries: Grid, keys: Grid) -> Bias:
+        """Return what queries on a grid add to their logits for each row and column of keys."""
         if self.height is None or self.width is None:
-            return scaled
-        table_h = _offsets(self.height, grid.rows, grid.rows)[grid.top : grid.top + grid.height]
-        table_w = _offsets(self.width, grid.width, grid.width)
-        lattice = q.reshape(q.shape[0], grid.height, grid.width, *q.shape[2:])
-        bias_h = jnp.einsum("bhwnd,hkd->bhwnk", lattice, table_h.astype(q.dtype))
-        bias_w = jnp.einsum("bhwnd,wkd->bhwnk", lattice, table_w.astype(q.dtype))
-        bias = jnp.concatenate([bias_h, bias_w], axis=-1)
-        return jnp.concatenate([scaled, bias.reshape(*q.shape[:3], -1)], axis=-1)
-
-    def fold_key(self, k: Heads, grid: Grid) -> Float[Array, "b n heads hf"]:
-        """Append to keys that lie on `grid` their row and column as one-hot vectors."""
-        if self.height is None:
-            return k
-        rows = np.repeat(np.eye(grid.rows)[grid.top : grid.top + grid.height], grid.width, axis=0)
-        cols = np.tile(np.eye(grid.width), (grid.height, 1))
-        places = jnp.asarray(np.concatenate([rows, cols], axis=1), k.dtype)[None, :, None]
-        return jnp.concatenate([k, jnp.broadcast_to(places, (*k.shape[:3], places.shape[-1]))], -1)
+            return ()
+        rows = _offsets(self.height, queries.rows, keys.rows)
+        rows = rows[queries.top : queries.top + queries.height, keys.top : keys.top + keys.height]
+        cols = _offsets(self.width, queries.width, keys.width)
+        lattice = q.reshape(q.shape[0], queries.height, queries.width, *q.shape[2:])
+        lattice = lattice.transpose(0, 3, 1, 2, 4)
+        row = jnp.einsum("bnhwd,hkd->bnhwk", lattice, rows.astype(q.dtype))
+        col = jnp.einsum("bnhwd,wkd->bnhwk", lattice, cols.astype(q.dtype))
+        return tuple(a.reshape(*a.shape[:2], queries.size, a.shape[-1]) for a in (row, col))
 
 
 def _offsets(
@@ -90,16 +93,49 @@ def _offsets(
 
 
 def attend(
-    q: Float[Array, "b n heads hf"],
-    k: Float[Array, "b m heads hf"],
+    q: Heads,
+    k: Float[Array, "b m heads hd"],
     v: Float[Array, "b m heads hv"],
+    bias: Bias = (),
 ) -> Float[Array, "b n heads hv"]:
-    """Attend with scaled, folded queries; the softmax is taken in float32."""
-    # Batch axes first: XLA's CPU backend is four times slower on the other order.
-    q, k, v = (a.transpose(0, 2, 1, 3) for a in (q, k, v))
-    logits = jnp.matmul(q, k.swapaxes(-1, -2), preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.matmul(weights, v).transpose(0, 2, 1, 3)
+    """Let queries see keys that lie on one or more of the grids that the bias is for."""
+    first = (*map(_heads_first, (q, k, v)), *bias)
+
+    def run(loop: Loop, heads: tuple[Array, ...]) -> Array:
+        return loop(lambda head: _attend(*head), heads)
+
+    heads = tuple(a.reshape(-1, *a.shape[2:]) for a in first)
+    attended = _looped(run, q.shape[1] * k.shape[1], heads)
+    return _heads_first(attended.reshape(*first[0].shape[:-1], v.shape[-1]))
+
+
+def _attend(
+    q: Float[Array, "n hd"],
+    k: Float[Array, "m hd"],
+    v: Float[Array, "m hv"],
+    *bias: Float[Array, "n _"],
+) -> Float[Array, "n hv"]:
+    """Attend with one head; the softmax is taken in float32."""
+    scaled = q * (1.0 / math.sqrt(q.shape[-1]))
+    logits = jnp.matmul(scaled, k.T, preferred_element_type=jnp.float32)
+    if bias:
+        row, col = bias
+        lattice = logits.reshape(len(q), -1, row.shape[1], col.shape[1])
+        logits = (lattice + row[:, None, :, None] + col[:, None, None, :]).reshape(logits.shape)
+    return jax.nn.softmax(logits, axis=-1).astype(v.dtype) @ v
+
+
+def _looped(run: Callable[[Loop, Any], Array], logits: int, heads: Any) -> Array:
+    """Run over heads at once, or one by one where a CPU's cache holds the logits of few."""
+    at_once = partial(run, lambda function, items: jax.vmap(function)(items))
+    if logits < LARGE:
+        return at_once(heads)
+    return jax.lax.platform_dependent(heads, cpu=partial(run, jax.lax.map), default=at_once)
+
+
+def _heads_first(a: Float[Array, "b n heads d"]) -> Float[Array, "b heads n d"]:
+    """Swap tokens and heads: XLA's CPU backend is four times slower with tokens first."""
+    return a.transpose(0, 2, 1, 3)
 
 
 def images_look(
@@ -127,7 +163,7 @@ def self_attention(
     grid: Grid,
 ) -> Float[Array, "b n heads hv"]:
     """Let every token of one grid see every other."""
-    return attend(position.fold_query(q, grid), position.fold_key(k, grid), v)
+    return attend(q, k, v, position.bias(q, grid, grid))
 
 
 def mutual_attention(
@@ -146,16 +182,32 @@ def mutual_attention(
     """
     n = shape[0] * shape[1]
 
-    def canvases(heads: Heads) -> Float[Array, "be n2 heads hd"]:
-        parts = heads.reshape(heads.shape[0], examples + 1, n, *heads.shape[2:])
-        query = jnp.broadcast_to(parts[:, -1:], parts[:, :-1].shape)
-        stitched = jnp.concatenate([parts[:, :-1], query], axis=2)
-        return stitched.reshape(-1, 2 * n, *heads.shape[2:])
+    def parts(tokens: slice, grid: Grid) -> tuple[Array, ...]:
+        """Return queries, keys, values and bias of some grids as (b heads, grids, n, features)."""
+        heads = [a[:, tokens].reshape(-1, n, *a.shape[2:]) for a in (q, k, v)]
+        bias = position.bias(heads[0], grid, canvas_grid(*shape))
+        first = [a.reshape(len(q), -1, *a.shape[1:]) for a in (*map(_heads_first, heads), *bias)]
+        return tuple(a.swapaxes(1, 2).reshape(-1, a.shape[1], *a.shape[3:]) for a in first)
 
-    out = self_attention(canvases(q), canvases(k), canvases(v), position, canvas_grid(*shape))
-    out = out.reshape(q.shape[0], examples, 2, n, *q.shape[2:])
-    query = out[:, :, 1].mean(axis=1, keepdims=True)
-    return jnp.concatenate([out[:, :, 0], query], axis=1).reshape(q.shape)
+    def run(loop: Loop, grids: Any) -> Array:
+        def head(grids: Any) -> Array:
+            """Attend with one head on every canvas."""
+            examples, query = grids
+
+            def canvas(example: tuple[Array, ...]) -> list[Array]:
+                pairs = zip(example, query, strict=True)
+                return jnp.split(_attend(*(jnp.concatenate([a, b[0]]) for a, b in pairs)), 2)
+
+            examples, queries = loop(canvas, examples)
+            return jnp.concatenate([examples, queries.mean(axis=0, keepdims=True)])
+
+        return loop(head, grids)
+
+    split = examples * n
+    above = parts(slice(None, split), example_grid(*shape))
+    below = parts(slice(split, None), query_grid(*shape))
+    out = _looped(run, 4 * n * n, (above, below))
+    return _heads_first(out.reshape(q.shape[0], q.shape[2], -1, q.shape[3]))
 
 
 def prefix_attention(
@@ -174,8 +226,5 @@ def prefix_attention(
     """
     keys, values = prefix
     query, example = query_grid(*shape), example_grid(*shape)
-    folded = position.fold_query(q, query)
-    examples = keys.reshape(-1, example.size, *keys.shape[2:])
-    example_keys = position.fold_key(examples, example).reshape(*keys.shape[:3], -1)
-    itself = attend(folded, position.fold_key(k, query), v)
-    return 0.5 * (itself + attend(folded, example_keys, values))
+    itself = attend(q, k, v, position.bias(q, query, query))
+    return 0.5 * (itself + attend(q, keys, values, position.bias(q, query, example)))
