@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from seggpt.config import SAMConfig as SAMConfig
     from seggpt.config import SegGPTConfig as SegGPTConfig
     from seggpt.config import ViTConfig as ViTConfig
     from seggpt.errors import CheckpointError as CheckpointError
@@ -11,10 +12,12 @@ if TYPE_CHECKING:
     from seggpt.errors import PromptError as PromptError
     from seggpt.errors import SegGPTError as SegGPTError
     from seggpt.model import SegGPT as SegGPT
+    from seggpt.sam import SAM as SAM
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "SAMConfig": "seggpt.config",
     "SegGPTConfig": "seggpt.config",
     "ViTConfig": "seggpt.config",
     "CheckpointError": "seggpt.errors",
@@ -23,6 +26,7 @@ _HOMES = {
     "PromptError": "seggpt.errors",
     "SegGPTError": "seggpt.errors",
     "SegGPT": "seggpt.model",
+    "SAM": "seggpt.sam",
 }
 __all__ = sorted(_HOMES)
 

@@ -4,9 +4,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from seggpt.errors import CheckpointError
+
 Attention = Literal["mutual", "prefix"]
 Activation = Literal["gelu", "gelu_tanh"]
 
+SAM_MODEL = "sam"  # what tells the fields of a SAMConfig from a SegGPTConfig's, in files
 CELL = 2  # pixels along a side of what the lookup compares
 
 
@@ -117,7 +120,12 @@ class SegGPTConfig:
 
         Raises:
             ValueError: for an unknown field.
+            CheckpointError: if they are a SAM's.
         """
+        if fields.get("model") == SAM_MODEL:
+            raise CheckpointError(
+                "these weights are SAM's, not SegGPT's; load them with incontext.Predictor"
+            )
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
             raise ValueError(f"unknown fields {unknown} in a SegGPTConfig; known: {sorted(known)}")
@@ -201,3 +209,120 @@ class SegGPTConfig:
     def painter(cls) -> "SegGPTConfig":
         """The published Painter: SegGPT without type tokens."""
         return dataclasses.replace(cls.large(), type_tokens=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SAMConfig:
+    """SAM: a ViT over one square picture, a neck, and heads for points, boxes and masks.
+
+    `prompt_width` is the width of everything behind the neck, `mask_width` that of the layer that
+    reads an earlier mask. The mask decoder has two layers and four masks, as published.
+    """
+
+    image_size: int
+    patch_size: int
+    width: int
+    depth: int
+    heads: int
+    window_size: int
+    global_blocks: tuple[int, ...]
+    mlp_ratio: float = 4.0
+    prompt_width: int = 256
+    mask_width: int = 16
+    decoder_heads: int = 8
+    decoder_mlp: int = 2048
+
+    def __post_init__(self) -> None:
+        """Check sizes against each other.
+
+        Raises:
+            ValueError: naming the field and what it must be.
+        """
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+            )
+        if self.prompt_width % 8 or self.prompt_width // 2 % self.decoder_heads:
+            raise ValueError(
+                f"prompt_width {self.prompt_width} is not a multiple of 8, or its half not of "
+                f"decoder_heads {self.decoder_heads}"
+            )
+        if self.mask_width % 4:
+            raise ValueError(f"mask_width {self.mask_width} is not a multiple of 4")
+        if not all(0 <= block < self.depth for block in self.global_blocks):
+            raise ValueError(f"global_blocks {self.global_blocks} are not in 0..{self.depth - 1}")
+
+    @property
+    def grid(self) -> int:
+        """Patches along a side of the picture."""
+        return self.image_size // self.patch_size
+
+    @property
+    def mask_size(self) -> int:
+        """Pixels along a side of a mask as the decoder gives and the prompt encoder takes it."""
+        return 4 * self.grid
+
+    @property
+    def vit(self) -> ViTConfig:
+        """The image encoder's part."""
+        return ViTConfig(
+            patch_size=self.patch_size,
+            width=self.width,
+            depth=self.depth,
+            heads=self.heads,
+            grid=(self.grid, self.grid),
+            pos_grid=(self.grid, self.grid),
+            mlp_ratio=self.mlp_ratio,
+            window_size=self.window_size,
+            global_blocks=self.global_blocks,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON can hold them, and which model they are of."""
+        fields = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+        return {"model": SAM_MODEL, **fields}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "SAMConfig":
+        """Build from `to_dict`'s output.
+
+        Raises:
+            CheckpointError: if they are another model's, or of a newer version.
+        """
+        known = {"model"} | {field.name for field in dataclasses.fields(cls)}
+        if fields.get("model") != SAM_MODEL or (set(fields) - known):
+            unknown = ", ".join(sorted(set(fields) - known)[:3]) or "no model"
+            raise CheckpointError(f"not the fields of a SAM that this seggpt knows ({unknown})")
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in fields.items()
+            if name != "model"
+        }
+        return cls(**values)
+
+    @classmethod
+    def sam_base(cls) -> "SAMConfig":
+        """ViT-B (build_sam.py of SAM's authors, like the next two)."""
+        return cls(
+            image_size=1024,
+            patch_size=16,
+            width=768,
+            depth=12,
+            heads=12,
+            window_size=14,
+            global_blocks=(2, 5, 8, 11),
+        )
+
+    @classmethod
+    def sam_large(cls) -> "SAMConfig":
+        """ViT-L."""
+        return dataclasses.replace(
+            cls.sam_base(), width=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23)
+        )
+
+    @classmethod
+    def sam_huge(cls) -> "SAMConfig":
+        """ViT-H."""
+        return dataclasses.replace(
+            cls.sam_base(), width=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)
+        )

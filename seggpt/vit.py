@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from seggpt.attention import Heads, RelativePosition
 from seggpt.canvas import bicubic_resize, to_patches
 from seggpt.config import ViTConfig
+from seggpt.windows import picture_attention, window_attention
 
 # How the published models were made: every linear layer, and what is not said otherwise.
 trunc_normal = nnx.initializers.truncated_normal(0.02, lower=-2.0, upper=2.0)
@@ -22,8 +23,8 @@ class Linear(nnx.Linear):
     The flattening halves the time of its gradient on XLA's CPU backend (jax 0.10.2).
     """
 
-    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs) -> None:
-        super().__init__(inputs, outputs, kernel_init=trunc_normal, rngs=rngs)
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs, use_bias: bool = True) -> None:
+        super().__init__(inputs, outputs, use_bias=use_bias, kernel_init=trunc_normal, rngs=rngs)
 
     def __call__(
         self, inputs: Float[Array, "*b d"], out_sharding: None = None
@@ -53,6 +54,12 @@ class SelfAttention(nnx.Module):
             return RelativePosition(None, None)
         return RelativePosition(self.rel_pos_h[...], self.rel_pos_w[...])
 
+    @property
+    def of_zero(self) -> Float[Array, "3 heads hd"]:
+        """The query, key and value of a token that is zero."""
+        assert self.qkv.bias is not None
+        return self.qkv.bias[...].reshape(3, self.heads, -1)
+
     def project(self, tokens: Float[Array, "b n d"]) -> tuple[Heads, Heads, Heads]:
         """Return every token's query, key and value."""
         b, n, d = tokens.shape
@@ -75,13 +82,30 @@ class Mlp(nnx.Module):
 
 
 class Block(nnx.Module):
-    """A pre-norm transformer block."""
+    """A pre-norm transformer block; `window` is the side of its windows, or 0."""
 
-    def __init__(self, config: ViTConfig, *, grid: tuple[int, int], rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ViTConfig, *, window: int, rngs: nnx.Rngs) -> None:
+        self.window = window
+        grid = (window, window) if window else config.grid
         self.norm1 = LayerNorm(config.width, rngs=rngs)
         self.attn = SelfAttention(config, grid=grid, rngs=rngs)
         self.norm2 = LayerNorm(config.width, rngs=rngs)
         self.mlp = Mlp(config, rngs=rngs)
+
+    def __call__(
+        self, tokens: Float[Array, "b n d"], *, shape: tuple[int, int]
+    ) -> Float[Array, "b n d"]:
+        """Run over pictures of `shape` (height, width) in patches, each by itself."""
+        q, k, v = self.heads(tokens)
+        position = self.attn.position
+        if self.window:
+            padding = self.attn.of_zero.astype(q.dtype)
+            attended = window_attention(
+                q, k, v, position, shape=shape, window=self.window, padding=padding
+            )
+        else:
+            attended = picture_attention(q, k, v, position, shape=shape)
+        return self.finish(tokens, attended)
 
     def heads(self, tokens: Float[Array, "b n d"]) -> tuple[Heads, Heads, Heads]:
         """Return every token's query, key and value; the caller says who sees whom."""
@@ -101,9 +125,22 @@ class ViT(nnx.Module):
         self.patch_embed = Linear(config.patch_size**2 * 3, config.width, rngs=rngs)
         self.pos_embed = nnx.Param(trunc_normal(rngs.params(), (*config.pos_grid, config.width)))
         self.blocks = nnx.List(
-            Block(config, grid=_block_grid(config, index), rngs=rngs)
+            Block(
+                config, window=0 if index in config.global_blocks else config.window_size, rngs=rngs
+            )
             for index in range(config.depth)
         )
+
+    def __call__(
+        self, image: Float[Array, "b h w 3"], *, remat: bool = False
+    ) -> Float[Array, "b gh gw d"]:
+        """Encode normalised pictures, each by itself; there is no norm after the last block."""
+        gh, gw = shape = (image.shape[1] // self.patch_size, image.shape[2] // self.patch_size)
+        tokens = self.embed(image) + self.positions(shape)
+        for block in self.blocks:
+            run = partial(block, shape=shape)
+            tokens = (jax.checkpoint(run) if remat else run)(tokens)
+        return tokens.reshape(-1, gh, gw, tokens.shape[-1])
 
     def embed(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b n d"]:
         """Embed the patches of normalised pictures, without positions."""
@@ -113,10 +150,3 @@ class ViT(nnx.Module):
         """Return the absolute positions of a grid of `shape`, row by row."""
         table = bicubic_resize(self.pos_embed[...], shape)
         return table.reshape(-1, table.shape[-1])
-
-
-def _block_grid(config: ViTConfig, index: int) -> tuple[int, int]:
-    """Return the grid that a block's attention spans: its window, or everything."""
-    if config.window_size and index not in config.global_blocks:
-        return (config.window_size, config.window_size)
-    return config.grid

@@ -15,8 +15,8 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
     parser = verbs.add_parser(
         "convert",
         help="turn published weights into a safetensors file of ours",
-        description="Read a SegGPT or Painter checkpoint (.pth, .safetensors or a Hugging Face "
-        "folder) and write it with its architecture, its origin and a checksum.",
+        description="Read a checkpoint of SegGPT, Painter or SAM (.pth, .safetensors or a Hugging "
+        "Face folder) and write it with its architecture, its origin and a checksum.",
     )
     parser.set_defaults(run=run)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a file or a folder")
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace, console: Console) -> Exit:
     from seggpt.weights import file_sha256, load_published, save_weights
 
     console.say(f"reading {source}")
-    loaded = load_published(source)
+    loaded = load_published(source, family="any")
     metadata = dict(loaded.metadata)
     if source.is_file():
         metadata["source_sha256"] = file_sha256(source)

@@ -1,4 +1,4 @@
-"""`seggpt models`: the weights that came with the package, and whether they are still intact."""
+"""`seggpt models`: the weights that came with the package, and whether weights are intact."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,16 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
     parser = verbs.add_parser(
         "models",
         help="list or verify the weights that are installed",
-        description="List the weights that came with the package, or verify their checksums.",
+        description="List the weights that came with the package, or verify them or a file.",
     )
     parser.set_defaults(run=run)
     parser.add_argument("action", nargs="?", choices=("list", "verify"), default="list")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="only this one (default: all)")
+    parser.add_argument(
+        "name",
+        nargs="?",
+        metavar="NAME|FILE",
+        help="only this one (default: all); verify also takes files, ours or published",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a model on stdout")
     return parser
 
@@ -30,6 +35,8 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out the verb."""
     files = shipped_weights()
+    if args.action == "verify" and args.name not in files and Path(args.name or "").is_file():
+        return _verify({args.name: Path(args.name)}, console)
     if not files:
         raise CheckpointError("no weights in this copy of the package; install it from its wheel")
     if args.name is not None:

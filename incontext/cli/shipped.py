@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from seggpt.weights.files import file_sha256, load_weights, open_safetensors
+from seggpt.weights.files import file_sha256, open_safetensors
+from seggpt.weights.published import load_published
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,13 @@ def read_model(name: str, path: Path) -> ShippedModel:
 
 
 def verify_model(path: Path) -> str:
-    """Check every byte of a weights file's tensors and return the SHA-256 of the whole file.
+    """Check a weights file, ours or published, and return the SHA-256 of the whole file.
+
+    Ours hold a checksum of every byte. In a published one, names, shapes and what the container
+    says of its bytes are checked.
 
     Raises:
-        CheckpointError: if the file is damaged.
+        CheckpointError: if the file is damaged, or of no model that we know.
     """
-    load_weights(path)
+    load_published(path, family="any")
     return file_sha256(path)

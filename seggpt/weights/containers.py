@@ -19,6 +19,7 @@ from seggpt.weights.sniff import check_regular_file, refuse, sniff
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 PICKLE_FILE = "pytorch_model.bin"
+MODEL_TYPES = ("seggpt", "sam")  # of a config.json
 _MAX_JSON_BYTES = 16 << 20
 _MAX_SHARDS = 1000
 _FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
@@ -161,12 +162,12 @@ def _read_index(path: Path) -> list[str]:
 
 
 def _read_config(folder: Path) -> Mapping[str, Any]:
-    """Return the folder's config.json if it is one of a SegGPT, or an empty one."""
+    """Return the folder's config.json if it is one of a model that we read, or an empty one."""
     path = folder / "config.json"
     if not path.is_file():
         return {}
     config = _read_json(path)
-    return config if config.get("model_type") == "seggpt" else {}
+    return config if config.get("model_type") in MODEL_TYPES else {}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

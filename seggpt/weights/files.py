@@ -22,6 +22,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from seggpt.errors import CheckpointError
+from seggpt.weights.aligned import copy_aligned
 from seggpt.weights.sniff import MAX_HEADER_BYTES, refuse, sniff
 from seggpt.weights.tree import Params, flatten, unflatten
 
@@ -112,7 +113,8 @@ def load_weights(path: str | os.PathLike[str]) -> LoadedWeights:
         for name in file.offset_keys():
             stored = file.get_tensor(name)
             digest.update(_bytes_of(stored))
-            arrays[name] = widen(stored)
+            wide = np.float32 if is_floating(stored.dtype) else stored.dtype
+            arrays[name] = copy_aligned(stored, wide)
         params = unflatten(arrays)
     if digest.hexdigest() != metadata.get("sha256"):
         raise CheckpointError(
@@ -150,11 +152,6 @@ def open_safetensors(path: str | os.PathLike[str]) -> Iterator[Any]:
     except (SafetensorError, OSError, ValueError, TypeError, MemoryError) as error:
         reason = "".join(c if c.isprintable() else " " for c in str(error)[:200])
         raise CheckpointError(f"{path}: damaged safetensors file ({reason})") from error
-
-
-def widen(array: np.ndarray) -> np.ndarray:
-    """Return floating arrays as float32 and others as they are."""
-    return array.astype(np.float32, copy=False) if is_floating(array.dtype) else array
 
 
 def is_floating(dtype: np.dtype) -> bool:

@@ -9,13 +9,16 @@ in these letters, whose values `shapes.py` finds:
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-Family = Literal["seggpt", "painter"]
+Family = Literal["seggpt", "painter", "sam"]
 Dialect = Literal["authors", "huggingface"]
-# How torch's array becomes ours (`layouts.py`). The first three are single arrays; the others are
-# modules with a weight, which has the shape of the row, and a bias along its first dimension.
-Layout = Literal["token", "position", "table", "norm", "linear", "patch", "conv", "pointwise"]
+# How torch's array becomes ours (`layouts.py`). These are single arrays...
+Single = Literal["token", "position", "lattice", "table"]
+# ... and these modules with a weight, which has the shape of the row, and a bias along its first
+# dimension (along the second one for `upscale`). A row that names its weight has no bias.
+Module = Literal["norm", "linear", "patch", "conv", "pointwise", "upscale"]
+Layout = Literal[Single, Module]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,25 +33,25 @@ class Name:
 
 BLOCK_PREFIXES: dict[Dialect, str] = {"authors": "blocks.", "huggingface": "model.encoder.layers."}
 
-_Row = tuple[str, str, str, Layout, str]  # ours, authors', Hugging Face's, layout, torch's shape
+Row = tuple[str, str, str, Layout, str]  # ours, authors', Hugging Face's, layout, torch's shape
 _H = "model.embeddings."
 
-_EMBEDDING: tuple[_Row, ...] = (
+_EMBEDDING: tuple[Row, ...] = (
     ("vit.patch_embed", "patch_embed.proj", _H + "patch_embeddings.projection", "patch", "d 3 p p"),
     ("vit.pos_embed", "pos_embed", _H + "position_embeddings", "position", "1 n d"),
     ("mask_token", "mask_token", _H + "mask_token", "token", "1 1 1 d"),
     ("segment_token_x", "segment_token_x", _H + "segment_token_input", "token", "1 1 1 d"),
     ("segment_token_y", "segment_token_y", _H + "segment_token_prompt", "token", "1 1 1 d"),
 )
-_TYPE_TOKENS: tuple[_Row, ...] = (
+_TYPE_TOKENS: tuple[Row, ...] = (
     ("type_token_semantic", "type_token_cls", _H + "type_token_semantic", "token", "1 1 1 d"),
     ("type_token_instance", "type_token_ins", _H + "type_token_instance", "token", "1 1 1 d"),
 )
-_REL_POS: tuple[_Row, ...] = (  # in every block, like those of _BLOCK
+_REL_POS: tuple[Row, ...] = (  # in every block, like those of _BLOCK
     ("attn.rel_pos_h", "attn.rel_pos_h", "attention.rel_pos_h", "table", "v k"),
     ("attn.rel_pos_w", "attn.rel_pos_w", "attention.rel_pos_w", "table", "w k"),
 )
-_BLOCK: tuple[_Row, ...] = (
+_BLOCK: tuple[Row, ...] = (
     ("norm1", "norm1", "layernorm_before", "norm", "d"),
     ("attn.qkv", "attn.qkv", "attention.qkv", "linear", "3*d d"),
     ("attn.proj", "attn.proj", "attention.proj", "linear", "d d"),
@@ -56,7 +59,7 @@ _BLOCK: tuple[_Row, ...] = (
     ("mlp.fc1", "mlp.fc1", "mlp.lin1", "linear", "m d"),
     ("mlp.fc2", "mlp.fc2", "mlp.lin2", "linear", "d m"),
 )
-_DECODER: tuple[_Row, ...] = (
+_DECODER: tuple[Row, ...] = (
     ("norm", "norm", "model.encoder.layernorm", "norm", "d"),
     ("decoder.embed", "decoder_embed", "decoder.decoder_embed", "linear", "p*p*c t*d"),
     ("decoder.conv", "decoder_pred.0", "decoder.decoder_pred.conv", "conv", "c c 3 3"),
@@ -69,27 +72,29 @@ def name_table(
     *, dialect: Dialect, depth: int, type_tokens: bool = True, rel_pos: bool = True
 ) -> list[Name]:
     """List every array of a model, in an order in which shapes explain each other."""
-    names = _names(_EMBEDDING + (_TYPE_TOKENS if type_tokens else ()), dialect)
+    names = spell_rows(_EMBEDDING + (_TYPE_TOKENS if type_tokens else ()), dialect)
     for i in range(depth):
         rows = (_REL_POS if rel_pos else ()) + _BLOCK
-        names += _names(rows, dialect, f"vit.blocks.{i}.", f"{BLOCK_PREFIXES[dialect]}{i}.")
-    return names + _names(_DECODER, dialect)
+        names += spell_rows(rows, dialect, f"vit.blocks.{i}.", f"{BLOCK_PREFIXES[dialect]}{i}.")
+    return names + spell_rows(_DECODER, dialect)
 
 
-def _names(
-    rows: tuple[_Row, ...], dialect: Dialect, our_prefix: str = "", their_prefix: str = ""
+def spell_rows(
+    rows: tuple[Row, ...], dialect: Dialect, our_prefix: str = "", their_prefix: str = ""
 ) -> list[Name]:
+    """List the arrays of some rows in one dialect."""
     names: list[Name] = []
     for ours, authors, huggingface, layout, shape in rows:
         ours = our_prefix + ours
         theirs = their_prefix + (authors if dialect == "authors" else huggingface)
-        if layout in ("token", "position", "table"):
+        if layout in get_args(Single) or theirs.endswith(".weight"):
             names.append(Name(ours=ours, theirs=theirs, shape=shape, layout=layout))
             continue
         weight = "scale" if layout == "norm" else "kernel"
         rest = (f"{theirs}.weight", f"{theirs}.bias")
+        bias = shape.split()[layout == "upscale"]
         names += [
             Name(ours=f"{ours}.{weight}", theirs=rest[0], shape=shape, layout=layout),
-            Name(ours=f"{ours}.bias", theirs=rest[1], shape=shape.split()[0], layout="bias"),
+            Name(ours=f"{ours}.bias", theirs=rest[1], shape=bias, layout="bias"),
         ]
     return names

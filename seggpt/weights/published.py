@@ -1,4 +1,4 @@
-"""Published checkpoints of SegGPT and Painter, in any container and dialect, as our weights."""
+"""Published checkpoints of SegGPT, Painter and SAM, in any container and dialect, as ours."""
 
 import logging
 import os
@@ -6,16 +6,21 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from seggpt.errors import CheckpointError
+from seggpt.weights import sam_names
 from seggpt.weights.containers import Tensors, open_tensors
 from seggpt.weights.files import LoadedWeights, is_own_file, load_weights
 from seggpt.weights.layouts import convert
 from seggpt.weights.names import BLOCK_PREFIXES, Dialect, Family, Name, name_table
+from seggpt.weights.sam_names import TWINS, sam_name_table
+from seggpt.weights.sam_shapes import infer_sam_config
 from seggpt.weights.shapes import ShapeError, infer_config, match_shape, spell_shape
 from seggpt.weights.sniff import sniff
 from seggpt.weights.tree import unflatten
 
-_TITLES: dict[str, str] = {"seggpt": "SegGPT", "painter": "Painter"}
+_TITLES: dict[str, str] = {"seggpt": "SegGPT", "painter": "Painter", "sam": "SAM"}
 _SAM_PREFIXES = ("image_encoder.", "vision_encoder.", "prompt_encoder.", "mask_decoder.")
 _PARALLEL_PREFIX = "module."  # torch's DistributedDataParallel puts it before every name
 _SHOWN = 3
@@ -24,12 +29,15 @@ _FORGET_BYTES = 64 << 20
 _logger = logging.getLogger(__name__)
 
 
-def load_published(path: str | os.PathLike[str], *, family: Family | None = None) -> LoadedWeights:
-    """Read a checkpoint of SegGPT or Painter and bring it into our names and layouts.
+def load_published(
+    path: str | os.PathLike[str], *, family: Family | Literal["any"] | None = None
+) -> LoadedWeights:
+    """Read a published checkpoint and bring it into our names and layouts.
 
     Takes a `.safetensors` file, a Hugging Face folder (whole or in shards) or an authors' `.pth`,
     in the authors' or in Hugging Face's names, and files of our own. All arrays come back as
-    float32. `family` refuses the other family's files.
+    float32. `family` refuses the other families' files; without it, SegGPT and Painter are taken,
+    which learn from examples, and SAM is not.
 
     Raises:
         CheckpointError: if the file is missing, damaged, unsafe or of another model; one line
@@ -67,34 +75,34 @@ def _detect_dialect(names: Collection[str]) -> Dialect | None:
     return None
 
 
-def _load(path: Path, tensors: Tensors, family: Family | None) -> LoadedWeights:
+def _load(path: Path, tensors: Tensors, family: Family | Literal["any"] | None) -> LoadedWeights:
     prefix = _PARALLEL_PREFIX if all(n.startswith(_PARALLEL_PREFIX) for n in tensors.infos) else ""
     present = {name.removeprefix(prefix) for name in tensors.infos}
-    found = detect_family(present)
-    if found == "sam":
-        raise CheckpointError(
-            f"{path}: a SAM checkpoint, not SegGPT; load it with incontext.Predictor"
-        )
-    dialect = _detect_dialect(present)
-    if found == "unknown" or dialect is None:
-        example = next(iter(present), "")[:80]
-        raise CheckpointError(
-            f"{path}: not a SegGPT, Painter or SAM checkpoint; it holds {len(present)} tensors "
-            f"such as {example!r}"
-        )
+    found, dialect = _recognise(path, present)
     _check_family(path, found, family)
-    depth = max(1, _count_blocks(present, BLOCK_PREFIXES[dialect]))
-    table = name_table(
-        dialect=dialect,
-        depth=depth,
-        type_tokens=found == "seggpt",
-        rel_pos=tensors.config.get("use_relative_position_embeddings") is not False,
-    )
-    values = _check_tensors(path, tensors, table, prefix)
-    try:
-        config = infer_config(
-            values, depth=depth, type_tokens=found == "seggpt", published=tensors.config
+    model_type = "sam" if found == "sam" else "seggpt"
+    published = tensors.config if tensors.config.get("model_type") == model_type else {}
+    prefixes = sam_names.BLOCK_PREFIXES if found == "sam" else BLOCK_PREFIXES
+    depth = max(1, _count_blocks(present, prefixes[dialect]))
+    twins = [name for name in TWINS if name in present and found == "sam"] or TWINS[:1]
+    if found == "sam":
+        table = sam_name_table(dialect=dialect, depth=depth, twin=twins[0])
+    else:
+        table = name_table(
+            dialect=dialect,
+            depth=depth,
+            type_tokens=found == "seggpt",
+            rel_pos=published.get("use_relative_position_embeddings") is not False,
         )
+    values = _check_tensors(path, tensors, table, prefix, found=found, spare=twins[1:])
+    _check_twins(path, tensors, [prefix + name for name in twins])
+    try:
+        if found == "sam":
+            config = infer_sam_config(values, depth=depth, published=published)
+        else:
+            config = infer_config(
+                values, depth=depth, type_tokens=found == "seggpt", published=published
+            )
     except ShapeError as error:
         raise CheckpointError(f"{path}: {error}") from error
     _logger.info("%s: %s, depth %d, width %d", path, _TITLES[found], depth, config["width"])
@@ -105,8 +113,43 @@ def _load(path: Path, tensors: Tensors, family: Family | None) -> LoadedWeights:
     )
 
 
-def _check_family(path: Path, found: str | None, wanted: Family | None) -> None:
-    if wanted is not None and found in _TITLES and found != wanted:
+def _recognise(path: Path, present: Collection[str]) -> tuple[Family, Dialect]:
+    """Return the model, and whose names its tensors have."""
+    found = detect_family(present)
+    if found == "sam":
+        return found, _detect_sam_dialect(present)
+    dialect = _detect_dialect(present)
+    if found == "unknown" or dialect is None:
+        example = next(iter(present), "")[:80]
+        raise CheckpointError(
+            f"{path}: not a SegGPT, Painter or SAM checkpoint; it holds {len(present)} tensors "
+            f"such as {example!r}"
+        )
+    return found, dialect
+
+
+def _detect_sam_dialect(names: Collection[str]) -> Dialect:
+    """Tell whose names most of a SAM's tensors have."""
+
+    def known(dialect: Dialect) -> int:
+        table = sam_name_table(dialect=dialect, depth=0)
+        return len({name.theirs for name in table}.intersection(names))
+
+    return "huggingface" if known("huggingface") > known("authors") else "authors"
+
+
+def _check_family(path: Path, found: str | None, wanted: Family | Literal["any"] | None) -> None:
+    if wanted == "any" or found not in _TITLES or found == wanted:
+        return
+    if found == "sam":
+        raise CheckpointError(
+            f"{path}: a SAM checkpoint, not SegGPT; load it with incontext.Predictor"
+        )
+    if wanted == "sam":
+        raise CheckpointError(
+            f"{path}: a {_TITLES[found]} checkpoint, not SAM: it has no heads for points and boxes"
+        )
+    if wanted is not None:
         tokens = "without" if found == "painter" else "with"
         raise CheckpointError(
             f"{path}: a {_TITLES[found]} checkpoint ({tokens} type tokens) given where "
@@ -119,8 +162,19 @@ def _count_blocks(names: Iterable[str], prefix: str) -> int:
     return len({n.removeprefix(prefix).split(".")[0] for n in names if n.startswith(prefix)})
 
 
-def _check_tensors(path: Path, tensors: Tensors, table: list[Name], prefix: str) -> dict[str, int]:
-    """Compare names, types and shapes; return the values of the shapes' letters."""
+def _check_tensors(
+    path: Path,
+    tensors: Tensors,
+    table: list[Name],
+    prefix: str,
+    *,
+    found: str,
+    spare: Collection[str],
+) -> dict[str, int]:
+    """Compare names, types and shapes; return the values of the shapes' letters.
+
+    `spare` are names under which the file may hold a tensor a second time.
+    """
     values: dict[str, int] = {}
     missing: list[str] = []
     wrong: list[str] = []
@@ -137,6 +191,7 @@ def _check_tensors(path: Path, tensors: Tensors, table: list[Name], prefix: str)
         else:
             read_bytes += info.size_bytes
     unknown = set(tensors.infos) - {prefix + name.theirs for name in table}
+    unknown -= {prefix + name for name in spare}
     unexpected = sorted(name if name.isprintable() else repr(name) for name in unknown)
     problems = [
         _summary(f"{len(missing)} missing", missing),
@@ -144,12 +199,22 @@ def _check_tensors(path: Path, tensors: Tensors, table: list[Name], prefix: str)
         _summary(f"{len(wrong)} of a wrong shape or type", wrong),
     ]
     if any(problems):
-        found = "; ".join(filter(None, problems))
-        raise CheckpointError(f"{path}: not a usable SegGPT or Painter checkpoint: tensors {found}")
+        model = "SAM" if found == "sam" else "SegGPT or Painter"
+        said = "; ".join(filter(None, problems))
+        raise CheckpointError(f"{path}: not a usable {model} checkpoint: tensors {said}")
     # Tensors may share bytes in a .pth; these models share none, and copies would not be bounded.
     if read_bytes > tensors.size_bytes:
         raise CheckpointError(f"{path}: its tensors share storage, which these models never do")
     return values
+
+
+def _check_twins(path: Path, tensors: Tensors, twins: list[str]) -> None:
+    """Make sure that what is there twice is the same twice."""
+    if len(twins) < 2:
+        return
+    one, other = (tensors.read(name) for name in twins)
+    if not np.array_equal(one, other):
+        raise CheckpointError(f"{path}: {twins[0]} and {twins[1]} differ, where one is needed")
 
 
 def _summary(head: str, items: list[str]) -> str:

@@ -58,11 +58,11 @@ def infer_config(
     width, patch = values["d"], values["p"]
     rel_pos = "k" in values
     if rel_pos:
-        heads, side = _exact(width, values["k"], "heads"), _picture_side(values)
+        heads, side = divide(width, values["k"], "heads"), _picture_side(values)
     else:
         heads = _published_int(published, "num_attention_heads", _HEADS)
         side = _published_int(published, "image_size", _IMAGE_SIZE)
-        _exact(width, heads, "heads")
+        divide(width, heads, "heads")
     pos_side = math.isqrt(values["n"] - 1)
     if pos_side < 1 or pos_side**2 != values["n"] - 1:
         raise ShapeError(f"a position table of {values['n']} rows is not a square and a class row")
@@ -108,7 +108,12 @@ def _split(product: str, values: Mapping[str, int]) -> tuple[int, list[str]]:
     return known, letters
 
 
-def _exact(whole: int, part: int, what: str) -> int:
+def divide(whole: int, part: int, what: str) -> int:
+    """Return how many parts of a size the width has.
+
+    Raises:
+        ShapeError: if they are not a whole number.
+    """
     if part < 1 or whole < 1 or whole % part:
         raise ShapeError(f"a width of {whole} does not divide into {what} of {part}")
     return whole // part
@@ -155,6 +160,15 @@ def _check_published(published: Mapping[str, Any], config: Mapping[str, Any]) ->
         "pretrain_image_size": config["pos_grid"][0] * patch,
         "use_relative_position_embeddings": config["rel_pos"],
     }
+    check_fields(published, wanted)
+
+
+def check_fields(published: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Compare the fields of a config.json with the values that they must have if they are there.
+
+    Raises:
+        ShapeError: naming the first that differs.
+    """
     for field, value in wanted.items():
         given = published.get(field)
         same = given == value or (isinstance(given, list) and given == [value, value])

@@ -64,6 +64,56 @@ def test_painted_colours_equal_the_reference(model, golden, kind, number):
     np.testing.assert_allclose(paint(model, golden, number), want, atol=1e-4)
 
 
+def test_pictures_of_another_size_equal_the_reference(model, golden):
+    """Both tables of positions are resized: the absolute one bicubic, the relative ones linear."""
+    query, example, target = (
+        jnp.asarray(golden[f"wide_{name}"]) for name in ("query", "example", "target")
+    )
+    assert query.shape[1] != query.shape[2]
+    painted = model(example[:, None], target[:, None], query, kind=jnp.full(1, INSTANCE))
+    np.testing.assert_allclose(painted, golden["wide_painted"], atol=1e-4)
+
+
+def test_the_feature_ensemble_equals_canvases_whose_queries_are_averaged(model, golden):
+    """The authors' rule, canvas by canvas: after every attention, each stream by itself."""
+    count = 3
+    rng = np.random.default_rng(1)
+    examples, targets = jnp.asarray(rng.normal(size=(2, 1, count, 16, 16, 3)), jnp.float32)
+    query = jnp.asarray(golden["query"][:1])
+    got = model(examples, targets, query, kind=jnp.full(1, SEMANTIC))
+
+    gh = gw = 16 // model.config.patch_size
+    n = gh * gw
+    masks = jnp.zeros((count, 2, n), bool).at[:, 1].set(True)
+    queries = jnp.repeat(query, count, axis=0)
+    tokens = model._embed(
+        pairs(examples[0], queries),
+        pairs(targets[0], jnp.zeros_like(queries)),
+        masks,
+        kind=jnp.full(count, SEMANTIC),
+        below=True,
+    )
+
+    def attend(q, k, v, position):
+        out = mutual_attention(q, k, v, position, examples=1, shape=(gh, gw))
+        streams = out.reshape(-1, count, 2, n, *out.shape[2:])
+        mean = streams[:, :, 1].mean(axis=1, keepdims=True)
+        return (
+            streams.at[:, :, 1]
+            .set(jnp.broadcast_to(mean, streams[:, :, 1].shape))
+            .reshape(out.shape)
+        )
+
+    _, parts = model._run(tokens, [attend] * model.config.depth, remat=False)
+    taps = jnp.concatenate(parts, axis=-1)
+    canvas = jnp.concatenate([examples[0], queries], axis=1)
+    painted = model.decoder(taps, canvas, shape=(2 * gh, gw))[:, 16:]
+    # Only the row at the seam differs between canvases: a convolution sees each one's example.
+    np.testing.assert_allclose(painted[:1], got, atol=1e-5)
+    for other in painted[1:]:
+        np.testing.assert_allclose(other[1:], got[0, 1:], atol=1e-5)
+
+
 def test_every_block_equals_the_reference(model, golden):
     query = golden["query"]
     patch = model.config.patch_size

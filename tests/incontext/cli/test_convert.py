@@ -7,11 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from incontext import Segmenter
 from incontext.cli import main
+from seggpt.errors import CheckpointError
 from seggpt.weights import load_published, load_weights
 from seggpt.weights.tree import flatten
 
 PAINTER = Path(__file__).parents[2] / "seggpt" / "weights" / "golden" / "painter.pth"
+
+SAM = Path(__file__).parents[2] / "seggpt" / "golden" / "sam"
+
+
+def test_a_sam_becomes_a_file_of_ours_that_only_the_predictor_takes(tmp_path, capsys):
+    target = tmp_path / "sam.safetensors"
+    assert main(["convert", str(SAM), "-o", str(target)]) == 0
+    assert load_weights(target).config["model"] == "sam"
+    with pytest.raises(CheckpointError, match="Predictor"):
+        Segmenter.from_pretrained(target)
+    with pytest.raises(CheckpointError, match="Predictor"):
+        Segmenter.from_pretrained(SAM)
 
 
 def test_the_file_holds_the_same_weights_and_says_where_they_come_from(tmp_path, capsys):

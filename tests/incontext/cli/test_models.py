@@ -1,6 +1,7 @@
 """`seggpt models`, on weights made here."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from incontext.cli import main, models
 from seggpt.config import SegGPTConfig
 from seggpt.weights import save_weights
+
+SAM = Path(__file__).parents[2] / "seggpt" / "golden" / "sam" / "model.safetensors"
 
 
 @pytest.fixture
@@ -55,6 +58,15 @@ def test_verify_tells_intact_from_damaged(weights, capsys):
     assert said.out.startswith("seggpt-small  ok")
     assert "SHA-256 mismatch" in said.err
     assert main(["models", "verify", "seggpt-small"]) == 0
+
+
+def test_verify_takes_any_file_of_weights(tmp_path, capsys):
+    assert main(["models", "verify", str(SAM)]) == 0
+    assert capsys.readouterr().out.startswith(f"{SAM}  ok  sha256 ")
+    broken = tmp_path / "x.pth"
+    broken.write_bytes(b"PK\x03\x04 and no more")
+    assert main(["models", "verify", str(broken)]) == 1
+    assert str(broken) in capsys.readouterr().err
 
 
 def test_an_unknown_name_is_a_usage_error(weights, capsys):

@@ -15,6 +15,7 @@ import transformers  # pyright: ignore[reportMissingImports] (as above)
 FOLDER = Path(__file__).parent
 SIZE = 16
 PATCH = 4
+WIDE = (20, 28)  # height and width of a picture that the model was not made for
 
 
 def main() -> None:
@@ -48,7 +49,27 @@ def main() -> None:
         "masked_painted": channels_last(output.pred_masks),
         "masked_loss": output.loss.numpy(),
     }
+    arrays |= paint_wide(reference, rng)
     np.savez_compressed(FOLDER / "seggpt.npz", **arrays)
+
+
+def paint_wide(
+    reference: transformers.SegGptForImageSegmentation, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Paint pictures that are larger than the tables of positions, and not square."""
+    names = ("wide_query", "wide_example", "wide_target")
+    arrays = {name: rng.normal(size=(1, *WIDE, 3)).astype(np.float32) for name in names}
+    patches = reference.model.embeddings.patch_embeddings
+    before, patches.image_size = patches.image_size, (2 * WIDE[0], WIDE[1])
+    with torch.no_grad():
+        half = (WIDE[0] // PATCH) * (WIDE[1] // PATCH)
+        painted = reference(
+            *map(channels_first, arrays.values()),
+            bool_masked_pos=torch.arange(2 * half)[None] >= half,
+            embedding_type="instance",
+        )
+    patches.image_size = before
+    return arrays | {"wide_painted": channels_last(painted.pred_masks[:, :, WIDE[0] :])}
 
 
 def make_reference() -> transformers.SegGptForImageSegmentation:

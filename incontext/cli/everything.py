@@ -1,0 +1,57 @@
+"""`seggpt everything`: the arguments of the verb. The work is in `sweeping.py`."""
+
+import argparse
+
+from incontext.cli.console import Console
+from incontext.cli.outcome import Exit
+from incontext.cli.verbs import Subparsers, add_picture_options, positive, unit_interval
+
+EPILOG = """\
+examples:
+  seggpt everything street.jpg -o out --model sam_vit_b_01ec64.pth
+  seggpt everything photos/ -o out --model sam.pth --format json,overlay --points-per-side 16
+
+NAME.json lists the masks: COCO run lengths, area, box (x, y, width, height), scores.
+"""
+
+
+def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
+    """Add the verb and return its parser."""
+    parser = verbs.add_parser(
+        "everything",
+        help="masks of all things in pictures, without a prompt",
+        description="Find all things in each picture, from a grid of points.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    group = parser.add_argument_group("which masks")
+    group.add_argument("--points-per-side", type=positive, default=32, metavar="N")
+    group.add_argument("--points-per-batch", type=positive, default=64, metavar="N")
+    group.add_argument("--pred-iou-thresh", type=unit_interval, default=0.88, metavar="P")
+    group.add_argument("--stability-score-thresh", type=unit_interval, default=0.95, metavar="P")
+    group.add_argument("--box-nms-thresh", type=unit_interval, default=0.7, metavar="P")
+    group.add_argument(
+        "--crop-n-layers",
+        type=int,
+        choices=range(4),
+        default=0,
+        help="also look at 2x2, 4x4, ... crops of the picture",
+    )
+    group.add_argument(
+        "--min-mask-region-area",
+        type=int,
+        default=0,
+        metavar="PIXELS",
+        help="fill holes and drop islands that are smaller",
+    )
+    add_picture_options(parser, formats="json (default), overlay; several with commas")
+    return parser
+
+
+def run(args: argparse.Namespace, console: Console) -> Exit:
+    """Carry out the verb."""
+    # numpy and Pillow, and later jax: a mistake in the arguments must not wait for them.
+    from incontext.cli.sweeping import sweep_all
+
+    return sweep_all(args, console)

@@ -1,0 +1,85 @@
+"""`seggpt prompt`: the arguments of the verb. The work is in `asking.py`."""
+
+import argparse
+
+from incontext.cli.console import Console
+from incontext.cli.outcome import Exit, UsageError
+from incontext.cli.verbs import Subparsers, add_picture_options
+
+EPILOG = """\
+examples:
+  seggpt prompt cat.jpg --point 320,240 -o masks --model sam_vit_b_01ec64.pth
+  seggpt prompt cat.jpg --point 320,240,1 --point 20,20,0 -o masks --model sam.safetensors
+  seggpt prompt street.jpg --box 10,20,200,220 --box 300,20,420,200 -o masks --model sam.safetensors
+
+Points, and one box with them, all mean one thing. Several boxes without points mean one thing each,
+with the labels 1, 2, ... in their order.
+"""
+
+
+def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
+    """Add the verb and return its parser."""
+    parser = verbs.add_parser(
+        "prompt",
+        help="masks for files and folders, from points and boxes",
+        description="Write a mask of what points and boxes mark, for each picture.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    group = parser.add_argument_group("what to find (in pixels of each picture)")
+    group.add_argument(
+        "--point",
+        action="append",
+        default=[],
+        type=point,
+        metavar="X,Y[,0|1]",
+        help="a pixel inside (1, the default) or outside (0) of the thing; repeat for more",
+    )
+    group.add_argument(
+        "--box",
+        action="append",
+        default=[],
+        type=box,
+        metavar="X0,Y0,X1,Y1",
+        help="the upper left and the lower right corner around a thing; repeat for more things",
+    )
+    add_picture_options(parser, formats="mask (default), overlay, cutout; several with commas")
+    return parser
+
+
+def run(args: argparse.Namespace, console: Console) -> Exit:
+    """Carry out the verb."""
+    if not args.point and not args.box:
+        raise UsageError("give --point X,Y or --box X0,Y0,X1,Y1")
+    if args.point and len(args.box) > 1:
+        raise UsageError("points go with one box; give them in several runs, or boxes alone")
+    # numpy and Pillow, and later jax: a mistake in the arguments must not wait for them.
+    from incontext.cli.asking import ask_all
+
+    return ask_all(args, console)
+
+
+def point(text: str) -> tuple[float, float, int]:
+    """Parse X,Y or X,Y,LABEL."""
+    numbers = _numbers(text)
+    if len(numbers) not in (2, 3) or (len(numbers) == 3 and numbers[2] not in (0, 1)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y or X,Y,1 or X,Y,0")
+    return numbers[0], numbers[1], int(numbers[2]) if len(numbers) == 3 else 1
+
+
+def box(text: str) -> tuple[float, ...]:
+    """Parse X0,Y0,X1,Y1."""
+    numbers = _numbers(text)
+    if len(numbers) != 4 or numbers[0] >= numbers[2] or numbers[1] >= numbers[3]:
+        raise argparse.ArgumentTypeError(f"{text!r} is not X0,Y0,X1,Y1 with X0 < X1 and Y0 < Y1")
+    return tuple(numbers)
+
+
+def _numbers(text: str) -> list[float]:
+    """Return numbers with commas between them; nothing if one is none, or not finite."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        return []
+    return numbers if all(abs(number) < 1e9 for number in numbers) else []  # NaN is not below

@@ -1,0 +1,60 @@
+"""From any picture to the square that a promptable model sees, and back."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How a picture of `size` (height, width) lies in a square of `side` pixels.
+
+    Its longer side fills the square, it lies in the upper left corner, and the rest is empty
+    (segment_anything/utils/transforms.py).
+    """
+
+    size: tuple[int, int]
+    side: int
+
+    @cached_property
+    def inner(self) -> tuple[int, int]:
+        """The height and width that the picture is resized to."""
+        scale = self.side / max(self.size)
+        height, width = (max(1, int(extent * scale + 0.5)) for extent in self.size)
+        return height, width
+
+    def place(self, xy: Float[np.ndarray, "*b 2"]) -> Float32[np.ndarray, "*b 2"]:
+        """Bring (x, y) in pixels of the picture to pixels of the square."""
+        (height, width), (inner_height, inner_width) = self.size, self.inner
+        return (xy * (inner_width / width, inner_height / height)).astype(np.float32)
+
+    def upsampling(
+        self, mask_size: int
+    ) -> tuple[Float32[np.ndarray, "h m"], Float32[np.ndarray, "w m"]]:
+        """Return the matrices that bring a mask of the square to the picture's rows and columns.
+
+        A mask is first resized to the square, cut to the picture, then resized to its size (`Sam.
+        postprocess_masks`). Both steps are linear in rows and in columns, so one matrix does both.
+        """
+        to_square = bilinear_matrix(mask_size, self.side)
+        rows, cols = (
+            bilinear_matrix(inner, extent) @ to_square[:inner]
+            for inner, extent in zip(self.inner, self.size, strict=True)
+        )
+        return rows.astype(np.float32), cols.astype(np.float32)
+
+
+def bilinear_matrix(old: int, new: int) -> Float[np.ndarray, "new old"]:
+    """Return the matrix that resizes an axis as torch's bilinear `interpolate` does.
+
+    Half-pixel centres, and two neighbours even where the axis shrinks: nothing is smoothed.
+    """
+    source = np.maximum((np.arange(new) + 0.5) * old / new - 0.5, 0.0)
+    left = np.minimum(source.astype(int), old - 1)
+    right = np.minimum(left + 1, old - 1)
+    matrix = np.zeros((new, old))
+    np.add.at(matrix, (np.arange(new), left), 1.0 - (source - left))
+    np.add.at(matrix, (np.arange(new), right), source - left)
+    return matrix

@@ -1,0 +1,77 @@
+"""From a picture and a prompt to four masks, each with how good it will probably be."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from seggpt.canvas import from_patches
+from seggpt.config import SAMConfig
+from seggpt.prompts.encoder import PixelNorm
+from seggpt.prompts.transformer import ImageTokens, Mlp, Tokens, TwoWayTransformer
+from seggpt.vit import trunc_normal
+
+MASKS = 4  # the one for a clear prompt, and three for a prompt that may mean several things
+
+
+class MaskDecoder(nnx.Module):
+    """A two-way transformer, pixels four times as fine as patches, and a head for each mask."""
+
+    def __init__(self, config: SAMConfig, *, rngs: nnx.Rngs) -> None:
+        width = config.prompt_width
+        self.iou_token = nnx.Param(jax.random.normal(rngs.params(), (width,)))
+        self.mask_tokens = nnx.Param(jax.random.normal(rngs.params(), (MASKS, width)))
+        self.transformer = TwoWayTransformer(config, rngs=rngs)
+        self.up1 = Upscale(width, width // 4, rngs=rngs)
+        self.up_norm = PixelNorm(width // 4, rngs=rngs)
+        self.up2 = Upscale(width // 4, width // 8, rngs=rngs)
+        self.mask_heads = nnx.List(
+            Mlp(width, width, width, width // 8, rngs=rngs) for _ in range(MASKS)
+        )
+        self.iou_head = Mlp(width, width, width, MASKS, rngs=rngs)
+
+    def look(
+        self,
+        image: ImageTokens,
+        prompt: Float[Array, "p s d"],
+        *,
+        image_places: Float[Array, "1 n d"],
+        present: Bool[Array, "p s"],
+    ) -> tuple[Tokens, ImageTokens]:
+        """Let a prompt and the picture look at each other; what they find, masks are made of."""
+        own = jnp.concatenate([self.iou_token[...][None], self.mask_tokens[...]])
+        own = jnp.broadcast_to(own, (len(prompt), *own.shape))
+        tokens = jnp.concatenate([own, prompt], axis=1)
+        everyone = jnp.ones((len(prompt), own.shape[1]), bool)
+        present = jnp.concatenate([everyone, present], axis=1)
+        return self.transformer(tokens, image, image_places=image_places, present=present)
+
+    def scores(self, tokens: Tokens) -> Float[Array, "p 4"]:
+        """Predict each mask's IoU with the truth, from what `look` found; nothing bounds it."""
+        return self.iou_head(tokens[:, 0])
+
+    def masks(
+        self, tokens: Tokens, image: ImageTokens, *, shape: tuple[int, int]
+    ) -> Float[Array, "p 4 h w"]:
+        """Draw the masks, as logits of 4 by 4 pixels a patch, from what `look` found."""
+        p, (gh, gw) = len(tokens), shape
+        pixels = self.up1(image.reshape(-1, gh, gw, image.shape[-1]))
+        pixels = self.up2(jax.nn.gelu(self.up_norm(pixels), approximate=False))
+        pixels = jax.nn.gelu(pixels, approximate=False).reshape(p, 16 * gh * gw, -1)
+        heads = [head(tokens[:, 1 + index]) for index, head in enumerate(self.mask_heads)]
+        logits = jnp.matmul(jnp.stack(heads, axis=1), pixels.swapaxes(1, 2))
+        return logits.reshape(p, MASKS, 4 * gh, 4 * gw)
+
+
+class Upscale(nnx.Module):
+    """A transposed convolution of stride and size 2: each pixel becomes four, on its own."""
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs) -> None:
+        self.kernel = nnx.Param(trunc_normal(rngs.params(), (inputs, 4 * outputs)))
+        self.bias = nnx.Param(jnp.zeros(outputs))
+
+    def __call__(self, pixels: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 o"]:
+        """Return a picture of twice the height and width."""
+        b, h, w, c = pixels.shape
+        fine = pixels.reshape(b, h * w, c) @ self.kernel[...]
+        return from_patches(fine, 2, shape=(h, w)) + self.bias[...]

@@ -1,0 +1,79 @@
+"""A promptable model: a picture is encoded once, then points, boxes and masks ask for masks."""
+
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from seggpt.config import SAMConfig
+from seggpt.prompts import MaskDecoder, PromptEncoder
+from seggpt.vit import LayerNorm, Linear, ViT
+
+Embedding = Float[Array, "i gh gw d"]
+
+
+class SAM(nnx.Module):
+    """A ViT with a neck, and the heads of `seggpt.prompts`; the published SAM is a preset.
+
+    Pictures are normalised RGB (`canvas.normalize`), `image_size` pixels square; what does not
+    fill the square has zeros to its right and below (`seggpt.frame`).
+    """
+
+    def __init__(self, config: SAMConfig, *, rngs: nnx.Rngs) -> None:
+        self.config = config
+        self.vit = ViT(config.vit, rngs=rngs)
+        self.neck = Neck(config, rngs=rngs)
+        self.prompt_encoder = PromptEncoder(config, rngs=rngs)
+        self.mask_decoder = MaskDecoder(config, rngs=rngs)
+
+    def encode(self, image: Float[Array, "i h w 3"], *, remat: bool = False) -> Embedding:
+        """Encode pictures, once for any number of prompts."""
+        return self.neck(self.vit(image, remat=remat))
+
+    def decode(
+        self,
+        embedding: Embedding,
+        coords: Float[Array, "p s 2"],
+        labels: Int[Array, "p s"],
+        *,
+        mask: Float[Array, "p h w"] | None = None,
+    ) -> tuple[Float[Array, "p 4 h w"], Float[Array, "p 4"]]:
+        """Answer each prompt with the logits of four masks and their predicted IoU.
+
+        There is one picture for all prompts, or one for each. `coords` and `labels` are those of
+        `PromptEncoder.points`, `mask` that of `PromptEncoder.dense`. The first mask is for a clear
+        prompt, the other three for one that may mean several things.
+        """
+        tokens, image = self.look(embedding, coords, labels, mask=mask)
+        _, gh, gw, _ = embedding.shape
+        masks = self.mask_decoder.masks(tokens, image, shape=(gh, gw))
+        return masks, self.mask_decoder.scores(tokens)
+
+    def look(
+        self,
+        embedding: Embedding,
+        coords: Float[Array, "p s 2"],
+        labels: Int[Array, "p s"],
+        *,
+        mask: Float[Array, "p h w"] | None = None,
+    ) -> tuple[Float[Array, "p t d"], Float[Array, "p n d"]]:
+        """Do the part of `decode` that masks and scores are then made of, each by itself."""
+        _, gh, gw, _ = embedding.shape
+        prompt, present = self.prompt_encoder.points(coords, labels)
+        image = embedding.reshape(-1, gh * gw, embedding.shape[-1])
+        image = image + self.prompt_encoder.dense(mask)
+        places = self.prompt_encoder.grid((gh, gw))
+        return self.mask_decoder.look(image, prompt, image_places=places, present=present)
+
+
+class Neck(nnx.Module):
+    """Two convolutions that bring the ViT's width to the heads'."""
+
+    def __init__(self, config: SAMConfig, *, rngs: nnx.Rngs) -> None:
+        width = config.prompt_width
+        self.conv1 = Linear(config.width, width, use_bias=False, rngs=rngs)
+        self.norm1 = LayerNorm(width, rngs=rngs)
+        self.conv2 = nnx.Conv(width, width, kernel_size=(3, 3), use_bias=False, rngs=rngs)
+        self.norm2 = LayerNorm(width, rngs=rngs)
+
+    def __call__(self, feats: Float[Array, "i gh gw c"]) -> Embedding:
+        """Apply both layers, each with its norm."""
+        return self.norm2(self.conv2(self.norm1(self.conv1(feats))))

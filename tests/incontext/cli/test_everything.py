@@ -1,0 +1,76 @@
+"""`seggpt everything`, on small random weights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from incontext import AutomaticMaskGenerator
+from incontext.cli import main
+
+SAM = str(Path(__file__).parents[2] / "seggpt" / "golden" / "sam")
+LOOSE: dict[str, Any] = {
+    "points_per_side": 3,
+    "pred_iou_thresh": 0.6,
+    "stability_score_thresh": 0.0,
+}
+OPTIONS = [
+    *("-o", "out", "--model", SAM),
+    *(
+        part
+        for name, value in LOOSE.items()
+        for part in (f"--{name.replace('_', '-')}", str(value))
+    ),
+]
+
+
+@pytest.fixture
+def picture(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    Image.fromarray(pixels).save("a.png")
+    return pixels
+
+
+def test_the_file_lists_what_the_generator_finds(picture, capsys):
+    options = [*OPTIONS, "--box-nms-thresh", "1", "--format", "json,overlay", "--json"]
+    assert main(["everything", "a.png", *options]) == 0
+    found = json.loads(Path("out/a.json").read_text())
+    assert (found["width"], found["height"]) == (30, 20)
+    generator = AutomaticMaskGenerator.from_pretrained(
+        SAM, output_mode="coco_rle", box_nms_thresh=1.0, **LOOSE
+    )
+    assert found["masks"] == generator.generate("a.png")
+    assert len(found["masks"]) > 1
+    assert np.asarray(Image.open("out/a.overlay.png")).shape == picture.shape
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (result,) = [event for event in events if event["event"] == "result"]
+    assert result["masks"] == len(found["masks"])
+
+
+def test_a_bad_picture_does_not_stop_the_others(picture, capsys):
+    Path("b.png").write_text("no picture")
+    assert main(["everything", "a.png", "b.png", *OPTIONS]) == 3
+    assert "b.png" in capsys.readouterr().err
+    assert Path("out/a.json").exists()
+    assert not Path("out/b.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--format", "mask"], 2, "unknown format 'mask'; choose from json, overlay"),
+        (["--points-per-side", "0"], 2, "not a whole number above 0"),
+        (["--model", "seggpt-tiny"], 1, "no heads for points and boxes"),
+        (["--model", "absent.pth"], 1, "absent.pth: no such file"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(picture, capsys, arguments, code, message):
+    assert main(["everything", "a.png", *OPTIONS, *arguments]) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not Path("out").exists()

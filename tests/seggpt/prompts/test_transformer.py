@@ -1,0 +1,144 @@
+"""The two-way transformer, rule by rule."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from seggpt.config import SAMConfig
+from seggpt.prompts.transformer import Attention, Mlp, TwoWayBlock, TwoWayTransformer
+
+WIDTH, PROMPTS, TOKENS, PATCHES = 8, 2, 3, 5
+CONFIG = SAMConfig(
+    image_size=16,
+    patch_size=4,
+    width=8,
+    depth=1,
+    heads=2,
+    window_size=0,
+    global_blocks=(),
+    prompt_width=WIDTH,
+    decoder_heads=2,
+    decoder_mlp=12,
+)
+EVERYONE = jnp.ones((PROMPTS, TOKENS), bool)
+
+
+def shaken(module):
+    """Give a module weights far from their first values."""
+    params = nnx.state(module)
+    keys = iter(jax.random.split(jax.random.key(7), len(jax.tree.leaves(params))))
+    nnx.update(
+        module, jax.tree.map(lambda a: a + 0.5 * jax.random.normal(next(keys), a.shape), params)
+    )
+    return module
+
+
+def noise(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+TOKEN, IMAGE = noise(0, PROMPTS, TOKENS, WIDTH), noise(1, 1, PATCHES, WIDTH)
+PLACES = noise(2, PROMPTS, TOKENS, WIDTH), noise(3, 1, PATCHES, WIDTH)
+
+
+def silence(attention):
+    attention.out.kernel[...] = jnp.zeros_like(attention.out.kernel[...])
+    attention.out.bias[...] = jnp.zeros_like(attention.out.bias[...])
+
+
+def test_the_first_layers_self_attention_replaces_the_tokens():
+    """No residual: when it finds nothing, nothing is left of the tokens."""
+    block = shaken(TwoWayBlock(CONFIG, first=True, rngs=nnx.Rngs(0)))
+    silence(block.self_attn)
+    once, _ = block(TOKEN, IMAGE, places=PLACES, present=EVERYONE)
+    other, _ = block(TOKEN + 1.0, IMAGE, places=PLACES, present=EVERYONE)
+    np.testing.assert_allclose(once, other, atol=1e-6)
+
+
+def test_later_layers_keep_the_tokens():
+    block = shaken(TwoWayBlock(CONFIG, first=False, rngs=nnx.Rngs(0)))
+    silence(block.self_attn)
+    once, _ = block(TOKEN, IMAGE, places=PLACES, present=EVERYONE)
+    other, _ = block(TOKEN.at[:, :, 0].add(1.0), IMAGE, places=PLACES, present=EVERYONE)
+    assert np.abs(np.asarray(once - other)).max() > 0.05
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_only_later_layers_go_by_places_in_self_attention(first):
+    block = shaken(TwoWayBlock(CONFIG, first=first, rngs=nnx.Rngs(0)))
+    silence(block.to_image)
+    none = (jnp.zeros_like(PLACES[0]), PLACES[1])
+    once, _ = block(TOKEN, IMAGE, places=PLACES, present=EVERYONE)
+    other, _ = block(TOKEN, IMAGE, places=none, present=EVERYONE)
+    same = np.allclose(once, other, atol=1e-6)
+    assert same == first
+
+
+def test_norms_have_the_authors_epsilon():
+    block = TwoWayBlock(CONFIG, first=True, rngs=nnx.Rngs(0))
+    norms = (block.norm1, block.norm2, block.norm3, block.norm4)
+    assert {norm.epsilon for norm in norms} == {1e-5}
+    assert TwoWayTransformer(CONFIG, rngs=nnx.Rngs(0)).final_norm.epsilon == 1e-5
+
+
+def test_absent_tokens_change_nothing():
+    """Exactly as if they were not there, whatever they hold."""
+    model = shaken(TwoWayTransformer(CONFIG, rngs=nnx.Rngs(0)))
+    tokens, image = model(TOKEN, IMAGE, image_places=PLACES[1], present=EVERYONE)
+    more = jnp.concatenate([TOKEN, noise(9, PROMPTS, 4, WIDTH)], axis=1)
+    present = jnp.concatenate([EVERYONE, jnp.zeros((PROMPTS, 4), bool)], axis=1)
+    tokens2, image2 = model(more, IMAGE, image_places=PLACES[1], present=present)
+    np.testing.assert_allclose(tokens2[:, :TOKENS], tokens, atol=1e-5)
+    np.testing.assert_allclose(image2, image, atol=1e-5)
+
+
+def test_a_shared_picture_equals_one_for_each_prompt():
+    model = shaken(TwoWayTransformer(CONFIG, rngs=nnx.Rngs(0)))
+    shared = model(TOKEN, IMAGE, image_places=PLACES[1], present=EVERYONE)
+    copies = jnp.broadcast_to(IMAGE, (PROMPTS, *IMAGE.shape[1:]))
+    own = model(TOKEN, copies, image_places=PLACES[1], present=EVERYONE)
+    for one, other in zip(shared, own, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def formula(attention, q, k, v, present):
+    """Multi-head attention as the books have it, one head after the other."""
+    q, k, v = (
+        np.asarray(layer(a)) for layer, a in ((attention.q, q), (attention.k, k), (attention.v, v))
+    )
+    heads = []
+    for head in np.split(np.arange(q.shape[-1]), attention.heads):
+        logits = q[..., head] @ k[..., head].swapaxes(1, 2) / np.sqrt(len(head))
+        weights = np.exp(logits) * present[:, None]
+        heads.append(weights / weights.sum(-1, keepdims=True) @ v[..., head])
+    return attention.out(jnp.asarray(np.concatenate(heads, axis=-1)))
+
+
+# 2 heads of 3 tokens are fewer than 16, so matrices are folded where pictures differ, and not 4.
+@pytest.mark.parametrize("inner", [4, 16])
+@pytest.mark.parametrize("pictures", [1, PROMPTS])
+def test_both_ways_of_looking_equal_the_formula(inner, pictures):
+    attention = shaken(Attention(WIDTH, inner=inner, heads=2, rngs=nnx.Rngs(0)))
+    image, other = noise(4, pictures, PATCHES, WIDTH), noise(5, pictures, PATCHES, WIDTH)
+    everything = np.ones((PROMPTS, PATCHES))
+    want = formula(attention, TOKEN, image, other, everything)
+    np.testing.assert_allclose(attention(TOKEN, image, other), want, atol=1e-5)
+    some = np.array([[True, False, True], [True, True, True]])
+    want = formula(attention, image, TOKEN, PLACES[0], some)
+    found = attention.spread(image, TOKEN, PLACES[0], present=jnp.asarray(some))
+    np.testing.assert_allclose(found, want, atol=1e-5)
+
+
+def test_tokens_that_look_at_themselves_skip_the_absent():
+    attention = shaken(Attention(WIDTH, inner=8, heads=2, rngs=nnx.Rngs(0)))
+    some = np.array([[True, False, True], [True, True, False]])
+    want = formula(attention, TOKEN, TOKEN, TOKEN, some)
+    found = attention(TOKEN, TOKEN, TOKEN, present=jnp.asarray(some))
+    np.testing.assert_allclose(found, want, atol=1e-5)
+
+
+def test_an_mlp_ends_without_a_relu():
+    mlp = shaken(Mlp(WIDTH, 4, 3, rngs=nnx.Rngs(0)))
+    assert mlp(noise(0, 50, WIDTH)).min() < 0

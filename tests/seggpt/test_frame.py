@@ -1,0 +1,52 @@
+"""The square that a picture lies in, and the way back."""
+
+import jax
+import numpy as np
+import pytest
+
+from seggpt.frame import Frame, bilinear_matrix
+
+
+@pytest.mark.parametrize(
+    ("size", "inner"),
+    [
+        ((480, 640), (768, 1024)),
+        ((1000, 1500), (683, 1024)),
+        ((3, 2000), (2, 1024)),
+        ((7, 7), (1024,) * 2),
+    ],
+)
+def test_the_longer_side_fills_the_square(size, inner):
+    assert Frame(size, 1024).inner == inner
+
+
+def test_points_scale_by_axis():
+    frame = Frame((1000, 1500), 1024)
+    placed = frame.place(np.array([[1500.0, 1000.0], [0.0, 500.0]]))
+    np.testing.assert_allclose(placed, [[1024, 683], [0, 341.5]])
+
+
+@pytest.mark.parametrize(("old", "new"), [(4, 16), (5, 7), (6, 6)])
+def test_growing_equals_jax_without_antialiasing(old, new):
+    values = np.random.default_rng(0).normal(size=(old, 3)).astype(np.float32)
+    want = jax.image.resize(values, (new, 3), "bilinear", antialias=False)
+    np.testing.assert_allclose(bilinear_matrix(old, new) @ values, want, atol=1e-5)
+
+
+def test_shrinking_takes_two_neighbours_and_smooths_nothing():
+    """4 to 2: centres at 0.5 and 2.5, so each is the mean of two, and three of eight are 0."""
+    np.testing.assert_allclose(bilinear_matrix(4, 2), [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
+    assert (bilinear_matrix(100, 10) > 0).sum(axis=1).max() <= 2
+
+
+@pytest.mark.parametrize("size", [(30, 50), (7, 5), (64, 64)])
+def test_both_steps_in_one_are_the_two_steps(size):
+    """Mask to square, cut, square to picture, as SAM does it."""
+    frame = Frame(size, 32)
+    low = np.random.default_rng(1).normal(size=(8, 8)).astype(np.float32)
+    square = jax.image.resize(low, (32, 32), "bilinear", antialias=False)
+    height, width = frame.inner
+    cut = np.asarray(square)[:height, :width]
+    want = bilinear_matrix(height, size[0]) @ cut @ bilinear_matrix(width, size[1]).T
+    rows, cols = frame.upsampling(8)
+    np.testing.assert_allclose(rows @ low @ cols.T, want, atol=1e-5)
