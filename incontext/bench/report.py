@@ -1,0 +1,65 @@
+"""The table of a benchmark."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+HEADER = (
+    *("model", "device", "dtype", "examples", "first s", "picture s", "pictures/s"),
+    *("peak MiB", "GFLOP/s", "of matmul", "time ratio", "memory ratio"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What was measured of one subject; 0 where something is not known."""
+
+    name: str
+    device: str
+    dtype: str
+    examples: int
+    first_s: float  # the first picture, with compiling
+    picture_s: float  # the median of the later ones
+    peak_mib: float
+    gflop: float
+    matmul_gflops: float
+
+
+def format_rows(rows: Sequence[Row]) -> str:
+    """Lay rows out as a Markdown table; ratios are ours to a peer's.
+
+    The first row with a number of examples is ours; those below it are its peers.
+    """
+    lines = [HEADER, tuple("---" for _ in HEADER)]
+    ours: dict[int, Row] = {}
+    for row in rows:
+        reference = ours.setdefault(row.examples, row)
+        lines.append((*_facts(row), *_ratios(reference, row)))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
+    padded = (
+        " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    )
+    return "\n".join(f"| {line} |" for line in padded)
+
+
+def _facts(row: Row) -> tuple[str, ...]:
+    achieved = row.gflop / row.picture_s
+    return (
+        row.name,
+        row.device,
+        row.dtype,
+        str(row.examples),
+        f"{row.first_s:.2f}",
+        f"{row.picture_s:.3f}",
+        f"{1 / row.picture_s:.2f}",
+        f"{row.peak_mib:.0f}",
+        f"{achieved:.0f}" if row.gflop else "",
+        f"{achieved / row.matmul_gflops:.0%}" if row.matmul_gflops else "",
+    )
+
+
+def _ratios(ours: Row, row: Row) -> tuple[str, str]:
+    """Return our time and memory as shares of a peer's."""
+    if row is ours:
+        return "", ""
+    return f"{ours.picture_s / row.picture_s:.2f}", f"{ours.peak_mib / row.peak_mib:.2f}"
