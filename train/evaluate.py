@@ -29,6 +29,7 @@ from train.sheets import write_sheets
 logger = logging.getLogger(__name__)
 
 Split = Literal["auto", "train", "val", "all"]
+Detail = Literal["plain", "tiles", "refine"]  # as `Segmenter.segment` takes it
 SWEEP = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 
@@ -106,8 +107,8 @@ class Model:
     threshold: float
 
 
-def load_model(weights: str) -> Model:
-    """Load shipped weights by name, or a file."""
+def load_model(weights: str, *, detail: Detail = "plain") -> Model:
+    """Load shipped weights by name, or a file, to look at pictures with so much `detail`."""
     # It imports jax, which neither `--help` nor the baselines need.
     from incontext import Example, Segmenter
 
@@ -117,7 +118,7 @@ def load_model(weights: str) -> Model:
 
     def predict(examples: Sequence[Pair], image: UInt8[np.ndarray, "h w 3"]) -> Prediction:
         context = segmenter.context([Example(pair.image, pair.mask) for pair in examples])
-        return segmenter.segment(image, context).probabilities()[1]
+        return segmenter.segment(image, context, detail=detail).probabilities()[1]
 
     train_sets = parse_sets(segmenter.metadata.get("train_sets", ""))
     return Model(predict, train_sets, segmenter.threshold)
@@ -140,7 +141,7 @@ def _run(args: argparse.Namespace) -> None:
     names = {folder.name for folder in folders}
     if len(names) < len(folders):
         raise ValueError("--data: two data sets have one name; pass each of them once")
-    model = None if args.weights == "none" else load_model(args.weights)
+    model = None if args.weights == "none" else load_model(args.weights, detail=args.detail)
     predictors = ({"model": model.predict} if model else {}) | BASELINES
     trained = model.train_sets if model and args.train_sets is None else set(args.train_sets or ())
     threshold = args.threshold or (model.threshold if model else 0.5)
@@ -178,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--shots", nargs="+", type=int, default=[1, 4], help="numbers of examples")
     add("--episodes", type=int, default=40, help="episodes a data set")
     add("--seed", type=int, default=0)
+    add("--detail", choices=get_args(Detail), default="plain", help="how closely to look")
     add("--threshold", type=float, help="least probability of foreground; default: the weights'")
     add("--sweep", action="store_true", help="also score the model at thresholds 0.05 to 0.95")
     add("--train-sets", nargs="*", metavar="NAME", help="instead of what the weights say")

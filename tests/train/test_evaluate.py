@@ -151,7 +151,9 @@ def test_the_command_prints_a_table_and_writes_numbers_and_sheets(root, tmp_path
 
 
 def test_a_model_comes_first_and_brings_its_trained_sets(root, capsys, monkeypatch):
-    monkeypatch.setattr(module, "load_model", lambda weights: Model(by_colour, {"trained"}, 0.4))
+    monkeypatch.setattr(
+        module, "load_model", lambda weights, *, detail: Model(by_colour, {"trained"}, 0.4)
+    )
     assert main(["--weights", "mine", "--data", str(root / "trained"), "--sweep"]) == 0
     table = capsys.readouterr().out
     assert table.index("model") < table.index("copy")
@@ -175,13 +177,14 @@ def test_a_segmenter_predicts_the_probability_of_the_class(monkeypatch):
         def context(self, examples):
             return [mask for _, mask in examples]
 
-        def segment(self, image, context):
+        def segment(self, image, context, *, detail):
+            assert detail == "tiles"
             likely = np.mean(context, axis=0)
             return SimpleNamespace(probabilities=lambda: np.stack([1 - likely, likely]))
 
     fake = SimpleNamespace(Segmenter=Segmenter, Example=lambda image, mask: (image, mask))
     monkeypatch.setitem(sys.modules, "incontext", fake)
-    model = module.load_model("mine")
+    model = module.load_model("mine", detail="tiles")
     image, mask = np.zeros((4, 4, 3), np.uint8), np.eye(4, dtype=bool)
     np.testing.assert_array_equal(model.predict([Pair(image, mask, ~mask)], image), mask)
     assert (model.train_sets, model.threshold) == ({"a", "b"}, 0.4)
