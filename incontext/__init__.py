@@ -5,12 +5,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from incontext.context import Context as Context
     from incontext.context import Example as Example
+    from incontext.everything import AutomaticMaskGenerator as AutomaticMaskGenerator
+    from incontext.interactive import Predictor as Predictor
+    from incontext.persam import PerSAM as PerSAM
+    from incontext.promptable import Promptable as Promptable
     from incontext.results import Result as Result
     from incontext.segmenter import Segmenter as Segmenter
 
 _HOMES = {
+    "AutomaticMaskGenerator": "incontext.everything",
     "Context": "incontext.context",
     "Example": "incontext.context",
+    "PerSAM": "incontext.persam",
+    "Predictor": "incontext.interactive",
+    "Promptable": "incontext.promptable",
     "Result": "incontext.results",
     "Segmenter": "incontext.segmenter",
 }

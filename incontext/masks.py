@@ -1,8 +1,8 @@
 """Masks in: any mask file or array becomes an int32 label map, and says what it was taken for."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int32, Shaped, UInt8
@@ -14,6 +14,7 @@ from incontext.mask_rules import (
     AskedKind,
     Color,
     FoundKind,
+    MaskValues,
     RawMask,
     Reading,
     by_palette,
@@ -97,6 +98,7 @@ def load_masks(
     kind: AskedKind = "auto",
     allow_empty: bool = False,
     max_pixels: int = MAX_PIXELS,
+    shrink: Callable[[int, MaskValues], MaskValues] | None = None,
 ) -> list[LoadedMask]:
     """Read masks that share their labels, such as those of several examples of one prompt.
 
@@ -104,10 +106,16 @@ def load_masks(
     mask of 0 and 7 beside one of 0, 7 and 9 has the label 7. Styles may differ (0/1 beside 0/255)
     only where every mask has the one class 1.
 
+    `shrink` is given each mask's place and its values as soon as they are read, and returns what
+    to keep of them, so that hundreds of large masks need not be in memory together.
+
     Raises:
         InputError: As `load_mask`, or two masks follow contradictory rules.
     """
-    raws = [_read(source, kind=kind, max_pixels=max_pixels) for source in sources]
+    raws = []
+    for index, source in enumerate(sources):
+        raw = _read(source, kind=kind, max_pixels=max_pixels)
+        raws.append(replace(raw, values=shrink(index, raw.values)) if shrink else raw)
     readings = _agree(raws, [interpret(raw, kind=kind) for raw in raws], kind=kind)
     masks = [
         LoadedMask(

@@ -80,6 +80,15 @@ class Answer:
             np.greater(band, 0.0, out=full[index][rows])
         return full
 
+    def best(self) -> "Answer":
+        """Keep the mask with the highest score of each prompt."""
+        rows, places = np.arange(len(self.scores)), self.scores.argmax(axis=1)
+        return Answer(
+            low_res=self.low_res[rows, places][:, None],
+            scores=self.scores[rows, places][:, None],
+            frame=self.frame,
+        )
+
     def _bands(self) -> Iterator[tuple[tuple[int, ...], slice, Float32[np.ndarray, "rows w"]]]:
         """Yield where a mask lies among all, some of its rows, and their logits."""
         down, across = self.frame.upsampling(self.low_res.shape[-1])
@@ -180,11 +189,7 @@ class Promptable:
             PromptError: if a prompt makes no sense, there is none, or the picture was encoded by
                 another model.
         """
-        if state.model != self.fingerprint:
-            raise PromptError(
-                f"this picture was encoded by model {state.model}, not {self.fingerprint}; encode "
-                "it again"
-            )
+        check_model(state.model, self, what="picture")
         side = self.config.mask_size
         prompts = check_prompts(points, labels, boxes, mask, size=state.size, side=side)
         slots = place_prompts(prompts, state.frame)
@@ -201,6 +206,19 @@ class Promptable:
             low_res=np.asarray(low_res)[:count, pick],
             scores=np.asarray(scores)[:count, pick],
             frame=state.frame,
+        )
+
+
+def check_model(fingerprint: str, model: Promptable, *, what: str) -> None:
+    """Make sure that what was encoded, was so by this model.
+
+    Raises:
+        PromptError: It was another one.
+    """
+    if fingerprint != model.fingerprint:
+        raise PromptError(
+            f"this {what} was encoded by model {fingerprint}, not {model.fingerprint}; encode it "
+            "again"
         )
 
 

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import islice
 from os import PathLike
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -15,22 +16,28 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Float32, Int
 
+from incontext.batching import choose_batch, most_pictures
 from incontext.context import Context, Ensemble, Example, SegType, load_examples, split_labels
+from incontext.detail import Box, Detail, blend, found_boxes, tile_boxes
 from incontext.ensemble import tile_examples
+from incontext.hub import find_source
 from incontext.images import ImageSource, load_image
+from incontext.passes import LABELS_PER_PASS, combine_passes
 from incontext.results import Result
 from incontext.runtime import choose_device, enable_compile_cache
 from incontext.squeeze import squeeze_image, squeeze_labels
+from incontext.tuning.config import TuneConfig
+from incontext.tuning.prompt import paint_mutual
+from incontext.tuning.tuner import tune_prompt
 from seggpt.canvas import denormalize, normalize
-from seggpt.coloring import color_probabilities, paint, palette
+from seggpt.coloring import paint, palette
 from seggpt.config import SegGPTConfig
-from seggpt.errors import PromptError
+from seggpt.errors import CheckpointError, PromptError
 from seggpt.model import INSTANCE, SEMANTIC, SegGPT
-from seggpt.pretrained import find_weights
 from seggpt.weights.files import is_own_file, load_weights
 from seggpt.weights.published import load_published
 
-LABELS_PER_PASS = 4  # as many as a training sample had
+logger = logging.getLogger(__name__)
 KINDS: dict[SegType, int] = {"semantic": SEMANTIC, "instance": INSTANCE}
 
 
@@ -50,13 +57,15 @@ class Segmenter:
         self.metadata = dict(metadata or {})
         self.device = choose_device(device)
         abstract = nnx.eval_shape(lambda: SegGPT(config, rngs=nnx.Rngs(0)))
-        graphdef, wanted = nnx.split(abstract, nnx.Param)
-        cast = jnp.dtype(dtype or ("float32" if self.device.platform == "cpu" else "bfloat16"))
+        self.graphdef, wanted = nnx.split(abstract, nnx.Param)
+        self.dtype = dtype or ("float32" if self.device.platform == "cpu" else "bfloat16")
         # The tree that a model of this config has, whatever mapping the arrays came in.
         leaves = jax.tree.map(lambda a: np.asarray(a), params)
-        self._params = jax.device_put(_like(nnx.as_pure(wanted), leaves, cast), self.device)
-        self._encode = jax.jit(partial(_encode, graphdef))
-        self._paint = jax.jit(partial(_paint, graphdef), static_argnames="passes")
+        self._params = jax.device_put(
+            _like(nnx.as_pure(wanted), leaves, jnp.dtype(self.dtype)), self.device
+        )
+        self._encode = jax.jit(partial(_encode, self.graphdef))
+        self._paint = jax.jit(partial(_paint, self.graphdef), static_argnames="passes")
 
     @classmethod
     def from_pretrained(
@@ -68,6 +77,8 @@ class Segmenter:
     ) -> "Segmenter":
         """Load shipped weights by name (the default ones without a name), or a file of weights.
 
+        `hf://OWNER/NAME` is fetched from the Hugging Face Hub; nothing else uses the network.
+
         `device` is `cpu`, `gpu`, `tpu` or one with a number (`cuda:1`); `dtype` that of the
         activations, by default float32 on a CPU and bfloat16 elsewhere.
 
@@ -76,11 +87,19 @@ class Segmenter:
             DeviceError: if there is no such device.
         """
         enable_compile_cache()
-        path = find_weights(None if name_or_path is None else Path(name_or_path))
+        path = find_source(name_or_path)
         is_own = path.suffix == ".safetensors" and path.is_file() and is_own_file(path)
         loaded = load_weights(path) if is_own else load_published(path)
-        config = SegGPTConfig.from_dict(loaded.config)
+        try:
+            config = SegGPTConfig.from_dict(loaded.config)
+        except (CheckpointError, ValueError) as error:
+            raise CheckpointError(f"{path}: {error}") from error
         return cls(config, loaded.params, metadata=loaded.metadata, device=device, dtype=dtype)
+
+    @property
+    def params(self) -> Any:
+        """The weights, as a tree that goes with `graphdef`; nothing here changes them."""
+        return self._params
 
     @property
     def threshold(self) -> float:
@@ -92,7 +111,7 @@ class Segmenter:
         """What tells these weights from others: a hash of the architecture and every number."""
         digest = hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True).encode())
         for leaf in jax.tree.leaves(self._params):
-            digest.update(np.asarray(leaf).tobytes())
+            digest.update(np.asarray(leaf).reshape(-1).view(np.uint8).data)
         return digest.hexdigest()[:16]
 
     def context(
@@ -102,6 +121,7 @@ class Segmenter:
         ensemble: Ensemble | Literal["auto"] = "auto",
         seg_type: SegType = "semantic",
         names: Mapping[int, str] | None = None,
+        like: Context | None = None,
     ) -> Context:
         """Encode examples once, to segment any number of pictures with.
 
@@ -122,6 +142,9 @@ class Segmenter:
         images = np.stack([squeeze_image(e.image, size) for e in loaded])
         maps = np.stack([squeeze_labels(e.labels, size) for e in loaded])
         passes = split_labels(labels, LABELS_PER_PASS)
+        if like is not None:
+            _check_labels(labels, like)
+            labels, passes, seg_type = like.labels, like.passes, like.seg_type
         colors = palette(max(len(part) for part in passes))
         # Each pass paints its own labels and takes the others for background.
         slots = np.stack(
@@ -130,7 +153,7 @@ class Segmenter:
         pixels = jnp.asarray(np.broadcast_to(images, (len(passes), *images.shape)))
         targets = normalize(paint(jnp.asarray(slots), jnp.asarray(colors)))
         arrays = self._encode(self._params, normalize(pixels), targets, KINDS[seg_type])
-        return Context(
+        context = Context(
             labels=labels,
             passes=passes,
             arrays=arrays,
@@ -139,6 +162,32 @@ class Segmenter:
             seg_type=seg_type,
             names=names or {},
         )
+        return like.joined(context) if like is not None else context
+
+    def tune(
+        self,
+        examples: Sequence[Example],
+        *,
+        steps: int = 0,
+        seg_type: SegType = "semantic",
+        names: Mapping[int, str] | None = None,
+        config: TuneConfig | None = None,
+    ) -> Context:
+        """Learn a prompt from labelled pictures; the model stays as it is.
+
+        `steps` of 0 chooses. Where tuning does not beat the plain examples on pictures held out,
+        their context is returned; `about` and `threshold` of the result say what was reached.
+        `incontext.tuning.tuner` has more to ask for and more to tell.
+
+        Raises:
+            PromptError: if the examples or the settings make no sense.
+            InputError: if a picture or a mask cannot be used.
+        """
+        chosen = config or TuneConfig()
+        chosen = replace(chosen, steps=steps or chosen.steps)
+        tuned = tune_prompt(self, examples, config=chosen, seg_type=seg_type, names=names)
+        logger.info("%s", tuned.verdict)
+        return tuned.context
 
     def segment(
         self,
@@ -146,24 +195,30 @@ class Segmenter:
         context: Context | Sequence[Example],
         *,
         threshold: float | None = None,
+        detail: Detail = "plain",
     ) -> Result:
-        """Segment one picture.
+        """Segment one picture; see `segment_many`.
 
         Raises:
             InputError: if the picture cannot be read.
             PromptError: if the context is another model's.
         """
-        return next(self.segment_many([image], context, threshold=threshold))
+        return next(self.segment_many([image], context, threshold=threshold, detail=detail))
 
     def segment_many(
         self,
         images: Iterable[ImageSource],
         context: Context | Sequence[Example],
         *,
-        batch_size: int = 1,
+        batch_size: int | Literal["auto"] = 1,
         threshold: float | None = None,
+        detail: Detail = "plain",
     ) -> Iterator[Result]:
         """Segment pictures one by one or in batches; nothing is kept of those already done.
+
+        `detail` gives finer masks for more time: `tiles` also looks at overlapping parts of each
+        picture, `refine` again at what was found. A `batch_size` of "auto" is as many as fit the
+        device's memory and gain time.
 
         Raises:
             InputError: at the first picture that cannot be read.
@@ -176,12 +231,21 @@ class Segmenter:
                 f"this context was made by model {context.model}, not {self.fingerprint}; "
                 "make it again from its examples, or load the weights it was made with"
             )
-        chosen = self.threshold if threshold is None else threshold
+        chosen = self.threshold if context.threshold is None else context.threshold
+        chosen = chosen if threshold is None else threshold
         stream = iter(images)
-        while part := tuple(islice(stream, batch_size)):
+        count = self._batch_size(context) if batch_size == "auto" else batch_size
+        while part := tuple(islice(stream, count)):
+            if batch_size == "auto":
+                count = len(part)  # a stream that is shorter than a batch is not filled up
             pictures = [load_image(image) for image in part]
-            probabilities = self._probabilities(pictures, context, batch_size)
+            probabilities = self._probabilities(pictures, context, count)
             for source, picture, chances in zip(part, pictures, probabilities, strict=True):
+                if detail != "plain":
+                    boxes = _boxes(detail, chances, picture.shape[:2], threshold=chosen)
+                    crops = [picture[b.top : b.bottom, b.left : b.right] for b in boxes]
+                    looks = self._looks(crops, context, count)
+                    chances = blend(chances, boxes, looks, size=picture.shape[:2])
                 yield Result(
                     probabilities_lowres=chances,
                     labels=context.labels,
@@ -191,6 +255,22 @@ class Segmenter:
                     source=str(source) if isinstance(source, str | PathLike) else None,
                     threshold=chosen,
                 )
+
+    def _batch_size(self, context: Context) -> int:
+        """Compile for the largest batch worth trying, and say how much of it fits."""
+        tried = most_pictures(self.device)
+        size, passes = self.config.image_size, len(context.passes)
+        queries = jax.ShapeDtypeStruct((tried, size, size, 3), jnp.float32)
+        kind = KINDS[context.seg_type]
+        lowered = self._paint.lower(self._params, context.arrays, queries, kind, passes=passes)
+        return choose_batch(lowered.compile(), tried=tried, device=self.device)
+
+    def _looks(
+        self, crops: Sequence[np.ndarray], context: Context, batch_size: int
+    ) -> list[Float32[np.ndarray, "planes gh gw"]]:
+        """Return the probabilities of any number of crops."""
+        parts = (crops[i : i + batch_size] for i in range(0, len(crops), batch_size))
+        return [look for part in parts for look in self._probabilities(part, context, batch_size)]
 
     def _probabilities(
         self, pictures: Sequence[np.ndarray], context: Context, batch_size: int
@@ -206,21 +286,28 @@ class Segmenter:
         rgb = np.clip(np.asarray(denormalize(painted)), 0, 1)
         colors = palette(max(len(part) for part in context.passes))
         rows = rgb.reshape(len(filled), count, *rgb.shape[1:])
-        return [_combine(row, context.passes, colors) for row in rows[: len(pictures)]]
+        return [combine_passes(row, context.passes, colors) for row in rows[: len(pictures)]]
 
 
-def _combine(
-    rgb: Float32[np.ndarray, "passes h w 3"],
-    passes: Sequence[Sequence[int]],
-    colors: Float32[np.ndarray, "k 3"],
-) -> Float32[np.ndarray, "planes h w"]:
-    """Bring passes together by each label's odds against the background of its own pass."""
-    odds = []
-    for painted, part in zip(rgb, passes, strict=True):
-        chances = color_probabilities(painted, colors[: len(part) + 1])
-        odds.append(chances[1:] / chances[:1])
-    stacked = np.concatenate([np.ones_like(odds[0][:1]), *odds])
-    return (stacked / stacked.sum(axis=0)).astype(np.float32)
+def _boxes(
+    detail: Detail,
+    chances: Float32[np.ndarray, "planes gh gw"],
+    size: tuple[int, int],
+    *,
+    threshold: float,
+) -> list[Box]:
+    """Return where to look again."""
+    if detail == "tiles":
+        return tile_boxes(size)
+    return found_boxes(chances[0] < 1 - threshold, size)
+
+
+def _check_labels(labels: Sequence[int], like: Context) -> None:
+    if unknown := sorted(set(labels) - set(like.labels)):
+        raise PromptError(
+            f"label {unknown[0]} is not one of the prompt's labels {list(like.labels[:20])}; "
+            "give masks with those"
+        )
 
 
 def _encode(
@@ -260,8 +347,7 @@ def _paint(
 
     arrays = jax.tree.map(spread, arrays)
     if model.config.attention == "mutual":
-        examples, targets = arrays[0]
-        painted = model(examples, targets, queries, kind=kinds)
+        painted = paint_mutual(model, arrays, queries, kind=kinds)
     else:
         painted = model.decode(arrays, queries, kind=kinds)
     return painted.astype(jnp.float32)
@@ -271,7 +357,7 @@ def _like(wanted: Any, given: Mapping[Any, Any], dtype: jnp.dtype) -> Any:
     """Arrange given arrays as the wanted tree; `seggpt.weights` has checked names and shapes."""
     flat = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(given)}
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: jnp.asarray(flat[_name(path)], dtype).reshape(leaf.shape), wanted
+        lambda path, leaf: jnp.asarray(flat[_name(path)].reshape(leaf.shape), dtype), wanted
     )
 
 

@@ -26,6 +26,7 @@ Bias = tuple[Float[Array, "b heads n _"], ...]
 Loop = Callable[[Callable[..., Any], Any], Any]  # a function over the first axis of a pytree
 
 LARGE = 1 << 20  # logits of a head; from here on one head at a time takes half as long on a CPU
+_CACHED = 1 << 21  # logits that a CPU's cache holds while a softmax goes over them
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,26 @@ def attend(
     first = (*map(_heads_first, (q, k, v)), *bias)
 
     def run(loop: Loop, heads: tuple[Array, ...]) -> Array:
-        return loop(lambda head: _attend(*head), heads)
+        parts = _parts(q.shape[1], k.shape[1]) if loop is jax.lax.map else 1
+
+        def head(head: tuple[Array, ...]) -> Array:
+            """Attend with one head, some queries at a time where the loop is one."""
+            q, k, v, *bias = head
+            some = tuple(a.reshape(parts, -1, a.shape[-1]) for a in (q, *bias))
+            attended = loop(lambda part: _attend(part[0], k, v, *part[1:]), some)
+            return attended.reshape(-1, v.shape[-1])
+
+        return loop(head, heads)
 
     heads = tuple(a.reshape(-1, *a.shape[2:]) for a in first)
-    attended = _looped(run, q.shape[1] * k.shape[1], heads)
+    attended = looped(run, q.shape[1] * k.shape[1], heads)
     return _heads_first(attended.reshape(*first[0].shape[:-1], v.shape[-1]))
+
+
+def _parts(queries: int, keys: int) -> int:
+    """Return the least number of equal parts of the queries whose logits the cache holds."""
+    fits = (n for n in range(1, queries) if queries % n == 0 and queries // n * keys <= _CACHED)
+    return next(fits, queries)
 
 
 def _attend(
@@ -125,12 +141,17 @@ def _attend(
     return jax.nn.softmax(logits, axis=-1).astype(v.dtype) @ v
 
 
-def _looped(run: Callable[[Loop, Any], Array], logits: int, heads: Any) -> Array:
-    """Run over heads at once, or one by one where a CPU's cache holds the logits of few."""
+def looped(
+    run: Callable[[Loop, Any], Array], logits: int, items: Any, *, large: int = LARGE
+) -> Array:
+    """Run over items at once, or one by one where a CPU's cache holds the logits of few.
+
+    `logits` are those of one item.
+    """
     at_once = partial(run, lambda function, items: jax.vmap(function)(items))
-    if logits < LARGE:
-        return at_once(heads)
-    return jax.lax.platform_dependent(heads, cpu=partial(run, jax.lax.map), default=at_once)
+    if logits < large:
+        return at_once(items)
+    return jax.lax.platform_dependent(items, cpu=partial(run, jax.lax.map), default=at_once)
 
 
 def _heads_first(a: Float[Array, "b n heads d"]) -> Float[Array, "b heads n d"]:
@@ -206,7 +227,7 @@ def mutual_attention(
     split = examples * n
     above = parts(slice(None, split), example_grid(*shape))
     below = parts(slice(split, None), query_grid(*shape))
-    out = _looped(run, 4 * n * n, (above, below))
+    out = looped(run, 4 * n * n, (above, below))
     return _heads_first(out.reshape(q.shape[0], q.shape[2], -1, q.shape[3]))
 
 

@@ -1,7 +1,7 @@
 """From any picture to the square that a promptable model sees, and back."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -38,12 +38,22 @@ class Frame:
         A mask is first resized to the square, cut to the picture, then resized to its size (`Sam.
         postprocess_masks`). Both steps are linear in rows and in columns, so one matrix does both.
         """
-        to_square = bilinear_matrix(mask_size, self.side)
         rows, cols = (
-            bilinear_matrix(inner, extent) @ to_square[:inner]
+            _upsampling(mask_size, self.side, inner, extent)
             for inner, extent in zip(self.inner, self.size, strict=True)
         )
-        return rows.astype(np.float32), cols.astype(np.float32)
+        return rows, cols
+
+
+@lru_cache(maxsize=4)  # of the last pictures, for one click after the other
+def _upsampling(
+    mask_size: int, side: int, inner: int, extent: int
+) -> Float32[np.ndarray, "extent mask_size"]:
+    """Return the matrix of one axis of `Frame.upsampling`; it is read-only."""
+    to_square = bilinear_matrix(mask_size, side)
+    matrix = (bilinear_matrix(inner, extent) @ to_square[:inner]).astype(np.float32)
+    matrix.flags.writeable = False
+    return matrix
 
 
 def bilinear_matrix(old: int, new: int) -> Float[np.ndarray, "new old"]:

@@ -1,8 +1,9 @@
 """SegGPT: pictures and their colour masks in, the query's colour mask out."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,14 @@ Picture = Float[Array, "b h w 3"]
 Pictures = Float[Array, "b e h w 3"]
 Attend = Callable[[Heads, Heads, Heads, RelativePosition], Heads]
 Cache = tuple[KeysValues, ...]
+
+
+class Started(NamedTuple):
+    """A query on its way through a prefix model's blocks: see `SegGPT.start`."""
+
+    tokens: Float[Array, "s m d"]
+    taps: tuple[Float[Array, "b m d"], ...]
+    found: Float[Array, "b h2 w2 found"] | None  # what the lookup found for its cells
 
 
 class SegGPT(nnx.Module):
@@ -87,17 +96,22 @@ class SegGPT(nnx.Module):
         *,
         kind: Int[Array, " b"],
         output: Literal["query", "canvas"],
+        prompt: Float[Array, "s m d"] | None = None,
         remat: bool = False,
     ) -> Float[Array, "b rows w 3"]:
         """Paint the masked patches with mutual attention; the query is the last picture.
 
-        `canvas` decodes the first example as well, stitched above the query.
+        `canvas` decodes the first example as well, stitched above the query. `prompt` are tokens
+        to take in place of those that `embed` makes of the examples.
         """
         height = images.shape[2]
         gh, gw = shape = self._shape(images[:, -1])
         attend = partial(mutual_attention, examples=images.shape[1] - 1, shape=shape)
         tokens = self._embed(images, targets, masks, kind=kind, below=True)
-        taps = self._run(tokens, [attend] * self.config.depth, remat=remat)
+        if prompt is not None:
+            tokens = jnp.concatenate([prompt, tokens[:, prompt.shape[1] :]], axis=1)
+        _, parts = self._run(tokens, [attend] * self.config.depth, remat=remat)
+        taps = jnp.concatenate(parts, axis=-1)
         # The decoder's convolution sees one row of pixels across the seam, as published.
         above = gh if output == "canvas" else 1
         feats = jnp.concatenate([taps[:, (gh - above) * gw : gh * gw], taps[:, -gh * gw :]], axis=1)
@@ -118,20 +132,38 @@ class SegGPT(nnx.Module):
 
         With a lookup, those of the examples' pixels come last.
         """
-        b, e = examples.shape[:2]
+        tokens = self.embed(examples, targets, kind=kind)
         shape = self._shape(examples[:, 0])
-        images, colours = (a.reshape(b * e, 1, *a.shape[2:]) for a in (examples, targets))
-        masks = jnp.zeros((b * e, 1, shape[0] * shape[1]), bool)
-        tokens = self._embed(images, colours, masks, kind=jnp.repeat(kind, e), below=False)
+        cache = self.encode_tokens(tokens, examples=examples.shape[1], shape=shape, remat=remat)
+        if self.config.lookup:
+            return (*cache, self.lookup.encode(examples, targets))
+        return cache
+
+    def embed(
+        self, examples: Pictures, targets: Pictures, *, kind: Int[Array, " b"]
+    ) -> Float[Array, "s m d"]:
+        """Embed examples: rows of the image stream, then of the target stream."""
+        gh, gw = self._shape(examples[:, 0])
+        masks = jnp.zeros((*examples.shape[:2], gh * gw), bool)
+        return self._embed(examples, targets, masks, kind=kind, below=False)
+
+    def encode_tokens(
+        self,
+        tokens: Float[Array, "s m d"],
+        *,
+        examples: int,
+        shape: tuple[int, int],
+        remat: bool = False,
+    ) -> Cache:
+        """Encode what `embed` made of so many examples: the keys and values of every block."""
+        # Rows are (stream, b, example): no example sees another.
+        tokens = tokens.reshape(-1, shape[0] * shape[1], tokens.shape[-1])
+        attend = partial(self_attention, grid=example_grid(*shape))
         cache = []
         for index in range(self.config.depth):
-            tokens, kv = self._block(
-                index, tokens, partial(self_attention, grid=example_grid(*shape)), remat=remat
-            )
-            # Rows are (b, e): the tokens of a sample's examples follow each other.
-            cache.append(tuple(a.reshape(-1, e * a.shape[1], *a.shape[2:]) for a in kv))
-        if self.config.lookup:
-            cache.append(self.lookup.encode(examples, targets))
+            tokens, kv = self._block(index, tokens, attend, remat=remat)
+            # The tokens of a sample's examples follow each other.
+            cache.append(tuple(a.reshape(-1, examples * a.shape[1], *a.shape[2:]) for a in kv))
         return tuple(cache)
 
     def decode(
@@ -143,19 +175,52 @@ class SegGPT(nnx.Module):
         remat: bool = False,
     ) -> Picture:
         """Predict the query's colour mask from encoded examples (prefix attention)."""
-        gh, gw = shape = self._shape(query)
-        masks = jnp.ones((query.shape[0], 1, gh * gw), bool)
+        started = self.start(cache, query, kind=kind, blocks=0, remat=remat)
+        return self.finish(cache, query, started, blocks=0, remat=remat)
+
+    def start(
+        self,
+        cache: Cache,
+        query: Picture,
+        *,
+        kind: Int[Array, " b"],
+        blocks: int,
+        remat: bool = False,
+    ) -> Started:
+        """Run the lookup and the first blocks of `decode`: what later keys do not change."""
+        masks = jnp.ones((query.shape[0], 1, math.prod(self._shape(query))), bool)
         blank = jnp.zeros_like(query)
         tokens = self._embed(query[:, None], blank[:, None], masks, kind=kind, below=True)
-        blocks, found = cache[: self.config.depth], None
+        found = None
         if self.config.lookup:
             # The target stream starts from what the pixels alone say.
             found = self.lookup.find(cache[-1], query)
             guess = self.guess(to_patches(found, self.config.patch_size // CELL))
             tokens = jnp.concatenate([tokens[: len(query)], tokens[len(query) :] + guess])
-        attends = [partial(prefix_attention, prefix=prefix, shape=shape) for prefix in blocks]
-        taps = self._run(tokens, attends, remat=remat)
-        return self.decoder(taps, query, found, shape=shape)
+        attends = self._attends(cache, query)[:blocks]
+        return Started(*self._run(tokens, attends, remat=remat), found)
+
+    def finish(
+        self,
+        cache: Cache,
+        query: Picture,
+        started: Started,
+        *,
+        blocks: int,
+        remat: bool = False,
+    ) -> Picture:
+        """Go on where `start` stopped after so many blocks; only later keys and values are read."""
+        attends = self._attends(cache, query)[blocks:]
+        _, taps = self._run(started.tokens, attends, first=blocks, remat=remat)
+        feats = jnp.concatenate([*started.taps, *taps], axis=-1)
+        return self.decoder(feats, query, started.found, shape=self._shape(query))
+
+    def _attends(self, cache: Cache, query: Picture) -> list[Attend]:
+        """Return what each block does with its part of the cache."""
+        return [
+            partial(prefix_attention, prefix=prefix, shape=self._shape(query))
+            for prefix in cache[: self.config.depth]
+        ]
 
     def _shape(self, image: Picture) -> tuple[int, int]:
         patch = self.config.patch_size
@@ -187,15 +252,20 @@ class SegGPT(nnx.Module):
         return (jnp.stack(streams) + places).reshape(2 * b, grids * gh * gw, -1)
 
     def _run(
-        self, tokens: Float[Array, "s m d"], attends: Sequence[Attend], *, remat: bool
-    ) -> Float[Array, "b m taps"]:
-        """Run every block; return the normed taps side by side."""
+        self,
+        tokens: Float[Array, "s m d"],
+        attends: Sequence[Attend],
+        *,
+        first: int = 0,
+        remat: bool,
+    ) -> tuple[Float[Array, "r m d"], tuple[Float[Array, "b m d"], ...]]:
+        """Run blocks from the `first` on; return their tokens and the normed taps."""
         taps = []
-        for index, attend in enumerate(attends):
+        for index, attend in enumerate(attends, first):
             tokens, _ = self._block(index, tokens, attend, remat=remat)
             if index in self.config.taps:
                 taps.append(self.norm(tokens))
-        return jnp.concatenate(taps, axis=-1)
+        return tokens, tuple(taps)
 
     def _block(
         self, index: int, tokens: Float[Array, "s m d"], attend: Attend, *, remat: bool

@@ -4,7 +4,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from seggpt.config import SAMConfig
-from seggpt.prompts import MaskDecoder, PromptEncoder
+from seggpt.prompts import Guidance, MaskDecoder, PromptEncoder
 from seggpt.vit import LayerNorm, Linear, ViT
 
 Embedding = Float[Array, "i gh gw d"]
@@ -54,6 +54,7 @@ class SAM(nnx.Module):
         labels: Int[Array, "p s"],
         *,
         mask: Float[Array, "p h w"] | None = None,
+        guidance: Guidance | None = None,
     ) -> tuple[Float[Array, "p t d"], Float[Array, "p n d"]]:
         """Do the part of `decode` that masks and scores are then made of, each by itself."""
         _, gh, gw, _ = embedding.shape
@@ -61,7 +62,9 @@ class SAM(nnx.Module):
         image = embedding.reshape(-1, gh * gw, embedding.shape[-1])
         image = image + self.prompt_encoder.dense(mask)
         places = self.prompt_encoder.grid((gh, gw))
-        return self.mask_decoder.look(image, prompt, image_places=places, present=present)
+        return self.mask_decoder.look(
+            image, prompt, image_places=places, present=present, guidance=guidance
+        )
 
 
 class Neck(nnx.Module):

@@ -3,7 +3,10 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from seggpt.attention import Heads, RelativePosition, picture_grid, self_attention
+from seggpt.attention import Heads, Loop, RelativePosition, looped, picture_grid, self_attention
+
+# Logits of a window: from here on one window at a time takes 0.6 times as long on a CPU.
+_LARGE = 1 << 18
 
 
 def picture_attention(
@@ -40,11 +43,18 @@ def window_attention(
         split = lattice.reshape(-1, rows, window, cols, window, *heads.shape[2:])
         return split.swapaxes(2, 3).reshape(-1, window * window, *heads.shape[2:])
 
-    q_windows, k_windows, v_windows = (
-        cut(heads, fill) for heads, fill in zip((q, k, v), padding, strict=True)
-    )
     grid = picture_grid(window, window)
-    out = self_attention(q_windows, k_windows, v_windows, position, grid)
+
+    def run(loop: Loop, windows: tuple[Array, Array, Array]) -> Array:
+        def look(heads: tuple[Array, Array, Array]) -> Array:
+            """Attend in one window."""
+            q, k, v = (a[None] for a in heads)
+            return self_attention(q, k, v, position, grid)[0]
+
+        return loop(look, windows)
+
+    windows = tuple(cut(heads, fill) for heads, fill in zip((q, k, v), padding, strict=True))
+    out = looped(run, q.shape[2] * window**4, windows, large=_LARGE)
     split = out.reshape(-1, rows, cols, window, window, *q.shape[2:])
     lattice = split.swapaxes(2, 3).reshape(-1, rows * window, cols * window, *q.shape[2:])
     return lattice[:, :gh, :gw].reshape(q.shape)

@@ -16,9 +16,12 @@ MAY_IMPORT = {
     "incontext": {"seggpt"},
     "data": {"seggpt"},
     "train": {"seggpt", "data", "incontext"},
-    "configs": {"seggpt", "data", "train"},
+    "configs": {"seggpt", "data", "train", "incontext"},
 }
-FIXED_NAMES = {"incontext": {"Segmenter", "Context", "Example"}, "seggpt": set()}
+FIXED_NAMES = {
+    "incontext": {"Segmenter", "Context", "Example", "Predictor", "AutomaticMaskGenerator"},
+    "seggpt": set(),
+}
 
 
 def imported_packages(source: str) -> Iterator[tuple[int, str]]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 HEADER = (
-    *("model", "device", "dtype", "examples", "first s", "picture s", "pictures/s"),
+    *("model", "task", "device", "dtype", "first s", "picture s", "pictures/s"),
     *("peak MiB", "GFLOP/s", "of matmul", "time ratio", "memory ratio"),
 )
 
@@ -14,9 +14,9 @@ class Row:
     """What was measured of one subject; 0 where something is not known."""
 
     name: str
+    task: str  # what was done with a picture
     device: str
     dtype: str
-    examples: int
     first_s: float  # the first picture, with compiling
     picture_s: float  # the median of the later ones
     peak_mib: float
@@ -27,12 +27,12 @@ class Row:
 def format_rows(rows: Sequence[Row]) -> str:
     """Lay rows out as a Markdown table; ratios are ours to a peer's.
 
-    The first row with a number of examples is ours; those below it are its peers.
+    The first row of a task is ours; those below it are its peers.
     """
     lines = [HEADER, tuple("---" for _ in HEADER)]
-    ours: dict[int, Row] = {}
+    ours: dict[str, Row] = {}
     for row in rows:
-        reference = ours.setdefault(row.examples, row)
+        reference = ours.setdefault(row.task, row)
         lines.append((*_facts(row), *_ratios(reference, row)))
     widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
     padded = (
@@ -46,9 +46,9 @@ def _facts(row: Row) -> tuple[str, ...]:
     achieved = row.gflop / row.picture_s
     return (
         row.name,
+        row.task,
         row.device,
         row.dtype,
-        str(row.examples),
         f"{row.first_s:.2f}",
         f"{row.picture_s:.3f}",
         f"{1 / row.picture_s:.2f}",

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from incontext.bench.report import Row
 from seggpt.errors import SegGPTError
+
+Task = Literal["segment", "encode", "click", "everything"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +22,20 @@ class Job:
     """What one process measures."""
 
     model: str | None  # a preset, the name of shipped weights or a file; None: the default
-    examples: int
     device: str | None
     dtype: str | None
-    peer: bool = False  # transformers' SegGPT in place of `model`
+    task: Task = "segment"
+    examples: int = 1  # to segment with
+    points_per_side: int = 32  # of everything mode
+    peer: bool = False  # transformers' SegGPT or SAM in place of `model`
+
+    @property
+    def label(self) -> str:
+        """What the table calls the task."""
+        if self.task == "segment":
+            return f"{self.examples} example{'s' if self.examples > 1 else ''}"
+        side = self.points_per_side
+        return f"everything {side}x{side}" if self.task == "everything" else self.task
 
     @property
     def name(self) -> str:
@@ -52,7 +64,7 @@ def measure(jobs: Sequence[Job], *, runs: int, advance: Callable[[], None]) -> l
         rows.append(
             Row(
                 name=worker.job.name,
-                examples=worker.job.examples,
+                task=worker.job.label,
                 **worker.about,
                 first_s=start["seconds"],
                 picture_s=seconds,

@@ -25,7 +25,7 @@ PRESETS = {
 
 
 class Subject(Protocol):
-    """Something that segments one picture at a call."""
+    """Something that does its task for one picture at a call."""
 
     device: str
     dtype: str
@@ -33,7 +33,7 @@ class Subject(Protocol):
     matmul_gflops: float  # of the device, or 0 where it was not measured
 
     def __call__(self) -> None:
-        """Segment the picture and wait for the mask."""
+        """Do the task and wait for what comes of it."""
         ...
 
     def device_bytes(self) -> int:

@@ -10,16 +10,19 @@ import sys
 import time
 from typing import Any
 
+from incontext.bench.sam_subjects import OurSAM, TransformersSAM
 from incontext.bench.subjects import Ours, Subject, Transformers
 from seggpt.errors import SegGPTError, one_line
 
 
 def make_subject(job: dict[str, Any]) -> Subject:
     """Build what a job asks for."""
-    settings = {name: job[name] for name in ("examples", "device", "dtype")}
-    if job["peer"]:
-        return Transformers(**settings)
-    return Ours(job["model"], **settings)
+    settings = {name: job[name] for name in ("device", "dtype")}
+    if job["task"] == "segment":
+        settings["examples"] = job["examples"]
+        return Transformers(**settings) if job["peer"] else Ours(job["model"], **settings)
+    settings |= {"task": job["task"], "points_per_side": job["points_per_side"]}
+    return (TransformersSAM if job["peer"] else OurSAM)(job["model"], **settings)
 
 
 def peak_mib(subject: Subject) -> float:

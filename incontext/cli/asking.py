@@ -1,45 +1,77 @@
 """`seggpt prompt` at work: load the model once, ask it about one picture after the other."""
 
 import argparse
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
 
 import incontext
+from incontext.cli.bulk import check_examples
 from incontext.cli.console import Console
 from incontext.cli.onebyone import Work, pick_formats, run_one_by_one
 from incontext.cli.outcome import Exit
 from incontext.cli.plan import Job
+from incontext.promptable import Promptable
 from incontext.results import OUTPUT_SUFFIXES, Result
+from incontext.shares import make_result
+
+# Returns what is found in a picture, and how good each label probably is.
+Ask = Callable[[np.ndarray], tuple[Result, Mapping[int, float]]]
 
 
 def ask_all(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out `seggpt prompt`."""
     formats = pick_formats(args, OUTPUT_SUFFIXES)
+    if args.example:
+        check_examples([tuple(args.example)], kind=args.mask_kind)
 
     def begin() -> tuple[str, Work]:
-        model = incontext.Predictor.from_pretrained(args.model, device=args.device).model
+        model = incontext.Promptable.from_pretrained(args.model, device=args.device)
+        ask = _by_example(model, args) if args.example else _by_prompt(model, args)
 
         def work(job: Job, picture: np.ndarray) -> dict[str, Any]:
-            answer = model.predict(model.encode(picture), **_prompt(args))
-            best = answer.scores.argmax(axis=1)
-            rows = np.arange(len(best))
-            result = Result(
-                probabilities_lowres=_shares(answer.logits()[rows, best]),
-                labels=tuple(range(1, len(best) + 1)),
-                size=picture.shape[:2],
-                image=picture,
-            )
+            result, scores = ask(picture)
             result.save(Path(args.output), formats, name=job.name)
-            scores = answer.scores[rows, best]
-            return {"scores": {str(n): round(float(s), 4) for n, s in enumerate(scores, 1)}}
+            return {"scores": {str(label): round(score, 4) for label, score in scores.items()}}
 
         return model.fingerprint, work
 
     suffixes = [OUTPUT_SUFFIXES[name] for name in formats]
-    return run_one_by_one(args, console, suffixes=suffixes, label="asking", begin=begin)
+    return run_one_by_one(
+        args,
+        console,
+        suffixes=suffixes,
+        label="asking",
+        begin=begin,
+        protected=map(Path, args.example or ()),
+    )
+
+
+def _by_prompt(model: Promptable, args: argparse.Namespace) -> Ask:
+    """Ask for what points and boxes mark."""
+
+    def ask(picture: np.ndarray) -> tuple[Result, Mapping[int, float]]:
+        answer = model.predict(model.encode(picture), **_prompt(args)).best()
+        labels = tuple(range(1, len(answer.scores) + 1))
+        result = make_result(answer.logits()[:, 0], labels, picture)
+        return result, dict(zip(labels, map(float, answer.scores[:, 0]), strict=True))
+
+    return ask
+
+
+def _by_example(model: Promptable, args: argparse.Namespace) -> Ask:
+    """Ask for what an example shows; it is looked at here."""
+    finder = incontext.PerSAM(model)
+    example = incontext.Example(*args.example, kind=args.mask_kind)
+    target = finder.learn(example, method=args.method)
+
+    def ask(picture: np.ndarray) -> tuple[Result, Mapping[int, float]]:
+        result = finder.segment(picture, target)
+        return result, result.scores
+
+    return ask
 
 
 def _prompt(args: argparse.Namespace) -> dict[str, Any]:
@@ -55,16 +87,3 @@ def _prompt(args: argparse.Namespace) -> dict[str, Any]:
     if args.box:
         prompt["boxes"] = args.box
     return prompt
-
-
-def _shares(
-    logits: Float32[np.ndarray, "labels h w"],
-) -> Float32[np.ndarray, "planes h w"]:
-    """Turn each label's logits into shares of background and labels that sum to 1.
-
-    The background has what the strongest label leaves, so a label wins where its logit is the
-    highest and above 0.
-    """
-    chances = 0.5 * (1.0 + np.tanh(0.5 * logits))
-    planes = np.concatenate([1.0 - chances.max(axis=0, keepdims=True), chances])
-    return (planes / planes.sum(axis=0)).astype(np.float32)

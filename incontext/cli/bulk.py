@@ -26,6 +26,7 @@ from incontext.masks import check_same_size, load_masks
 from incontext.results import OUTPUT_SUFFIXES, Result
 from seggpt.errors import InputError, SegGPTError
 
+FEW = 8  # pictures for which finding a batch size would take longer than it saves
 # After one of these no later picture can be written either.
 _DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
@@ -147,19 +148,16 @@ class Run:
         prepare_jax()
         args, console = self._args, self._console
         segmenter = incontext.Segmenter.from_pretrained(args.model, device=args.device)
-        if args.prompt:
-            context = incontext.Context.load(args.prompt)
-        else:
-            pairs = [incontext.Example(*pair, kind=args.mask_kind) for pair in args.example]
-            context = segmenter.context(pairs, ensemble=args.ensemble, seg_type=args.seg_type)
+        context = self._context(segmenter)
+        look = {"threshold": args.threshold, "detail": args.detail}
         stream = Stream(
             load=self._load,
-            segment=partial(segmenter.segment, context=context, threshold=args.threshold),
+            segment=partial(segmenter.segment, context=context, **look),
             segment_many=partial(
                 segmenter.segment_many,
                 context=context,
-                threshold=args.threshold,
-                **({} if args.batch is None else {"batch_size": args.batch}),
+                batch_size=args.batch or (1 if len(self._plan.jobs) <= FEW else "auto"),
+                **look,
             ),
         )
         arguments = {name: value for name, value in vars(args).items() if name != "run"}
@@ -194,6 +192,15 @@ class Run:
             self._tally.failed += self._left
         finally:
             log.describe(state, **vars(self._tally))
+
+    def _context(self, segmenter: Any) -> Any:
+        """Read the prompt, encode the examples, or add them to it."""
+        args = self._args
+        prompt = incontext.Context.load(args.prompt) if args.prompt else None
+        pairs = [incontext.Example(*pair, kind=args.mask_kind) for pair in args.example or ()]
+        if prompt is not None:
+            return segmenter.context(pairs, like=prompt) if pairs else prompt
+        return segmenter.context(pairs, ensemble=args.ensemble, seg_type=args.seg_type)
 
     def _load(self, job: Job) -> np.ndarray:
         limit = self._args.max_pixels

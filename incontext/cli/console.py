@@ -72,6 +72,19 @@ class Console:
             yield lambda: bar.advance(task)
 
     @contextmanager
+    def status(self) -> Iterator[Callable[[str], None]]:
+        """Keep one line up to date while in the context, on a terminal only."""
+        if self.quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+            yield lambda text: None
+            return
+        # 0.1 s that `--help` must not pay.
+        from rich.console import Console as Terminal
+        from rich.status import Status
+
+        with Status("reading", console=Terminal(stderr=True)) as line:
+            yield lambda text: line.update(one_line(text))
+
+    @contextmanager
     def logging(self) -> Iterator[None]:
         """Show the library's log records, and warnings with `verbose`, as one line each."""
         level = {0: logging.WARNING, 1: logging.INFO}.get(self.verbose, logging.DEBUG)

@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from incontext.cli import convert, demo, doctor, models, segment
+from incontext.cli import bench, convert, demo, doctor, everything, models, prompt, segment, tune
 from incontext.cli.console import Console
 from incontext.cli.outcome import Exit, Terminated, exit_of
 from seggpt import __version__
 from seggpt.errors import SegGPTError, one_line
 
 # Each has `add_parser`, which sets the default `run`.
-VERBS = (segment, convert, models, doctor, demo)
+VERBS = (segment, prompt, everything, tune, convert, models, doctor, bench, demo)
 
 Run = Callable[[argparse.Namespace, Console], Exit]
 

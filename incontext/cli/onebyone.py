@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def run_one_by_one(
     suffixes: list[str],
     label: str,
     begin: Callable[[], tuple[str, Work]],
+    protected: Iterable[Path] = (),
 ) -> Exit:
     """Do the work for every picture that the arguments name.
 
@@ -51,11 +52,17 @@ def run_one_by_one(
         suffixes: What is written for a picture, as endings of its name.
         label: Of the progress bar.
         begin: Loads the model; returns what tells it from others, and the work.
+        protected: Files that nothing may be written over.
     """
     out = Path(args.output)
     existing = "overwrite" if args.overwrite else "skip" if args.skip_existing else "refuse"
     plan = make_plan(
-        args.targets, out, suffixes=suffixes, recursive=not args.no_recursive, existing=existing
+        args.targets,
+        out,
+        suffixes=suffixes,
+        recursive=not args.no_recursive,
+        existing=existing,
+        protected=protected,
     )
     require_writable(out)
     if args.dry_run:

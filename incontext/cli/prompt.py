@@ -11,10 +11,16 @@ examples:
   seggpt prompt cat.jpg --point 320,240 -o masks --model sam_vit_b_01ec64.pth
   seggpt prompt cat.jpg --point 320,240,1 --point 20,20,0 -o masks --model sam.safetensors
   seggpt prompt street.jpg --box 10,20,200,220 --box 300,20,420,200 -o masks --model sam.safetensors
+  seggpt prompt photos/ -e dog.jpg dog_mask.png -o masks --model sam.safetensors
 
 Points, and one box with them, all mean one thing. Several boxes without points mean one thing each,
-with the labels 1, 2, ... in their order.
+with the labels 1, 2, ... in their order. An example picture and its mask (-e) show what to find
+again in each picture, a certain thing for each of the mask's labels: PerSAM.
 """
+
+
+METHODS = ("persam", "persam-f")
+MASK_KINDS = ("auto", "binary", "labels", "rgb")
 
 
 def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
@@ -22,7 +28,7 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
     parser = verbs.add_parser(
         "prompt",
         help="masks for files and folders, from points and boxes",
-        description="Write a mask of what points and boxes mark, for each picture.",
+        description="Write a mask of what points, boxes or an example mark, for each picture.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -44,14 +50,36 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
         metavar="X0,Y0,X1,Y1",
         help="the upper left and the lower right corner around a thing; repeat for more things",
     )
+    group = parser.add_argument_group("or, in place of points and boxes")
+    group.add_argument(
+        "-e",
+        "--example",
+        nargs=2,
+        metavar=("IMAGE", "MASK"),
+        help="a picture and the mask of a thing to find again",
+    )
+    group.add_argument(
+        "--mask-kind",
+        choices=MASK_KINDS,
+        default="auto",
+        help="how to read the example's mask (default: by its pixels)",
+    )
+    group.add_argument(
+        "--method",
+        choices=METHODS,
+        default="persam",
+        help="persam (default) trains nothing; persam-f learns two numbers from the example",
+    )
     add_picture_options(parser, formats="mask (default), overlay, cutout; several with commas")
     return parser
 
 
 def run(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out the verb."""
-    if not args.point and not args.box:
-        raise UsageError("give --point X,Y or --box X0,Y0,X1,Y1")
+    if not args.point and not args.box and not args.example:
+        raise UsageError("give --point X,Y or --box X0,Y0,X1,Y1, or an example (-e IMAGE MASK)")
+    if args.example and (args.point or args.box):
+        raise UsageError("an example finds its own points; give -e, or points and boxes")
     if args.point and len(args.box) > 1:
         raise UsageError("points go with one box; give them in several runs, or boxes alone")
     # numpy and Pillow, and later jax: a mistake in the arguments must not wait for them.

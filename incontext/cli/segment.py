@@ -10,6 +10,7 @@ from incontext.cli.verbs import Subparsers, positive, unit_interval
 FORMATS_HELP = "mask (default), overlay, cutout, ...; several with commas or repeated"
 MASK_KINDS = ("auto", "binary", "labels", "rgb")
 ENSEMBLES = ("auto", "feature", "spatial")
+DETAILS = ("plain", "tiles", "refine")
 SEG_TYPES = ("semantic", "instance")
 EPILOG = """\
 examples:
@@ -46,13 +47,13 @@ def run(args: argparse.Namespace, console: Console) -> Exit:
 
 
 def require_prompt(args: argparse.Namespace) -> None:
-    """Make sure that there is one prompt and that its files are there.
+    """Make sure that there are examples, a prompt or both, and that their files are there.
 
     Raises:
-        UsageError: There is no prompt or there are two, or a file is missing.
+        UsageError: There is neither, or a file is missing.
     """
-    if bool(args.example) == bool(args.prompt):
-        raise UsageError("give examples (-e IMAGE MASK) or a saved prompt (--prompt), one of them")
+    if not args.example and not args.prompt:
+        raise UsageError("give examples (-e IMAGE MASK), a saved prompt (--prompt), or both")
     for path in prompt_files(args):
         if os.path.isdir(path):
             raise UsageError(f"{path}: a folder; name a file")
@@ -62,11 +63,12 @@ def require_prompt(args: argparse.Namespace) -> None:
 
 def prompt_files(args: argparse.Namespace) -> list[str]:
     """Return the files that the prompt is read from."""
-    return [args.prompt] if args.prompt else [path for pair in args.example for path in pair]
+    pairs = [path for pair in args.example or () for path in pair]
+    return [args.prompt, *pairs] if args.prompt else pairs
 
 
 def _add_prompt(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what to find (one of -e and --prompt is needed)")
+    group = parser.add_argument_group("what to find (-e, --prompt or both)")
     group.add_argument(
         "-e",
         "--example",
@@ -75,7 +77,9 @@ def _add_prompt(parser: argparse.ArgumentParser) -> None:
         metavar=("IMAGE", "MASK"),
         help="an example picture and its mask; repeat for more",
     )
-    group.add_argument("--prompt", metavar="FILE", help="a saved context or a tuned prompt")
+    group.add_argument(
+        "--prompt", metavar="FILE", help="a saved context or a tuned prompt; -e adds to it"
+    )
     group.add_argument(
         "--mask-kind",
         choices=MASK_KINDS,
@@ -101,6 +105,12 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for results")
     group.add_argument("--format", action="append", metavar="LIST", help=FORMATS_HELP)
     group.add_argument("--threshold", type=unit_interval, metavar="P", help="0..1")
+    group.add_argument(
+        "--detail",
+        choices=DETAILS,
+        default="plain",
+        help="finer masks for more time: look at tiles too, or again at what was found",
+    )
     there = group.add_mutually_exclusive_group()
     there.add_argument("--overwrite", action="store_true", help="replace files that exist")
     there.add_argument("--skip-existing", action="store_true", help="go on where a run stopped")
@@ -112,7 +122,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model and inputs")
     group.add_argument("--model", metavar="NAME|PATH", help="weights (see seggpt models)")
     group.add_argument("--device", metavar="NAME", help="cpu, gpu, tpu, gpu:1 (default: the best)")
-    group.add_argument("--batch", type=positive, metavar="N", help="pictures at a time")
+    group.add_argument(
+        "--batch", type=positive, metavar="N", help="pictures at a time (default: what fits)"
+    )
     group.add_argument("--max-pixels", type=positive, metavar="N", help="refuse larger pictures")
     group.add_argument("--no-recursive", action="store_true", help="stay out of sub-folders")
     group.add_argument(

@@ -1,4 +1,4 @@
-"""What the verbs' parsers share: types of argument values."""
+"""What the verbs' parsers share: types of argument values, and options."""
 
 import argparse
 from typing import TypeAlias
@@ -28,3 +28,27 @@ def unit_interval(text: str) -> float:
     if not 0 <= value <= 1:  # also refuses NaN
         raise argparse.ArgumentTypeError(f"{text!r} is not a number in 0..1")
     return value
+
+
+def add_picture_options(parser: argparse.ArgumentParser, *, formats: str) -> None:
+    """Add what verbs over pictures share: targets, output, model."""
+    parser.add_argument("targets", nargs="+", metavar="IMAGE", help="file, folder or 'pattern*'")
+    group = parser.add_argument_group("output")
+    group.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for results")
+    group.add_argument("--format", action="append", metavar="LIST", help=formats)
+    there = group.add_mutually_exclusive_group()
+    there.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    there.add_argument("--skip-existing", action="store_true", help="go on where a run stopped")
+    group.add_argument("--dry-run", action="store_true", help="say what would be written")
+    group.add_argument("--json", action="store_true", help="one JSON event a line on stdout")
+    group = parser.add_argument_group("model and inputs")
+    group.add_argument("--model", metavar="FILE", help="weights with heads for prompts (SAM)")
+    group.add_argument("--device", metavar="NAME", help="cpu, gpu, tpu, gpu:1 (default: the best)")
+    group.add_argument("--max-pixels", type=positive, metavar="N", help="refuse larger pictures")
+    group.add_argument("--no-recursive", action="store_true", help="stay out of sub-folders")
+    group.add_argument(
+        "--on-error",
+        choices=("skip", "stop"),
+        default="skip",
+        help="after a bad input go on (default), or stop",
+    )

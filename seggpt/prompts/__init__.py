@@ -11,3 +11,4 @@ from seggpt.prompts.encoder import PromptEncoder as PromptEncoder
 from seggpt.prompts.slots import SLOTS as SLOTS
 from seggpt.prompts.slots import Slots as Slots
 from seggpt.prompts.slots import make_slots as make_slots
+from seggpt.prompts.transformer import Guidance as Guidance

@@ -5,10 +5,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from seggpt.canvas import from_patches
 from seggpt.config import SAMConfig
 from seggpt.prompts.encoder import PixelNorm
-from seggpt.prompts.transformer import ImageTokens, Mlp, Tokens, TwoWayTransformer
+from seggpt.prompts.transformer import Guidance, ImageTokens, Mlp, Tokens, TwoWayTransformer
 from seggpt.vit import trunc_normal
 
 MASKS = 4  # the one for a clear prompt, and three for a prompt that may mean several things
@@ -37,6 +36,7 @@ class MaskDecoder(nnx.Module):
         *,
         image_places: Float[Array, "1 n d"],
         present: Bool[Array, "p s"],
+        guidance: Guidance | None = None,
     ) -> tuple[Tokens, ImageTokens]:
         """Let a prompt and the picture look at each other; what they find, masks are made of."""
         own = jnp.concatenate([self.iou_token[...][None], self.mask_tokens[...]])
@@ -44,7 +44,9 @@ class MaskDecoder(nnx.Module):
         tokens = jnp.concatenate([own, prompt], axis=1)
         everyone = jnp.ones((len(prompt), own.shape[1]), bool)
         present = jnp.concatenate([everyone, present], axis=1)
-        return self.transformer(tokens, image, image_places=image_places, present=present)
+        return self.transformer(
+            tokens, image, image_places=image_places, present=present, guidance=guidance
+        )
 
     def scores(self, tokens: Tokens) -> Float[Array, "p 4"]:
         """Predict each mask's IoU with the truth, from what `look` found; nothing bounds it."""
@@ -55,12 +57,13 @@ class MaskDecoder(nnx.Module):
     ) -> Float[Array, "p 4 h w"]:
         """Draw the masks, as logits of 4 by 4 pixels a patch, from what `look` found."""
         p, (gh, gw) = len(tokens), shape
-        pixels = self.up1(image.reshape(-1, gh, gw, image.shape[-1]))
-        pixels = self.up2(jax.nn.gelu(self.up_norm(pixels), approximate=False))
-        pixels = jax.nn.gelu(pixels, approximate=False).reshape(p, 16 * gh * gw, -1)
+        pixels = self.up2(jax.nn.gelu(self.up_norm(self.up1(image)), approximate=False))
+        pixels = jax.nn.gelu(pixels, approximate=False)
         heads = [head(tokens[:, 1 + index]) for index, head in enumerate(self.mask_heads)]
         logits = jnp.matmul(jnp.stack(heads, axis=1), pixels.swapaxes(1, 2))
-        return logits.reshape(p, MASKS, 4 * gh, 4 * gw)
+        # Only here do pixels leave their patch: logits are all that must be moved.
+        split = logits.reshape(p, MASKS, gh, gw, 2, 2, 2, 2).transpose(0, 1, 2, 4, 6, 3, 5, 7)
+        return split.reshape(p, MASKS, 4 * gh, 4 * gw)
 
 
 class Upscale(nnx.Module):
@@ -70,8 +73,8 @@ class Upscale(nnx.Module):
         self.kernel = nnx.Param(trunc_normal(rngs.params(), (inputs, 4 * outputs)))
         self.bias = nnx.Param(jnp.zeros(outputs))
 
-    def __call__(self, pixels: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 o"]:
-        """Return a picture of twice the height and width."""
-        b, h, w, c = pixels.shape
-        fine = pixels.reshape(b, h * w, c) @ self.kernel[...]
-        return from_patches(fine, 2, shape=(h, w)) + self.bias[...]
+    def __call__(self, pixels: Float[Array, "p n c"]) -> Float[Array, "p n4 o"]:
+        """Put four pixels, row by row, in the place of each."""
+        p, _, c = pixels.shape
+        fine = pixels.reshape(-1, c) @ self.kernel[...]
+        return fine.reshape(p, -1, len(self.bias[...])) + self.bias[...]

@@ -7,7 +7,7 @@ from jaxtyping import Float32, Int, Int32
 
 from seggpt.prompts.encoder import ABSENT, FIRST_CORNER, PADDING, SECOND_CORNER
 
-SLOTS = 18  # 16 points, and a box's two corners
+SLOTS = 4  # three points, or two and a box's corners: with more, a picture looks for longer
 _STEP = 16
 
 

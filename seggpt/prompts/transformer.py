@@ -6,6 +6,7 @@ what is computed from them alone is computed once.
 
 import itertools
 import math
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -21,6 +22,20 @@ LayerNorm = partial(nnx.LayerNorm, epsilon=1e-5)
 
 Tokens = Float[Array, "#p t d"]
 ImageTokens = Float[Array, "#p n d"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Guidance:
+    """What draws the tokens to a known thing (PerSAM; `incontext.persam` says where it is from).
+
+    Attributes:
+        places: How much each patch looks like the thing, 0..1.
+        feature: How the thing looks, as a patch that the image encoder has made of it.
+    """
+
+    places: Float[Array, "#p n"]
+    feature: Float[Array, "#p d"]
 
 
 class Attention(nnx.Module):
@@ -43,13 +58,19 @@ class Attention(nnx.Module):
         v: Float[Array, "#p n d"],
         *,
         present: Bool[Array, "p n"] | None = None,
+        drawn: Float[Array, "#p n"] | None = None,
     ) -> Float[Array, "#p t d"]:
-        """Let a few tokens look at those keys that are present; axes of one are shared by all."""
+        """Let a few tokens look at those keys that are present; axes of one are shared by all.
+
+        What draws them to a key is added to its weight, and the softmax taken once more.
+        """
         few = self._split(self.q(q))
         logits = self._products(few, k, self.k)
         if present is not None:
             logits = jnp.where(present[:, None, None], logits, -jnp.inf)
         weights = jax.nn.softmax(logits, axis=-1)
+        if drawn is not None:
+            weights = jax.nn.softmax(weights + drawn[:, None, None], axis=-1)
         if self._pays(few, v):
             p, heads, t, n = weights.shape
             kernel, bias = self._parts(self.v)
@@ -93,8 +114,8 @@ class Attention(nnx.Module):
         return products + jnp.einsum("phtk,hk->pht", few, bias)[..., None]
 
     def _pays(self, few: Float[Array, "#p heads t hd"], many: Float[Array, "#p n d"]) -> bool:
-        """Tell whether folding is less work: not where one projection serves all prompts."""
-        return len(many) > 1 and few.shape[2] * self.heads < self.inner
+        """Tell whether folding is less work: not where one projection serves several prompts."""
+        return len(few) in (1, len(many)) and few.shape[2] * self.heads < self.inner
 
     def _parts(self, layer: Linear) -> tuple[Float[Array, "d heads hd"], Float[Array, "heads hd"]]:
         assert layer.bias is not None
@@ -145,6 +166,7 @@ class TwoWayBlock(nnx.Module):
         *,
         places: tuple[Tokens, ImageTokens],
         present: Bool[Array, "p t"],
+        drawn: Float[Array, "#p n"] | None = None,
     ) -> tuple[Tokens, ImageTokens]:
         """Return the tokens and the picture after they have looked at each other."""
         token_places, image_places = places
@@ -155,7 +177,7 @@ class TwoWayBlock(nnx.Module):
             tokens = tokens + self.self_attn(placed, placed, tokens, present=present)
         tokens = self.norm1(tokens)
         placed_image = image + image_places
-        tokens = tokens + self.to_image(tokens + token_places, placed_image, image)
+        tokens = tokens + self.to_image(tokens + token_places, placed_image, image, drawn=drawn)
         tokens = self.norm2(tokens)
         tokens = self.norm3(tokens + self.mlp(tokens))
         seen = self.to_tokens.spread(placed_image, tokens + token_places, tokens, present=present)
@@ -180,11 +202,22 @@ class TwoWayTransformer(nnx.Module):
         *,
         image_places: Float[Array, "1 n d"],
         present: Bool[Array, "p t"],
+        guidance: Guidance | None = None,
     ) -> tuple[Tokens, ImageTokens]:
-        """Return both after all layers; the tokens as they come serve as their own places."""
-        places = (tokens, image_places)
+        """Return both after all layers; the tokens as they come serve as their own places.
+
+        A thing's feature is added to the tokens before every layer and before the last look, and so
+        to their places too, once: their authors' code adds in place (per_segment_anything,
+        modeling/transformer.py).
+        """
+        feature = 0.0 if guidance is None else guidance.feature[:, None]
+        drawn = None if guidance is None else guidance.places
+        tokens = tokens + feature
         found = tokens
         for layer in self.layers:
-            found, image = layer(found, image, places=places, present=present)
-        last = self.final_attn(found + tokens, image + image_places, image)
+            found = found if layer.first else found + feature
+            found, image = layer(
+                found, image, places=(tokens, image_places), present=present, drawn=drawn
+            )
+        last = self.final_attn(found + tokens + feature, image + image_places, image)
         return self.final_norm(found + last), image

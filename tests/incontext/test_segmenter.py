@@ -201,3 +201,25 @@ def test_missing_weights_and_devices_are_named() -> None:
         Segmenter.from_pretrained("nowhere.safetensors")
     with pytest.raises(DeviceError, match="available: cpu"):
         Segmenter(CONFIG, {}, device="cuda:7")
+
+
+@pytest.mark.parametrize("detail", ["tiles", "refine"])
+def test_more_detail_gives_a_finer_grid_of_the_same_classes(segmenter, detail) -> None:
+    context = segmenter.context(examples(2, classes=2))
+    plain = segmenter.segment(picture(9, 64, 96), context)
+    closer = segmenter.segment(picture(9, 64, 96), context, detail=detail)
+    assert closer.label_map.shape == plain.label_map.shape
+    assert closer.labels == plain.labels
+    np.testing.assert_allclose(closer.probabilities_lowres.sum(axis=0), 1, atol=1e-5)
+    if detail == "tiles":
+        assert closer.probabilities_lowres.shape[1] > plain.probabilities_lowres.shape[1]
+
+
+def test_an_automatic_batch_gives_what_single_pictures_give(segmenter) -> None:
+    context = segmenter.context(examples(2))
+    pictures = [picture(seed, 20 + seed, 30) for seed in range(5)]
+    together = list(segmenter.segment_many(pictures, context, batch_size="auto"))
+    assert len(together) == 5
+    for result, alone in zip(together, pictures, strict=True):
+        want = segmenter.segment(alone, context).probabilities_lowres
+        np.testing.assert_allclose(result.probabilities_lowres, want, atol=1e-5)

@@ -47,7 +47,7 @@ def golden() -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
-def pairs(upper: np.ndarray, lower: np.ndarray) -> Array:
+def pairs(upper: np.ndarray | Array, lower: np.ndarray | Array) -> Array:
     return jnp.stack([jnp.asarray(upper), jnp.asarray(lower)], axis=1)
 
 

@@ -33,8 +33,7 @@ def reference():
 
 @pytest.mark.parametrize("dialect", ["huggingface", "authors"])
 def test_the_published_size_equals_the_reference(tmp_path: Path, reference, dialect) -> None:
-    import torch
-
+    torch = pytest.importorskip("torch")
     from tests.seggpt.golden.make_golden import channels_first, channels_last
     from tests.seggpt.test_parity import load_model, paint
     from tests.seggpt.weights.test_published_torch import authors_name

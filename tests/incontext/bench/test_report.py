@@ -5,7 +5,7 @@ def row(name: str, **changed) -> Row:
     facts = {
         "device": "cpu",
         "dtype": "float32",
-        "examples": 1,
+        "task": "1 example",
         "first_s": 3.0,
         "picture_s": 0.5,
         "peak_mib": 400.0,
@@ -19,9 +19,9 @@ def cells(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
 
 
-def test_ratios_are_ours_to_each_peers_with_as_many_examples() -> None:
+def test_ratios_are_ours_to_each_peers_at_the_same_task() -> None:
     peer = row("peer", picture_s=2.0, peak_mib=1600.0, gflop=0.0, matmul_gflops=0.0)
-    rows = [row("ours"), peer, row("ours", examples=8, picture_s=4.0)]
+    rows = [row("ours"), peer, row("ours", task="8 examples", picture_s=4.0)]
     header, _, ours, theirs, eight = cells(format_rows(rows))
     assert header[-2:] == ["time ratio", "memory ratio"]
     assert theirs[-2:] == ["0.25", "0.25"]

@@ -39,12 +39,13 @@ class FakeSegmenter:
         type(self).asked |= {"seg_type": seg_type}
         return "context"
 
-    def segment(self, image, context, *, threshold=None):
-        return next(self.segment_many([image], context, threshold=threshold))
+    def segment(self, image, context, *, threshold=None, detail="plain"):
+        return next(self.segment_many([image], context, threshold=threshold, detail=detail))
 
-    def segment_many(self, images, context, *, batch_size=1, threshold=None):
+    def segment_many(self, images, context, *, batch_size="auto", threshold=None, detail="plain"):
         assert context == "context"
-        type(self).asked |= {"threshold": threshold, "batch_size": batch_size}
+        type(self).asked |= {"threshold": threshold, "batch_size": batch_size, "detail": detail}
+        batch_size = 1 if batch_size == "auto" else batch_size
         batch = []
         for count, image in enumerate(images):
             batch.append(np.asarray(image))

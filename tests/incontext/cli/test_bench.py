@@ -17,7 +17,7 @@ def measured(monkeypatch):
         facts = {"device": "cpu", "first_s": 2.0, "picture_s": 1.0, "peak_mib": 100.0}
         facts |= {"gflop": 10.0, "matmul_gflops": 100.0}
         return [
-            Row(name=job.name, dtype=job.dtype or "float32", examples=job.examples, **facts)
+            Row(name=job.name, dtype=job.dtype or "float32", task=job.label, **facts)
             for job in jobs
         ]
 
@@ -53,4 +53,28 @@ def test_json_has_one_event_a_row(measured, capsys) -> None:
 def test_a_peer_of_another_size_is_refused(measured, capsys) -> None:
     assert main(["bench", "--model", "tiny", "--against", "transformers"]) == 2
     assert "--model large" in capsys.readouterr().err
+    assert not measured
+
+
+def test_a_promptable_model_is_asked_for_its_task(measured) -> None:
+    command = ["bench", "--model", "sam_base", "--task", "everything", "--points-per-side", "8"]
+    assert main([*command, "--against", "transformers"]) == 0
+    [(jobs, _)] = measured
+    assert [(job.peer, job.label, job.dtype) for job in jobs] == [
+        (False, "everything 8x8", None),
+        (True, "everything 8x8", "float32"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mend"),
+    [
+        (["--model", "sam_base"], "--task"),
+        (["--task", "click"], "--model: sam_base"),
+        (["--task", "click", "--model", "x.pth", "--against", "transformers"], "sam_base"),
+    ],
+)
+def test_a_task_that_the_model_cannot_do_is_refused(measured, capsys, arguments, mend) -> None:
+    assert main(["bench", *arguments]) == 2
+    assert mend in capsys.readouterr().err
     assert not measured

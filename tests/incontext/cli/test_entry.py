@@ -28,9 +28,16 @@ QUICK = [
     (["--version"], 0),
     (["segment", "--help"], 0),
     (["demo", "--help"], 0),
+    (["tune", "--help"], 0),
+    (["tune", "a", "b", "-o", "c"], 2),
+    (["prompt", "--help"], 0),
+    (["everything", "--help"], 0),
     ([], 2),
     (["segmnt"], 2),
     (["segment"], 2),
+    (["prompt", "x.png", "-o", "out"], 2),
+    (["prompt", "x.png", "--point", "1;2", "-o", "out"], 2),
+    (["everything", "x.png"], 2),
     (["segment", "x.png", "-e", "nope.png", "nope.png", "-o", "out"], 2),
 ]
 
@@ -58,10 +65,12 @@ def test_module_and_version():
     assert (done.returncode, done.stdout) == (0, f"seggpt {seggpt.__version__}\n")
 
 
-@pytest.mark.parametrize("verb", ["segment", "models", "doctor", "demo"])
+@pytest.mark.parametrize(
+    "verb", ["segment", "prompt", "everything", "tune", "models", "doctor", "demo"]
+)
 def test_every_verb_is_listed_and_has_help(verb, capsys):
     assert main(["--help"]) == 0
-    assert f"\n    {verb} " in capsys.readouterr().out
+    assert f"\n    {verb}" in capsys.readouterr().out  # a long one has a line of its own
     assert main([verb, "--help"]) == 0
     assert f"usage: seggpt {verb}" in capsys.readouterr().out
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from incontext import Predictor
+from incontext import Example, PerSAM, Predictor
 from incontext.cli import main
 
 SAM = str(Path(__file__).parents[2] / "seggpt" / "golden" / "sam")
@@ -68,8 +68,21 @@ def test_a_prompt_outside_one_picture_fails_that_picture(pictures, capsys):
     assert main(["prompt", "b.png", "--point", "25,5", "-o", "new", "--model", SAM]) == 1
 
 
+def test_an_example_shows_what_to_find(pictures):
+    mask = np.zeros((20, 30), np.uint8)
+    mask[5:15, 5:20] = 255
+    Image.fromarray(mask).save("mask.png")
+    argv = ["prompt", "b.png", "-e", "a.png", "mask.png", "-o", "out", "--model", SAM]
+    assert main(argv) == 0
+    finder = PerSAM.from_pretrained(SAM)
+    want = finder.segment("b.png", finder.learn(Example("a.png", "mask.png"))).label_map
+    np.testing.assert_array_equal(read("out/b.png"), want)
+
+
 USAGE = [
     ([], "give --point X,Y or --box"),
+    (["-e", "a.png", "a.png", "--point", "1,1"], "give -e, or points"),
+    (["-e", "a.png", "none.png"], "example: "),
     (["--point", "1"], "is not X,Y"),
     (["--point", "1,2,5"], "is not X,Y"),
     (["--point", "nan,2"], "is not X,Y"),

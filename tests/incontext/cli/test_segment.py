@@ -39,7 +39,7 @@ def test_formats_come_by_comma_or_by_repetition(place, segmenter):
 def test_options_reach_the_segmenter(place, segmenter):
     place.picture(Path("a.png"))
     options = ["--model", "tiny", "--device", "cpu", "--ensemble", "spatial", "--batch", "3"]
-    options += ["--seg-type", "instance"]
+    options += ["--seg-type", "instance", "--detail", "tiles"]
     argv = ["segment", "a.png", *place.pair, *place.pair, *OUT, *options, "--threshold", "0.25"]
     assert main(argv) == 0
     assert segmenter.asked == {
@@ -50,6 +50,7 @@ def test_options_reach_the_segmenter(place, segmenter):
         "seg_type": "instance",
         "batch_size": 3,
         "threshold": 0.25,
+        "detail": "tiles",
     }
 
 

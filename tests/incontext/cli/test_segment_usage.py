@@ -29,10 +29,6 @@ def test_a_prompt_is_needed(refused):
     assert "-e IMAGE MASK" in refused("a.png", "-o", "out")
 
 
-def test_examples_and_a_saved_prompt_exclude_each_other(refused, place):
-    assert "one of them" in refused("a.png", *place.pair, "--prompt", "mask.png", "-o", "out")
-
-
 def test_an_output_folder_is_needed(refused, place):
     assert "-o" in refused("a.png", *place.pair)
 

@@ -1,5 +1,7 @@
 """The mask decoder, rule by rule."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,17 +27,15 @@ CONFIG = SAMConfig(
 
 
 def test_upscaling_is_a_transposed_convolution():
-    """Each pixel paints its own 2 x 2 square; nothing is flipped."""
+    """Each pixel becomes its own 2 x 2 square, row by row; nothing is flipped."""
     up = Upscale(3, 2, rngs=nnx.Rngs(0))
     up.bias[...] = jnp.asarray([1.0, -1.0])
-    pixels = jax.random.normal(jax.random.key(0), (1, 2, 3, 3))
-    found = np.asarray(up(pixels))
-    assert found.shape == (1, 4, 6, 2)
+    pixels = jax.random.normal(jax.random.key(0), (1, 6, 3))
+    found = np.asarray(up(pixels)).reshape(1, 6, 2, 2, 2)
     kernel = np.asarray(up.kernel[...]).reshape(3, 2, 2, 2)  # in, row, column, out
-    for y in range(4):
-        for x in range(6):
-            want = np.asarray(pixels)[0, y // 2, x // 2] @ kernel[:, y % 2, x % 2] + [1.0, -1.0]
-            np.testing.assert_allclose(found[0, y, x], want, atol=1e-6)
+    for pixel, row, column in itertools.product(range(6), range(2), range(2)):
+        want = np.asarray(pixels)[0, pixel] @ kernel[:, row, column] + [1.0, -1.0]
+        np.testing.assert_allclose(found[0, pixel, row, column], want, atol=1e-6)
 
 
 def test_scores_are_raw():

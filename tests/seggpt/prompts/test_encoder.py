@@ -134,9 +134,9 @@ def test_nothing_at_all_is_no_token():
     assert make_slots(*NONE, tight=True).labels.shape == (1, 0)
 
 
-@pytest.mark.parametrize(("count", "slots"), [(0, 18), (1, 18), (16, 18), (17, 18), (18, 34)])
+@pytest.mark.parametrize(("count", "slots"), [(0, 4), (1, 4), (3, 4), (4, 20), (19, 20), (20, 36)])
 def test_one_shape_serves_all_usual_prompts(count, slots):
-    assert SLOTS == 18
+    assert SLOTS == 4
     made = make_slots(*points(count))
     assert made.labels.shape == (1, slots)
     used = count + (count > 0)

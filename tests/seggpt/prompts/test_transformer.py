@@ -7,7 +7,13 @@ import pytest
 from flax import nnx
 
 from seggpt.config import SAMConfig
-from seggpt.prompts.transformer import Attention, Mlp, TwoWayBlock, TwoWayTransformer
+from seggpt.prompts.transformer import (
+    Attention,
+    Guidance,
+    Mlp,
+    TwoWayBlock,
+    TwoWayTransformer,
+)
 
 WIDTH, PROMPTS, TOKENS, PATCHES = 8, 2, 3, 5
 CONFIG = SAMConfig(
@@ -142,3 +148,37 @@ def test_tokens_that_look_at_themselves_skip_the_absent():
 def test_an_mlp_ends_without_a_relu():
     mlp = shaken(Mlp(WIDTH, 4, 3, rngs=nnx.Rngs(0)))
     assert mlp(noise(0, 50, WIDTH)).min() < 0
+
+
+def test_what_draws_tokens_is_added_to_their_weights_before_a_second_softmax():
+    attention = shaken(Attention(WIDTH, inner=4, heads=1, rngs=nnx.Rngs(0)))
+    tokens, image, drawn = (
+        noise(1, 1, TOKENS, WIDTH),
+        noise(2, 1, PATCHES, WIDTH),
+        noise(3, 1, PATCHES),
+    )
+    found = attention(tokens, image, image, drawn=drawn)
+    logits = attention.q(tokens)[0] @ attention.k(image)[0].T / 2  # the root of 4
+    weights = jax.nn.softmax(jax.nn.softmax(logits) + drawn)
+    want = attention.out(weights @ attention.v(image)[0])
+    np.testing.assert_allclose(found[0], want, atol=1e-5)
+
+
+def test_a_feature_joins_the_tokens_at_every_layer_and_at_the_last_look():
+    """Written out: places have it once, later layers and the last query once more."""
+    model = shaken(TwoWayTransformer(CONFIG, rngs=nnx.Rngs(0)))
+    tokens, image = noise(1, PROMPTS, TOKENS, WIDTH), noise(2, 1, PATCHES, WIDTH)
+    places, feature, drawn = noise(3, 1, PATCHES, WIDTH), noise(4, 1, WIDTH), noise(5, 1, PATCHES)
+    found, _ = model(
+        tokens,
+        image,
+        image_places=places,
+        present=EVERYONE,
+        guidance=Guidance(drawn, feature),
+    )
+    start = tokens + feature
+    both = {"places": (start, places), "present": EVERYONE, "drawn": drawn}
+    first, seen = model.layers[0](start, image, **both)
+    second, seen = model.layers[1](first + feature, seen, **both)
+    last = model.final_attn(second + start + feature, seen + places, seen)
+    np.testing.assert_allclose(found, model.final_norm(second + last), atol=1e-5)

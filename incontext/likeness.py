@@ -1,0 +1,75 @@
+"""How a thing looks in a model's features, and where in a picture something looks like it."""
+
+import numpy as np
+from jaxtyping import Bool, Float32
+from PIL import Image
+
+from seggpt.frame import Frame, bilinear_matrix
+
+COVERED = 0.5  # share of a patch that a mask must exceed for the patch to show the thing
+
+
+def describe(
+    embedding: Float32[np.ndarray, "gh gw d"],
+    mask: Bool[np.ndarray, "h w"],
+    frame: Frame,
+    *,
+    peaks: bool,
+) -> Float32[np.ndarray, " d"]:
+    """Return the mean feature of the patches that a mask covers; with `peaks`, half of it maxima.
+
+    Of a thing smaller than any patch it is that of the patches it covers most.
+    """
+    shares = _coverage(mask, frame, len(embedding))
+    inside = embedding[(shares > COVERED) | (shares == shares.max())]
+    mean = inside.mean(axis=0)
+    return 0.5 * (mean + inside.max(axis=0)) if peaks else mean
+
+
+def measure_likeness(
+    embedding: Float32[np.ndarray, "gh gw d"], feature: Float32[np.ndarray, " d"]
+) -> Float32[np.ndarray, "gh gw"]:
+    """Return the cosine between each patch and a feature."""
+    norms = np.linalg.norm(embedding, axis=-1) * np.linalg.norm(feature)
+    return embedding @ feature / np.maximum(norms, np.finfo(np.float32).tiny)
+
+
+def find_extremes(
+    likeness: Float32[np.ndarray, "gh gw"], frame: Frame
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the pixels (x, y) of the picture that look most and least like the thing.
+
+    Patches become pixels by the resizing of masks: fourfold first, then as the decoder's masks.
+    """
+    gh, gw = likeness.shape
+    rows, cols = frame.upsampling(4 * gh)
+    down, across = rows @ bilinear_matrix(gh, 4 * gh), cols @ bilinear_matrix(gw, 4 * gw)
+    full = (down.astype(np.float32) @ likeness) @ across.astype(np.float32).T
+    (y1, x1), (y0, x0) = (np.unravel_index(i, full.shape) for i in (full.argmax(), full.argmin()))
+    return (int(x1), int(y1)), (int(x0), int(y0))
+
+
+def guide(likeness: Float32[np.ndarray, "gh gw"], frame: Frame) -> Float32[np.ndarray, "gh gw"]:
+    """Return what attention is drawn by: the sigmoid of standard deviations above the mean.
+
+    Both are those of the patches that the picture fills. The authors take them at the picture's
+    size and stretch it to the square; here every patch keeps its place.
+    """
+    rows, cols = (-(-extent * len(likeness) // frame.side) for extent in frame.inner)
+    inner = likeness[:rows, :cols]
+    standard = (likeness - inner.mean()) / max(float(inner.std()), 1e-12)
+    return (0.5 * (1 + np.tanh(0.5 * standard))).astype(np.float32)
+
+
+def _coverage(
+    mask: Bool[np.ndarray, "h w"], frame: Frame, grid: int
+) -> Float32[np.ndarray, "grid grid"]:
+    """Return which share of each patch a mask covers."""
+    height, width = frame.inner
+    resized = Image.fromarray(mask.astype(np.float32)).resize(
+        (width, height), Image.Resampling.BILINEAR
+    )
+    square = np.zeros((frame.side, frame.side), np.float32)
+    square[:height, :width] = np.asarray(resized)
+    patch = frame.side // grid
+    return square.reshape(grid, patch, grid, patch).mean(axis=(1, 3))

@@ -1,0 +1,85 @@
+"""What a tuning run is told; every default is what works without being told."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Learn = Literal["auto", "pixels", "tokens", "cache"]
+Start = Literal["best", "random"]
+
+MAX_PROMPT_BYTES = 8_000_000
+RATES: dict[str, float] = {"pixels": 0.1, "tokens": 0.05, "cache": 0.15}  # Adam's, by `learn`
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneConfig:
+    """How a prompt is tuned.
+
+    Attributes:
+        learn: `pixels` learns an image and a target as the paper does, `tokens` the embedded
+            prompt, `cache` the keys and values of a prefix model's later blocks; `auto` is `cache`
+            where the model has one, else `pixels`.
+        start: From the example that does best alone, or from noise for comparison.
+        prompts: How many image and target pairs the prompt has; several work as an ensemble.
+        steps: Updates of the prompt; 0 chooses by the number of pictures.
+        minutes: When to stop at the latest; a run that is cut here depends on the machine's speed.
+        batch_size: Views an update sees.
+        micro_batch: Views in memory together; gradients of a batch are added up.
+        lr: Adam's learning rate; 0 is the one of `RATES`.
+        hold_out: Pictures kept aside to compare and to stop by; None chooses.
+        labels_per_pass: Labels painted together; 0 chooses by what a file may hold.
+        first_block: With `cache`, the first block whose keys and values are learned; what blocks
+            before it do is computed once for a view.
+        cells: Cells of all pictures that the lookup keeps.
+        patience: Rounds without a better score after which to stop.
+        view_size: Side of the views that are learned from, in pixels; 0 takes two thirds of the
+            model's own where it can see those, for a third of the time.
+        scale: Least area of a crop, as a share of its picture.
+        remat: Compute activations twice to hold fewer.
+        seed: Same seed, pictures and machine, same prompt.
+    """
+
+    learn: Learn = "auto"
+    start: Start = "best"
+    prompts: int = 1
+    steps: int = 0
+    minutes: float = 10.0
+    batch_size: int = 6
+    micro_batch: int = 1
+    lr: float = 0.0
+    hold_out: int | None = None
+    labels_per_pass: int = 0
+    first_block: int = 0
+    cells: int = 1536
+    patience: int = 6
+    view_size: int = 0
+    scale: float = 0.5
+    remat: bool = False
+    seed: int = 0
+    views: int = 60  # prepared together, each used `reuse` times: a round
+    reuse: int = 2
+    pool_bytes: int = 400_000_000  # what prepared views may take
+    balance: float = 0.7  # power of the inverse share of a colour in the loss
+    beta: float = 0.5  # of the smooth L1
+
+    def __post_init__(self) -> None:
+        """Check numbers.
+
+        Raises:
+            ValueError: naming the field and what it must be.
+        """
+        positive = ("prompts", "batch_size", "micro_batch", "cells", "patience", "views", "reuse")
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.batch_size % self.micro_batch:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of micro_batch {self.micro_batch}"
+            )
+        for name in ("steps", "lr", "labels_per_pass", "hold_out", "first_block", "view_size"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} {getattr(self, name)} must not be negative")
+        if not (self.minutes > 0 and math.isfinite(self.minutes)):
+            raise ValueError(f"minutes {self.minutes} must be above 0")
+        if not 0 < self.scale <= 1:
+            raise ValueError(f"scale {self.scale} must be above 0 and at most 1")

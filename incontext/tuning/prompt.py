@@ -1,0 +1,224 @@
+"""What is learned and how a model reads it: pixels, tokens, or keys and values.
+
+A prompt is three trees: `learned` changes, `frozen` does not, and `expand` makes of both the arrays
+that a `Context` holds. A picture goes through the model in two parts: `start` depends on frozen
+arrays alone and is computed once for a view however often it is used; `finish` is what an update
+differentiates.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int, PyTree
+
+from seggpt.canvas import normalize
+from seggpt.coloring import IGNORE, paint, palette
+from seggpt.config import SegGPTConfig
+from seggpt.model import SegGPT, Started
+
+Kind = Literal["pixels", "tokens", "cache"]
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Which labels are painted together and in which colours.
+
+    `slots` numbers labels from 1 in the order of a label map; `passes` holds those numbers.
+    """
+
+    passes: tuple[tuple[int, ...], ...]
+
+    @property
+    def colors(self) -> np.ndarray:
+        """RGB in 0..1 of the background and of each place in a pass."""
+        return palette(max(len(part) for part in self.passes))
+
+    def places(self) -> Int[np.ndarray, "passes 256"]:
+        """Return for each pass a table from label numbers to places; 255 stays ignored."""
+        table = np.zeros((len(self.passes), 256), np.int32)
+        table[:, IGNORE] = IGNORE
+        for row, part in zip(table, self.passes, strict=True):
+            for place, slot in enumerate(part, 1):
+                row[slot] = place
+        return table
+
+    def targets(self, slots: Int[Array, "*b h w"]) -> Float[Array, "p *b h w 3"]:
+        """Paint label maps once for each pass, in the model's units."""
+        places = jnp.asarray(self.places())[:, slots]
+        return normalize(paint(places, jnp.asarray(self.colors)))
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Pure functions of a kind of prompt for one model.
+
+    Attributes:
+        config: The model's.
+        kind: What is learned.
+        pairs: How many image and target pairs there are.
+        blocks: How many blocks run before anything learned is read.
+        type_id: The type token's number.
+    """
+
+    graphdef: nnx.GraphDef[SegGPT]
+    config: SegGPTConfig
+    kind: Kind
+    pairs: int
+    blocks: int
+    type_id: int
+
+    def split(
+        self,
+        params: PyTree,
+        images: Float[Array, "p e h w 3"],
+        targets: Float[Array, "p e h w 3"],
+        lookup: PyTree | None,
+    ) -> tuple[PyTree, PyTree]:
+        """Return learned and frozen arrays that start as these example pairs."""
+        if self.kind == "pixels":
+            return (images, targets), lookup
+        model = nnx.merge(self.graphdef, params)
+        kinds = self._kinds(len(images))
+        if self.kind == "tokens":
+            return model.embed(images, targets, kind=kinds), lookup
+        tokens = model.embed(images, targets, kind=kinds)
+        cache = model.encode_tokens(tokens, examples=self.pairs, shape=self._shape)
+        return cache[self.blocks :], (cache[: self.blocks], lookup)
+
+    def expand(self, params: PyTree, learned: PyTree, frozen: PyTree) -> PyTree:
+        """Return the arrays of a `Context`."""
+        if self.kind == "cache":
+            first, lookup = frozen
+            return (*first, *learned, *self._lookup(lookup))
+        if self.config.attention == "mutual":
+            # Tokens are divided by stream, so that a context's arrays always come in pairs.
+            return (tuple(jnp.split(learned, 2)) if self.kind == "tokens" else learned,)
+        model = nnx.merge(self.graphdef, params)
+        tokens = learned
+        if self.kind == "pixels":
+            tokens = model.embed(*learned, kind=self._kinds(len(learned[0])))
+        cache = model.encode_tokens(tokens, examples=self.pairs, shape=self._shape)
+        return (*cache, *self._lookup(frozen))
+
+    def start(
+        self, params: PyTree, arrays: PyTree, queries: Float[Array, "b h w 3"]
+    ) -> Started | None:
+        """Return what no learned array changes, with rows of queries, then passes."""
+        if self.config.attention == "mutual":
+            return None
+        model = nnx.merge(self.graphdef, params)
+        arrays, queries = _spread(arrays, queries)
+        return model.start(arrays, queries, kind=self._kinds(len(queries)), blocks=self.blocks)
+
+    def finish(
+        self,
+        params: PyTree,
+        arrays: PyTree,
+        queries: Float[Array, "b h w 3"],
+        started: Started | None,
+        *,
+        remat: bool = False,
+    ) -> Float[Array, "bp h w 3"]:
+        """Paint queries in all passes."""
+        model = nnx.merge(self.graphdef, params)
+        arrays, queries = _spread(arrays, queries)
+        if started is not None:
+            return model.finish(arrays, queries, started, blocks=self.blocks, remat=remat)
+        return paint_mutual(model, arrays, queries, kind=self._kinds(len(queries)), remat=remat)
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self.config.grid, self.config.grid
+
+    def _kinds(self, rows: int) -> Int[Array, " b"]:
+        return jnp.full(rows, self.type_id)
+
+    def _lookup(self, lookup: PyTree | None) -> tuple[PyTree, ...]:
+        return () if lookup is None else (lookup,)
+
+
+def paint_mutual(
+    model: SegGPT,
+    arrays: PyTree,
+    queries: Float[Array, "b h w 3"],
+    *,
+    kind: Int[Array, " b"],
+    remat: bool = False,
+) -> Float[Array, "b h w 3"]:
+    """Paint queries with a mutual model from a context's arrays: pixels, or tokens."""
+    first, second = arrays[0]
+    if first.ndim == 5:
+        return model(first, second, queries, kind=kind, remat=remat)
+    tokens = jnp.concatenate([first, second])
+    n = model.config.grid**2
+    examples = first.shape[1] // n
+    blank = jnp.zeros((len(queries), examples, *queries.shape[1:]), queries.dtype)
+    images = jnp.concatenate([blank, queries[:, None]], axis=1)
+    masks = jnp.zeros((len(queries), examples + 1, n), bool).at[:, -1].set(True)
+    return model.paint(
+        images,
+        jnp.zeros_like(images),
+        masks,
+        kind=kind,
+        output="query",
+        prompt=tokens,
+        remat=remat,
+    )
+
+
+def choose_cells(lookup: PyTree, slots: Int[np.ndarray, " m"], count: int, *, seed: int) -> PyTree:
+    """Keep some of the cells that a lookup holds, the same of every pass.
+
+    Rare labels keep more of theirs; each kept cell then stands for fewer, so that the estimates
+    are those of all cells on average.
+    """
+    keys, values = lookup
+    total = keys.shape[1]
+    if count >= total:
+        return lookup
+    shares = np.bincount(slots, minlength=256) / total
+    chance = 1 / np.sqrt(shares[slots])
+    chance = chance / chance.sum()
+    rng = np.random.default_rng([seed, 2])
+    kept = np.sort(rng.choice(total, count, replace=False, p=chance))
+    stands_for = jnp.asarray(-np.log(chance[kept] * total), keys.dtype)
+    return keys[:, kept].at[..., -1].add(stands_for[None, :, None]), values[:, kept]
+
+
+@partial(jax.jit, static_argnums=0)
+def encode_cells(
+    graphdef: nnx.GraphDef[SegGPT],
+    params: PyTree,
+    images: Float[Array, "p e h w 3"],
+    targets: Float[Array, "p e h w 3"],
+) -> PyTree:
+    """Return the lookup's keys and values of some pictures."""
+    return nnx.merge(graphdef, params).lookup.encode(images, targets)
+
+
+def random_pairs(key: Array, shape: Sequence[int]) -> tuple[Array, Array]:
+    """Return noise in place of an image and a target, in the model's units."""
+    key_image, key_target = jax.random.split(key)
+    return jax.random.normal(key_image, tuple(shape)), jax.random.normal(key_target, tuple(shape))
+
+
+def round_half(arrays: PyTree) -> PyTree:
+    """Round to what 16 bits hold, so that scores are those of the file."""
+    return jax.tree.map(lambda a: np.asarray(a).astype(np.float16).astype(np.float32), arrays)
+
+
+def _spread(arrays: PyTree, queries: Array) -> tuple[Any, Array]:
+    """Give each query all passes: rows are queries, then passes."""
+    passes = jax.tree.leaves(arrays)[0].shape[0]
+    b = len(queries)
+
+    def one(a: Array) -> Array:
+        return jnp.broadcast_to(a, (b, *a.shape)).reshape(-1, *a.shape[1:])
+
+    return jax.tree.map(one, arrays), jnp.repeat(queries, passes, axis=0)

@@ -1,0 +1,124 @@
+"""What tuning brought, as a table of text and as a page with pictures."""
+
+import base64
+import html
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from incontext.drawing import draw_overlay, make_palette
+from incontext.mask_rules import IGNORE
+from incontext.tuning.pictures import Pictures, show_names
+from incontext.tuning.scores import Counts
+from incontext.tuning.tuner import Tuned
+from seggpt.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from incontext.context import Context
+    from incontext.segmenter import Segmenter
+
+SHOWN = 6  # pictures on the page
+
+PAGE = """\
+<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>seggpt tune</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1em }}
+table {{ border-collapse: collapse }} td, th {{ padding: .2em .8em; text-align: right }}
+td:first-child, th:first-child {{ text-align: left }} tr:first-child {{ border-bottom: 1px solid }}
+img {{ width: 100%; image-rendering: pixelated }} figure {{ margin: 0 }}
+.row {{ display: grid; grid-template-columns: repeat(4, 1fr); gap: .5em; margin: .5em 0 }}
+pre {{ background: #f3f3f3; padding: .6rem; overflow: auto }}
+</style>
+<h1>{title}</h1>
+<pre>{command}</pre>
+<p>{scored}. IoU in percent, each row at its own best threshold.</p>
+{table}
+<div class="row"><b>picture</b><b>mask</b><b>{plain}</b><b>tuned</b></div>
+{rows}
+</html>
+"""
+
+
+def score_rows(tuned: Tuned) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the rows of the table: untuned contexts, then the tuned prompt."""
+    labels = tuned.judged.labels
+    names = show_names(labels, tuned.context.names)
+    head = ["context", "mean IoU", "threshold", *(names[label] for label in labels)]
+    entries = [(plain.name, plain.counts, plain.threshold) for plain in reversed(tuned.plains)]
+    entries.append(("tuned", tuned.tuned, tuned.threshold))
+    return head, [_row(*entry) for entry in entries]
+
+
+def format_table(tuned: Tuned) -> str:
+    """Lay the scores out as text."""
+    head, rows = score_rows(tuned)
+    widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (head, *rows)
+    )
+
+
+def write_page(path: Path, tuned: Tuned, segmenter: "Segmenter", *, command: str) -> None:
+    """Write the scores and some judged pictures as one HTML file.
+
+    Raises:
+        CheckpointError: if it cannot be written.
+    """
+    head, rows = score_rows(tuned)
+    cells = [f"<tr>{''.join(f'<th>{html.escape(c)}</th>' for c in head)}</tr>"]
+    cells += [f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in row)}</tr>" for row in rows]
+    where = "that were held out" if tuned.held_out else "that it learned from"
+    best = tuned.plains[0]
+    contexts = ((best.context, best.threshold), (tuned.tuned_context, tuned.threshold))
+    page = PAGE.format(
+        title=html.escape(tuned.verdict),
+        command=html.escape(command),
+        scored=f"Scored on {len(tuned.judged)} pictures {where}",
+        table=f"<table>{''.join(cells)}</table>",
+        plain=html.escape(best.name),
+        rows="\n".join(
+            _pictures(tuned.judged, index, segmenter, contexts)
+            for index in range(min(SHOWN, len(tuned.judged)))
+        ),
+    )
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _row(name: str, counts: Counts, threshold: float) -> list[str]:
+    by_label = ["-" if value is None else f"{value:.1f}" for value in counts.iou(threshold)]
+    return [name, f"{counts.mean(threshold):.1f}", f"{threshold:.2f}", *by_label]
+
+
+def _pictures(
+    judged: Pictures,
+    index: int,
+    segmenter: "Segmenter",
+    contexts: tuple[tuple["Context", float], ...],
+) -> str:
+    """Draw one picture, its mask, and what contexts find in it."""
+    image, slots = judged.images[index], judged.slots[index].astype(np.int32)
+    values = np.zeros(256, np.int32)
+    values[1 : len(judged.labels) + 1] = judged.labels
+    maps = [np.where(slots == IGNORE, 0, values[slots])]
+    maps += [segmenter.segment(image, c, threshold=t).label_map for c, t in contexts]
+    palette = make_palette(None)
+    panels = [image, *(draw_overlay(image, m % 256, palette=palette) for m in maps)]
+    figures = "".join(f'<img alt="" src="{_data_url(panel)}">' for panel in panels)
+    return f'<div class="row" title="{html.escape(judged.files[index])}">{figures}</div>'
+
+
+def _data_url(pixels: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

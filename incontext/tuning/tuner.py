@@ -1,0 +1,354 @@
+"""From labelled pictures to a prompt that beats them, or to the word that none does."""
+
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from incontext.context import Context, Example, SegType, split_labels
+from incontext.passes import LABELS_PER_PASS
+from incontext.squeeze import squeeze_image, squeeze_labels
+from incontext.tuning.baselines import Plain, cover_labels, score_context, score_plain
+from incontext.tuning.config import MAX_PROMPT_BYTES, TuneConfig
+from incontext.tuning.loop import Ending, Judge, Progress, Run
+from incontext.tuning.pictures import Pictures, hold_out, read_pictures
+from incontext.tuning.prompt import (
+    Kind,
+    Palette,
+    Prompt,
+    choose_cells,
+    encode_cells,
+    random_pairs,
+    round_half,
+)
+from incontext.tuning.resume import load_state, run_key, save_state, state_path
+from incontext.tuning.scores import Counts
+from seggpt.canvas import normalize
+from seggpt.config import CELL, SegGPTConfig
+from seggpt.errors import PromptError
+from seggpt.model import INSTANCE, SEMANTIC
+
+if TYPE_CHECKING:
+    from incontext.segmenter import Segmenter
+
+SIDE = 1.5  # pictures are kept at so many times the model's size, for crops to be cut from
+LOOKED_UP = 32  # pictures whose cells the lookup draws from
+STEPS = 300  # without being told
+VIEW = 2 / 3  # of the model's size, where views may be smaller
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """What tuning came to.
+
+    Attributes:
+        context: The best there is: the tuned prompt, or the plain context that it did not beat.
+        is_tuned: Which of the two.
+        plains: What examples reach untuned, the best first.
+        tuned: What the tuned prompt reaches on the same pictures.
+        threshold: The one at which it does best.
+        ending: Why the run ended.
+        history: Step, loss and mean IoU after each round.
+        judged: The pictures that the scores are of.
+        held_out: Whether those were kept out of the learning.
+        learned_from: The pictures that were learned from.
+    """
+
+    context: Context
+    tuned_context: Context
+    is_tuned: bool
+    plains: Sequence[Plain]
+    tuned: Counts
+    threshold: float
+    ending: Ending
+    history: Sequence[tuple[int, float, float]]
+    judged: Pictures
+    held_out: bool
+    learned_from: Pictures
+
+    @property
+    def score(self) -> float:
+        """Mean IoU of the tuned prompt, in percent."""
+        return self.tuned.mean(self.threshold)
+
+    @property
+    def verdict(self) -> str:
+        """What came of it, in one line."""
+        best = self.plains[0]
+        where = "pictures held out" if self.held_out else "its own pictures (too few to hold out)"
+        numbers = f"mean IoU {self.score:.1f} against {best.score:.1f} ({best.name}), {where}"
+        if self.is_tuned:
+            return f"tuned: {numbers}"
+        return f"tuning did not beat the plain examples: {numbers}; the plain context is kept"
+
+
+def tune_prompt(
+    segmenter: "Segmenter",
+    examples: Sequence[Example],
+    *,
+    config: TuneConfig | None = None,
+    seg_type: SegType = "semantic",
+    names: Mapping[int, str] | None = None,
+    labels: Sequence[int] | None = None,
+    tell: Callable[[Progress], None] | None = None,
+    state_for: str | PathLike[str] | None = None,
+    resume: bool = False,
+    command: str = "",
+) -> Tuned:
+    """Learn a prompt from labelled pictures; no weight of the model changes.
+
+    Ctrl-C ends the learning and keeps the best prompt so far. With `state_for`, the path of the
+    prompt to be written, the run can be gone on with later by `resume`.
+
+    Raises:
+        PromptError: if the examples or the settings do not make sense for the model.
+        InputError: if a picture or a mask cannot be used.
+    """
+    started = time.monotonic()
+    config = resolve(config or TuneConfig(), segmenter)
+    deadline = started + 60 * config.minutes
+    side = math.ceil(SIDE * segmenter.config.image_size)
+    pictures = read_pictures(examples, side=side, labels=labels)
+    train_rows, held_rows = hold_out(pictures, config.hold_out, seed=config.seed)
+    train = pictures.take(train_rows)
+    held = pictures.take(held_rows) if held_rows else pictures
+    plains = score_plain(segmenter, train, held, seg_type=seg_type, seed=config.seed)
+    run, learned = prepare_run(segmenter, train, held, plains, config=config, seg_type=seg_type)
+    state = run.begin(learned)
+    key = run_key(config, pictures, segmenter.fingerprint)
+    path = state_path(state_for) if state_for else None
+    if resume and path and path.exists():
+        state = load_state(path, state, key=key)
+    ended = run.learn(
+        state,
+        before=plains[0].score,
+        tell=tell or (lambda progress: None),
+        keep=lambda state: save_state(path, state, key=key) if path else None,
+        deadline=deadline,
+    )
+    about = {
+        "learn": run.prompt.kind,
+        "pictures": len(train),
+        "held_out": len(held_rows),
+        "steps": ended.state.history[-1][0] if ended.state.history else 0,
+        "seed": config.seed,
+        "command": command,
+    }
+    context = as_context(
+        segmenter, run, ended.state.best, seg_type=seg_type, names=names or {}, about=about
+    )
+    counts = score_context(segmenter, context, held)
+    threshold = counts.best_threshold()
+    score, best = counts.mean(threshold), plains[0]
+    is_tuned = score > best.score
+    about = {
+        **context.about,
+        "score": round(score, 2),
+        "plain_score": round(best.score, 2),
+        "iou": _by_label(pictures, counts.iou(threshold)),
+    }
+    context = dataclasses.replace(context, threshold=threshold, about=about)
+    kept = context
+    if not is_tuned:
+        about = about | {"learn": "nothing", "score": round(best.score, 2), "examples": best.name}
+        about["iou"] = _by_label(pictures, best.counts.iou(best.threshold))
+        kept = dataclasses.replace(
+            best.context, threshold=best.threshold, names=names or {}, about=about
+        )
+    return Tuned(
+        context=kept,
+        tuned_context=context,
+        is_tuned=is_tuned,
+        plains=plains,
+        tuned=counts,
+        threshold=threshold,
+        ending=ended.ending,
+        history=ended.state.history,
+        judged=held,
+        held_out=bool(held_rows),
+        learned_from=train,
+    )
+
+
+def resolve(config: TuneConfig, segmenter: "Segmenter") -> TuneConfig:
+    """Fill in what depends on the model.
+
+    Raises:
+        PromptError: if the model cannot learn what is asked for.
+    """
+    is_prefix = segmenter.config.attention == "prefix"
+    if config.learn == "cache" and not is_prefix:
+        raise PromptError(
+            "--learn cache needs a model with prefix attention, and this one has mutual "
+            "attention: learn pixels or tokens"
+        )
+    learn = config.learn
+    if learn == "auto":
+        learn = "cache" if is_prefix else "pixels"
+    return dataclasses.replace(
+        config,
+        learn=learn,
+        steps=config.steps or STEPS,
+        view_size=_view_size(config.view_size, segmenter.config),
+    )
+
+
+def _view_size(asked: int, model: SegGPTConfig) -> int:
+    """Return the side of the views to learn from.
+
+    Raises:
+        PromptError: if the model cannot see views of the size asked for.
+    """
+    # Relative positions, and canvases, have the grid of the examples.
+    fixed = model.attention == "mutual" or model.rel_pos
+    if asked and (asked % model.patch_size or (fixed and asked != model.image_size)):
+        raise PromptError(
+            f"view_size {asked} does not suit this model: take {model.image_size}"
+            + ("" if fixed else f" or another multiple of {model.patch_size}")
+        )
+    if asked or fixed:
+        return asked or model.image_size
+    return max(1, round(VIEW * model.grid)) * model.patch_size
+
+
+def prepare_run(
+    segmenter: "Segmenter",
+    train: Pictures,
+    held: Pictures,
+    plains: Sequence[Plain],
+    *,
+    config: TuneConfig,
+    seg_type: SegType,
+) -> tuple[Run, PyTree]:
+    """Return a run and the prompt that it starts from."""
+    assert config.learn != "auto"  # resolve
+    kind: Kind = config.learn
+    model = segmenter.config
+    prompt = Prompt(
+        graphdef=segmenter.graphdef,
+        config=model,
+        kind=kind,
+        pairs=config.prompts,
+        blocks=config.first_block if kind == "cache" else 0,
+        type_id=SEMANTIC if seg_type == "semantic" else INSTANCE,
+    )
+    palette = choose_palette(prompt, segmenter.params, train.labels, config=config)
+    rows = choose_rows(train, plains, count=config.prompts, seed=config.seed)
+    images, targets = _pairs(train.take(rows), palette, model.image_size)
+    if config.start == "random":
+        images, targets = random_pairs(jax.random.key(config.seed), images.shape)
+    lookup = _lookup(segmenter, train, palette, config) if model.lookup else None
+    learned, frozen = jax.jit(prompt.split)(segmenter.params, images, targets, lookup)
+    learned = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), learned)
+    judge = Judge(prompt, palette, segmenter.params, frozen, held)
+    run = Run(prompt, palette, segmenter.params, frozen, train, judge, config, config.steps)
+    return run, learned
+
+
+def choose_palette(
+    prompt: Prompt, params: PyTree, labels: Sequence[int], *, config: TuneConfig
+) -> Palette:
+    """Divide labels into passes: as in training where the file can hold that, else fewer."""
+    per_pass = config.labels_per_pass
+    if not per_pass:
+        fit = max(1, MAX_PROMPT_BYTES // _pass_bytes(prompt, params, cells=config.cells))
+        per_pass = -(-len(labels) // min(fit, -(-len(labels) // LABELS_PER_PASS)))
+    return Palette(split_labels(range(1, len(labels) + 1), per_pass))
+
+
+def choose_rows(train: Pictures, plains: Sequence[Plain], *, count: int, seed: int) -> list[int]:
+    """Return the pictures that a prompt starts from: the best alone, then what it lacks."""
+    single = next(plain for plain in plains if len(plain.rows) == 1)
+    order = cover_labels(train, np.random.default_rng([seed, 4]))
+    rows = [*single.rows, *(row for row in order if row not in single.rows)]
+    return [rows[i % len(rows)] for i in range(count)]
+
+
+def as_context(
+    segmenter: "Segmenter",
+    run: Run,
+    learned: PyTree,
+    *,
+    seg_type: SegType,
+    names: Mapping[int, str],
+    about: Mapping[str, Any],
+) -> Context:
+    """Return a prompt as a context, rounded to what its file holds."""
+    labels = run.pictures.labels
+    arrays = jax.device_get(jax.jit(run.prompt.expand)(run.params, learned, run.frozen))
+    depth = run.prompt.config.depth
+    # The squares in the lookup's keys reach thousands: 16 bits are too few for them.
+    arrays = (*round_half(arrays[:depth]), *arrays[depth:])
+    colors = {
+        str(labels[slot - 1]): "#" + "".join(f"{round(255 * c):02x}" for c in color)
+        for part in run.palette.passes
+        for slot, color in zip(part, run.palette.colors[1:], strict=False)
+    }
+    return Context(
+        labels=labels,
+        passes=tuple(tuple(labels[slot - 1] for slot in part) for part in run.palette.passes),
+        arrays=arrays,
+        model=segmenter.fingerprint,
+        ensemble="feature",
+        seg_type=seg_type,
+        names=names,
+        about={**about, "colors": colors},
+    )
+
+
+def _pairs(pictures: Pictures, palette: Palette, size: int) -> tuple[jax.Array, jax.Array]:
+    """Return pictures and their targets in every pass, in the model's units."""
+    images = np.stack([squeeze_image(image, size) for image in pictures.images])
+    slots = np.stack([squeeze_labels(s.astype(np.int32), size) for s in pictures.slots])
+    passes = len(palette.passes)
+    pixels = jnp.broadcast_to(normalize(jnp.asarray(images)), (passes, *images.shape))
+    return pixels, palette.targets(jnp.asarray(slots))
+
+
+def _lookup(
+    segmenter: "Segmenter", train: Pictures, palette: Palette, config: TuneConfig
+) -> PyTree:
+    """Return a lookup that holds some cells of many pictures; each is encoded alone."""
+    size = segmenter.config.image_size
+    rows = cover_labels(train, np.random.default_rng([config.seed, 5]))[:LOOKED_UP]
+    parts, slots = [], []
+    for row in rows:
+        picture = train.take([row])
+        parts.append(
+            encode_cells(segmenter.graphdef, segmenter.params, *_pairs(picture, palette, size))
+        )
+        small = squeeze_labels(picture.slots[0].astype(np.int32), size)
+        slots.append(small[::CELL, ::CELL].ravel())
+    joined = jax.tree.map(lambda *a: jnp.concatenate(a, axis=1), *parts)
+    return choose_cells(joined, np.concatenate(slots), config.cells, seed=config.seed)
+
+
+def _pass_bytes(prompt: Prompt, params: PyTree, *, cells: int) -> int:
+    """Return what a file needs for one pass without its lookup at 2 bytes, and that at 4."""
+    size = prompt.config.image_size
+    pair = jax.ShapeDtypeStruct((1, prompt.pairs, size, size, 3), jnp.float32)
+    learned, frozen = jax.eval_shape(prompt.split, params, pair, pair, None)
+    without = dataclasses.replace(prompt.config, lookup=False)
+    arrays = jax.eval_shape(
+        dataclasses.replace(prompt, config=without).expand, params, learned, frozen
+    )
+    lookup = cells * 48 * 4 if prompt.config.lookup else 0
+    return sum(2 * leaf.size for leaf in jax.tree.leaves(arrays)) + lookup
+
+
+def _by_label(pictures: Pictures, values: Sequence[float | None]) -> dict[str, float | None]:
+    return {
+        str(label): None if value is None else round(value, 2)
+        for label, value in zip(pictures.labels, values, strict=True)
+    }

@@ -1,0 +1,49 @@
+"""Random crops and flips of a picture and its labels, on the accelerator, driven by keys."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt8
+
+ASPECT = 4 / 3  # crops are up to this much wider or taller
+
+
+def cut_view(
+    key: Array,
+    image: UInt8[Array, "side side 3"],
+    slots: UInt8[Array, "side side"],
+    *,
+    size: int,
+    scale: float,
+) -> tuple[Float[Array, "s s 3"], Int[Array, "s s"]]:
+    """Cut a random box out of a picture, flip it or not, and resize it: RGB in 0..1 and labels.
+
+    The box covers `scale` to all of the picture.
+    """
+    key_area, key_aspect, key_place, key_flip = jax.random.split(key, 4)
+    area = jax.random.uniform(key_area, minval=scale, maxval=1.0)
+    bound = jnp.log(ASPECT)
+    aspect = jnp.exp(jax.random.uniform(key_aspect, minval=-bound, maxval=bound))
+    sides = jnp.minimum(jnp.stack([jnp.sqrt(area * aspect), jnp.sqrt(area / aspect)]), 1.0)
+    corner = jax.random.uniform(key_place, (2,)) * (1 - sides)
+    top, left, bottom, right = jnp.concatenate([corner, corner + sides])
+    flip = jax.random.bernoulli(key_flip)
+    left, right = jnp.where(flip, right, left), jnp.where(flip, left, right)
+    rows, cols = _places(top, bottom, len(image), size), _places(left, right, len(image), size)
+    pixels = jnp.einsum("ys,stc->ytc", _weights(rows, len(image)), image.astype(jnp.float32) / 255)
+    pixels = jnp.einsum("xt,ytc->yxc", _weights(cols, len(image)), pixels)
+    near_y, near_x = (jnp.clip(jnp.round(p).astype(int), 0, len(image) - 1) for p in (rows, cols))
+    return pixels, slots[near_y][:, near_x].astype(jnp.int32)
+
+
+def _places(
+    low: Float[Array, ""], high: Float[Array, ""], old: int, new: int
+) -> Float[Array, " new"]:
+    """Return where the new pixels' centres lie among the old ones; `low` > `high` is flipped."""
+    return (low + (jnp.arange(new) + 0.5) / new * (high - low)) * old - 0.5
+
+
+def _weights(places: Float[Array, " new"], old: int) -> Float[Array, "new old"]:
+    """Return a matrix of triangles around places, as wide as the stride when it shrinks."""
+    stride = jnp.maximum(jnp.abs(places[1] - places[0]), 1.0)
+    weights = jnp.maximum(1 - jnp.abs(places[:, None] - jnp.arange(old)) / stride, 0)
+    return weights / jnp.maximum(weights.sum(axis=1, keepdims=True), 1e-6)

@@ -1,0 +1,256 @@
+"""Tuning as a whole, on the smallest model: what must hold whatever is reached."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from incontext import Context
+from incontext.tuning import tuner
+from incontext.tuning.baselines import Plain
+from incontext.tuning.config import TuneConfig
+from incontext.tuning.report import format_table, write_page
+from incontext.tuning.resume import state_path
+from incontext.tuning.scores import no_counts
+from incontext.tuning.step import ADAM, make_step, make_view
+from incontext.tuning.tuner import tune_prompt
+from seggpt.errors import PromptError
+
+SMALL = TuneConfig(steps=8, batch_size=2, views=4, reuse=1, cells=64, lr=0.05, patience=100)
+
+
+@pytest.fixture(scope="module")
+def tuned(segmenter, examples):
+    return tune_prompt(segmenter, examples, config=SMALL)
+
+
+def test_the_model_does_not_change(segmenter, examples, models):
+    before = [np.asarray(leaf).copy() for leaf in jax.tree.leaves(segmenter.params)]
+    tune_prompt(segmenter, examples, config=dataclasses.replace(SMALL, steps=2))
+    for one, other in zip(before, jax.tree.leaves(segmenter.params), strict=True):
+        np.testing.assert_array_equal(one, np.asarray(other))
+    assert segmenter.fingerprint == models().fingerprint
+
+
+@pytest.fixture(scope="module")
+def plain_run(segmenter, examples):
+    """A run on all pictures and what it learns from, without the scores before it."""
+    config = tuner.resolve(dataclasses.replace(SMALL, views=100, pool_bytes=50_000), segmenter)
+    pictures = tuner.read_pictures(examples, side=24)
+    plains = [Plain("1 example", segmenter.context(examples[:1]), no_counts(1), (0,))]
+    return tuner.prepare_run(
+        segmenter, pictures, pictures, plains, config=config, seg_type="semantic"
+    )
+
+
+def test_the_loss_falls(plain_run):
+    run, learned = plain_run
+    prepare = make_view(run.prompt, run.config)
+    arrays = run.prompt.expand(run.params, learned, run.frozen)
+    pictures = run.pictures
+    views = [
+        prepare(run.params, arrays, pictures.images[i], pictures.slots[i], jax.random.key(i))
+        for i in range(2)
+    ]
+    pool = jax.tree.map(lambda *a: jnp.stack(a), *views)
+    step = make_step(run.prompt, run.palette, run.config)
+    learned = jax.tree.map(jnp.copy, learned)
+    moments, losses = ADAM.init(learned), []
+    for _ in range(30):
+        learned, moments, loss = step(
+            run.params, learned, moments, run.frozen, pool, np.array([[0], [1]]), jnp.float32(0.2)
+        )
+        losses.append(float(loss))
+    # Weights that were never trained hardly look at a prompt: it falls a little, but steadily.
+    assert losses[-1] < losses[9] < losses[0] - 0.003
+
+
+def test_the_same_seed_gives_the_same_bytes(segmenter, examples, tuned, tmp_path):
+    again = tune_prompt(segmenter, examples, config=SMALL)
+    other = tune_prompt(segmenter, examples, config=dataclasses.replace(SMALL, seed=1))
+    files = []
+    for name, result in (("a", tuned), ("b", again), ("c", other)):
+        result.tuned_context.save(tmp_path / name)
+        files.append((tmp_path / name).read_bytes())
+    assert files[0] == files[1] != files[2]
+
+
+@pytest.mark.parametrize(
+    ("attention", "learn"),
+    [("prefix", "tokens"), ("prefix", "pixels"), ("mutual", "tokens"), ("mutual", "pixels")],
+)
+def test_every_kind_is_learned_saved_and_used(models, examples, attention, learn, tmp_path):
+    segmenter = models(attention)
+    config = dataclasses.replace(SMALL, learn=learn, steps=2, prompts=2)
+    result = tune_prompt(segmenter, examples, config=config)
+    result.tuned_context.save(tmp_path / "p.safetensors")
+    loaded = Context.load(tmp_path / "p.safetensors")
+    one, other = (
+        segmenter.segment(examples[0].image, c).probabilities_lowres
+        for c in (result.tuned_context, loaded)
+    )
+    np.testing.assert_array_equal(one, other)
+    assert loaded.about["learn"] == learn
+
+
+def test_a_prompt_knows_what_it_is(segmenter, two_labels, tmp_path):
+    result = tune_prompt(
+        segmenter, two_labels, config=SMALL, names={3: "crop", 4: "weed"}, command="seggpt tune x"
+    )
+    result.tuned_context.save(tmp_path / "p.safetensors")
+    loaded = Context.load(tmp_path / "p.safetensors")
+    assert (loaded.labels, loaded.names) == ((3, 4), {3: "crop", 4: "weed"})
+    assert loaded.about["command"] == "seggpt tune x"
+    assert set(loaded.about["iou"]) == set(loaded.about["colors"]) == {"3", "4"}
+    assert loaded.threshold == result.threshold
+    assert segmenter.segment(two_labels[0].image, loaded).threshold == result.threshold
+    assert segmenter.segment(two_labels[0].image, loaded, threshold=0.4).threshold == 0.4
+
+
+def test_another_model_refuses_the_prompt(models, tuned, examples):
+    with pytest.raises(PromptError, match="made by model"):
+        models(seed=1).segment(examples[0].image, tuned.context)
+
+
+def test_example_pairs_can_be_added_to_a_prompt(segmenter, tuned, example):
+    context = segmenter.context([example(20)], like=tuned.tuned_context)
+    grid = segmenter.config.grid**2
+    assert context.arrays[0][0].shape[1] == 2 * grid
+    assert context.threshold == tuned.threshold
+    one, other = (
+        segmenter.segment(example(21).image, c).probabilities_lowres
+        for c in (context, tuned.tuned_context)
+    )
+    assert np.abs(one - other).max() > 0
+    with pytest.raises(PromptError, match="label 2 is not one of the prompt's labels"):
+        segmenter.context([example(20, label=2)], like=tuned.tuned_context)
+
+
+def test_what_does_not_beat_the_examples_is_not_kept(segmenter, examples, tmp_path):
+    # A rate of nothing: the prompt stays one rounded example, no better than the best context.
+    result = tune_prompt(segmenter, examples, config=dataclasses.replace(SMALL, lr=1e-12, steps=2))
+    if result.is_tuned:
+        assert result.score > result.plains[0].score
+        return
+    assert "tuning did not beat the plain examples" in result.verdict
+    assert result.context.about["learn"] == "nothing"
+    assert result.context.labels == result.plains[0].context.labels
+    result.context.save(tmp_path / "plain.safetensors")
+    assert Context.load(tmp_path / "plain.safetensors").threshold == result.plains[0].threshold
+
+
+def test_the_plain_context_is_kept_when_every_prompt_is_worse(segmenter, examples, monkeypatch):
+    score = tuner.score_context
+
+    def nothing(segmenter, context, pictures):
+        counts = score(segmenter, context, pictures)
+        counts.hits[:] = 0
+        return counts
+
+    monkeypatch.setattr(tuner, "score_context", nothing)
+    result = tune_prompt(segmenter, examples, config=dataclasses.replace(SMALL, steps=2))
+    assert not result.is_tuned
+    assert "the plain context is kept" in result.verdict
+    assert result.context.arrays is result.plains[0].context.arrays
+
+
+def interrupt_at(step):
+    """Return a listener that presses Ctrl-C at a step."""
+
+    def tell(progress):
+        if progress.step == step:
+            raise KeyboardInterrupt
+
+    return tell
+
+
+def test_ctrl_c_keeps_the_best_so_far(segmenter, examples):
+    result = tune_prompt(segmenter, examples, config=SMALL, tell=interrupt_at(5))
+    assert result.ending == "interrupted"
+    assert [step for step, _, _ in result.history] == [2, 4]
+    assert result.tuned_context.about["steps"] == 4
+
+
+def test_a_resumed_run_equals_one_that_never_stopped(segmenter, examples, tuned, tmp_path):
+    out = tmp_path / "p.safetensors"
+    tune_prompt(segmenter, examples, config=SMALL, tell=interrupt_at(5), state_for=out)
+    assert state_path(out).exists()
+    resumed = tune_prompt(segmenter, examples, config=SMALL, state_for=out, resume=True)
+    assert resumed.history == tuned.history
+    for name, result in (("a", tuned), ("b", resumed)):
+        result.tuned_context.save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    with pytest.raises(PromptError, match="left by a run with other pictures, settings or weights"):
+        tune_prompt(segmenter, examples[1:], config=SMALL, state_for=out, resume=True)
+
+
+def test_a_run_stops_when_nothing_improves_or_time_is_up(segmenter, examples):
+    flat = dataclasses.replace(SMALL, lr=1e-12, patience=1)
+    result = tune_prompt(segmenter, examples, config=flat)
+    assert (result.ending, len(result.history)) == ("patience", 2)
+    result = tune_prompt(segmenter, examples, config=dataclasses.replace(SMALL, minutes=1e-6))
+    assert (result.ending, result.history) == ("minutes", [])
+
+
+def test_one_picture_is_learned_from_and_said_to_judge_itself(segmenter, examples):
+    result = tune_prompt(segmenter, examples[:1], config=dataclasses.replace(SMALL, steps=2))
+    assert not result.held_out
+    assert "its own pictures (too few to hold out)" in result.verdict
+
+
+def test_many_labels_fit_a_file(segmenter, monkeypatch):
+    palettes = {}
+    for most in (8_000_000, 60_000):
+        monkeypatch.setattr(tuner, "MAX_PROMPT_BYTES", most)
+        run = tuner.Prompt(segmenter.graphdef, segmenter.config, "cache", 1, 0, 0)
+        config = dataclasses.replace(SMALL, learn="cache")
+        palettes[most] = tuner.choose_palette(
+            run, segmenter.params, range(1, 81), config=config
+        ).passes
+    assert [len(part) for part in palettes[8_000_000]] == [4] * 20
+    assert 1 < len(palettes[60_000]) < 20
+
+
+def test_what_a_model_cannot_learn_is_refused(mutual, examples):
+    with pytest.raises(PromptError, match="learn pixels or tokens"):
+        tune_prompt(mutual, examples, config=dataclasses.replace(SMALL, learn="cache"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"batch_size": 3, "micro_batch": 2}, {"steps": -1}, {"minutes": 0.0}, {"scale": 0.0}],
+)
+def test_settings_without_sense_are_refused(changes):
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        TuneConfig(**changes)
+
+
+def test_gradients_of_parts_add_up_to_those_of_the_batch(segmenter, examples):
+    results = []
+    for micro in (1, 2):
+        config = dataclasses.replace(SMALL, steps=2, micro_batch=micro, balance=0.0)
+        results.append(tune_prompt(segmenter, examples, config=config).history)
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-2)
+
+
+def test_the_report_has_every_context_and_label(tuned, segmenter, tmp_path):
+    table = format_table(tuned)
+    assert [line.split("  ")[0] for line in table.splitlines()][-1] == "tuned"
+    assert len(table.splitlines()) == 2 + len(tuned.plains)
+    write_page(tmp_path / "page.html", tuned, segmenter, command="seggpt tune a b")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count('<img alt="" src="data:image/png;base64,') == 4 * len(tuned.judged)
+    assert "seggpt tune a b" in page
+
+
+def test_the_segmenter_tunes_with_one_call(segmenter, examples):
+    context = segmenter.tune(examples, config=dataclasses.replace(SMALL, steps=2))
+    assert isinstance(context, Context)
+    assert segmenter.tune(examples, steps=2, config=SMALL).about.keys() == context.about.keys()
+
+
+def test_rounds_fit_in_the_memory_they_are_given(plain_run):
+    run, _ = plain_run
+    assert 2 <= run.round_views < 100

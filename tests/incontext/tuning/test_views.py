@@ -1,0 +1,32 @@
+"""Views are crops of their picture, and labels go where the pixels go."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from incontext.tuning.views import cut_view
+
+
+def test_labels_follow_the_pixels():
+    rng = np.random.default_rng(0)
+    slots = np.kron(rng.integers(0, 2, (4, 4)), np.ones((12, 12))).astype(np.uint8)
+    image = np.repeat(slots[..., None] * 255, 3, axis=2).astype(np.uint8)
+    cut = jax.jit(partial(cut_view, size=24, scale=0.3))
+    for seed in range(10):
+        pixels, labels = cut(jax.random.key(seed), jnp.asarray(image), jnp.asarray(slots))
+        sure = np.abs(np.asarray(pixels)[..., 0] - 0.5) > 0.4
+        np.testing.assert_array_equal(
+            (np.asarray(pixels)[..., 0] > 0.5)[sure], np.asarray(labels)[sure] == 1
+        )
+
+
+def test_views_differ_by_key_and_cover_at_least_their_share():
+    ramp = np.broadcast_to(np.arange(48)[:, None, None] * 5, (48, 48, 3)).astype(np.uint8)
+    slots = jnp.zeros((48, 48), jnp.uint8)
+    cut = jax.vmap(lambda key: cut_view(key, jnp.asarray(ramp), slots, size=12, scale=0.5)[0])
+    tops = np.asarray(cut(jax.random.split(jax.random.key(0), 50)))[:, [0, -1], 0, 0] * 51
+    heights = np.abs(tops[:, 1] - tops[:, 0]) / 48 * 12 / 11
+    assert heights.min() > np.sqrt(0.5 / (4 / 3)) - 0.1
+    assert len(np.unique(tops[:, 0].round(3))) > 10
