@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from incontext.bench.sam_weights import draw_state, to_params
+from incontext.bench.subjects import import_peer
 from incontext.everything import AutomaticMaskGenerator
 from incontext.promptable import Promptable
 from seggpt.config import SAMConfig
@@ -79,26 +80,19 @@ class TransformersSAM:
     def __init__(
         self, model: str, *, task: str, points_per_side: int, device: str | None, dtype: str
     ) -> None:
-        # The peer is there only where someone measures against it.
-        import torch  # pyright: ignore[reportMissingImports]
-        from transformers import (  # pyright: ignore[reportMissingImports]
-            SamImageProcessor,
-            SamModel,
-            pipeline,
-        )
-
+        torch, transformers = import_peer()
         wanted = {None: "cuda" if torch.cuda.is_available() else "cpu", "gpu": "cuda"}
         place = wanted.get(device, device)
         if place not in ("cpu", "cuda"):
             raise DeviceError(f"--device {device}: transformers is measured on cpu and gpu only")
         self._torch, self._place = torch, place
         config = PRESETS[model]()
-        peer = SamModel(_peer_config(config))
+        peer = transformers.SamModel(_peer_config(config))
         state = {name: torch.from_numpy(array) for name, array in draw_state(config).items()}
         peer.load_state_dict(state)
         self._model = peer.to(device=place, dtype=getattr(torch, dtype)).eval()
-        self._processor = SamImageProcessor()
-        self._pipeline = pipeline(
+        self._processor = transformers.SamImageProcessor()
+        self._pipeline = transformers.pipeline(
             "mask-generation",
             model=self._model,
             image_processor=self._processor,
@@ -152,8 +146,7 @@ class TransformersSAM:
 
 def _peer_config(config: SAMConfig) -> Any:
     """Return the configuration of the same model in transformers."""
-    from transformers import SamConfig  # pyright: ignore[reportMissingImports]
-
+    _, transformers = import_peer()
     vision = {
         "hidden_size": config.width,
         "num_hidden_layers": config.depth,
@@ -161,4 +154,4 @@ def _peer_config(config: SAMConfig) -> Any:
         "global_attn_indexes": list(config.global_blocks),
         "mlp_dim": int(config.width * config.mlp_ratio),
     }
-    return SamConfig(vision_config=vision)
+    return transformers.SamConfig(vision_config=vision)

@@ -1,5 +1,6 @@
 """What is measured: our model and its peer, from pixels in memory to a mask in memory."""
 
+import importlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -97,24 +98,17 @@ class Transformers:
     gflop = matmul_gflops = 0.0
 
     def __init__(self, *, examples: int, device: str | None, dtype: str) -> None:
-        # The peer is there only where someone measures against it.
-        import torch  # pyright: ignore[reportMissingImports]
-        from transformers import (  # pyright: ignore[reportMissingImports]
-            SegGptConfig,
-            SegGptForImageSegmentation,
-            SegGptImageProcessor,
-        )
-
+        torch, transformers = import_peer()
         wanted = {None: "cuda" if torch.cuda.is_available() else "cpu", "gpu": "cuda"}
         place = wanted.get(device, device)
         if place not in ("cpu", "cuda"):
             raise DeviceError(f"--device {device}: transformers is measured on cpu and gpu only")
         self._torch, self._place, self._dtype = torch, place, getattr(torch, dtype)
         torch.manual_seed(0)
-        model = SegGptForImageSegmentation(SegGptConfig())
+        model = transformers.SegGptForImageSegmentation(transformers.SegGptConfig())
         self._model = model.to(device=place, dtype=self._dtype).eval()
-        self._processor = SegGptImageProcessor()
-        self._pictures = Pictures.draw(examples, SegGptConfig().image_size[1])
+        self._processor = transformers.SegGptImageProcessor()
+        self._pictures = Pictures.draw(examples, transformers.SegGptConfig().image_size[1])
         self.device = torch.cuda.get_device_name() if place == "cuda" else "cpu"
         self.dtype = dtype
 
@@ -139,6 +133,11 @@ class Transformers:
     def device_bytes(self) -> int:
         """Return the most memory used on an accelerator, or 0 without one."""
         return self._torch.cuda.max_memory_allocated() if self._place == "cuda" else 0
+
+
+def import_peer() -> tuple[Any, Any]:
+    """Return torch and transformers, which are there only where someone measures against them."""
+    return importlib.import_module("torch"), importlib.import_module("transformers")
 
 
 def count_gflop(config: SegGPTConfig, examples: int) -> float:
