@@ -43,7 +43,7 @@ def load_recipe(path: Path) -> TrainConfig:
     """Load a recipe file by path and return what its `get_config` gives.
 
     Raises:
-        ValueError: if there is no such file, or it has no `get_config`.
+        ValueError: if there is no such file, it has no `get_config`, or that gives something else.
     """
     spec = importlib.util.spec_from_file_location("recipe", path)
     if not path.is_file() or spec is None or spec.loader is None:
@@ -52,7 +52,10 @@ def load_recipe(path: Path) -> TrainConfig:
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise ValueError(f"{path}: a recipe has a function get_config() -> TrainConfig")
-    return module.get_config()
+    config = module.get_config()
+    if not isinstance(config, TrainConfig):
+        raise ValueError(f"{path}: not a recipe of training; seggpt tune --config takes it")
+    return config
 
 
 def _parser() -> argparse.ArgumentParser:

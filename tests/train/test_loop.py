@@ -29,7 +29,7 @@ from train.state import init_params, init_state
 from train.step import make_train_step
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-RECIPES = sorted(path for path in CONFIGS.glob("*.py") if "def get_config" in path.read_text())
+RECIPES = sorted(path for path in CONFIGS.glob("*.py") if "-> TrainConfig:" in path.read_text())
 LOGGED = {"step", "loss", "grad_norm", "patch_std", "lr", "seconds_per_step"}
 TINY = """
 from tests.train.tiny import tiny_config
@@ -387,3 +387,9 @@ def test_libraries_say_only_what_is_wrong(train, tmp_path):
     for name in names:
         assert not logging.getLogger(name).isEnabledFor(logging.INFO)
         assert logging.getLogger(name).isEnabledFor(logging.WARNING)
+
+
+def test_a_recipe_of_a_prompt_is_refused(tmp_path, capsys):
+    recipe = str(CONFIGS / "tune_ade20k.py")
+    assert main(["--config", recipe, "--out", str(tmp_path / "run")]) == 2
+    assert "seggpt tune --config" in capsys.readouterr().err
