@@ -98,7 +98,9 @@ def _add_learning(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--config", metavar="FILE.py", help="a recipe, such as those in configs/")
     group.add_argument("--learn", choices=LEARN, help="what is learned (default: auto)")
     group.add_argument("--start", choices=STARTS, help="from the best example (default), or noise")
-    group.add_argument("--prompts", type=positive, metavar="N", help="pairs in the prompt (1)")
+    group.add_argument(
+        "--prompts", type=positive, metavar="N", help="pairs in the prompt (as a file holds, to 3)"
+    )
     group.add_argument("--steps", type=positive, metavar="N", help="updates")
     group.add_argument("--minutes", type=_minutes, metavar="M", help="the most (default: 10)")
     group.add_argument("--hold-out", type=positive, metavar="N", help="pictures to judge by")

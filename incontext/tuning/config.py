@@ -8,7 +8,7 @@ Learn = Literal["auto", "pixels", "tokens", "cache"]
 Start = Literal["best", "random"]
 
 MAX_PROMPT_BYTES = 8_000_000
-RATES: dict[str, float] = {"pixels": 0.1, "tokens": 0.05, "cache": 0.15}  # Adam's, by `learn`
+RATES: dict[str, float] = {"pixels": 0.1, "tokens": 0.05, "cache": 0.08}  # Adam's, by `learn`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,8 @@ class TuneConfig:
             prompt, `cache` the keys and values of a prefix model's later blocks; `auto` is `cache`
             where the model has one, else `pixels`.
         start: From the example that does best alone, or from noise for comparison.
-        prompts: How many image and target pairs the prompt has; several work as an ensemble.
+        prompts: How many image and target pairs the prompt has; several work as an ensemble. 0
+            chooses: with prefix attention up to three, as a file holds, else one.
         steps: Updates of the prompt; 0 chooses by the number of pictures.
         minutes: When to stop at the latest; a run that is cut here depends on the machine's speed.
         batch_size: Views an update sees.
@@ -30,7 +31,7 @@ class TuneConfig:
         labels_per_pass: Labels painted together; 0 chooses by what a file may hold.
         first_block: With `cache`, the first block whose keys and values are learned; what blocks
             before it do is computed once for a view.
-        cells: Cells of all pictures that the lookup keeps.
+        cells: Cells of all pictures that the lookup keeps; 0 chooses by the number of passes.
         patience: Rounds without a better score after which to stop.
         view_size: Side of the views that are learned from, in pixels; 0 takes two thirds of the
             model's own where it can see those, for a third of the time.
@@ -41,7 +42,7 @@ class TuneConfig:
 
     learn: Learn = "auto"
     start: Start = "best"
-    prompts: int = 1
+    prompts: int = 0
     steps: int = 0
     minutes: float = 10.0
     batch_size: int = 6
@@ -50,7 +51,7 @@ class TuneConfig:
     hold_out: int | None = None
     labels_per_pass: int = 0
     first_block: int = 0
-    cells: int = 1536
+    cells: int = 0
     patience: int = 6
     view_size: int = 0
     scale: float = 0.5
@@ -68,7 +69,7 @@ class TuneConfig:
         Raises:
             ValueError: naming the field and what it must be.
         """
-        positive = ("prompts", "batch_size", "micro_batch", "cells", "patience", "views", "reuse")
+        positive = ("batch_size", "micro_batch", "patience", "views", "reuse")
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
@@ -76,7 +77,8 @@ class TuneConfig:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of micro_batch {self.micro_batch}"
             )
-        for name in ("steps", "lr", "labels_per_pass", "hold_out", "first_block", "view_size"):
+        chosen = ("prompts", "cells", "steps", "lr", "labels_per_pass", "first_block", "view_size")
+        for name in (*chosen, "hold_out"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} {getattr(self, name)} must not be negative")
         if not (self.minutes > 0 and math.isfinite(self.minutes)):

@@ -22,7 +22,6 @@ from incontext.tuning.config import MAX_PROMPT_BYTES, TuneConfig
 from incontext.tuning.loop import Ending, Judge, Progress, Run
 from incontext.tuning.pictures import Pictures, hold_out, read_pictures
 from incontext.tuning.prompt import (
-    Kind,
     Palette,
     Prompt,
     choose_cells,
@@ -43,6 +42,8 @@ if TYPE_CHECKING:
 SIDE = 1.5  # pictures are kept at so many times the model's size, for crops to be cut from
 LOOKED_UP = 32  # pictures whose cells the lookup draws from
 STEPS = 300  # without being told
+MOST_PAIRS = 3  # without being told
+MOST_CELLS, FEW_CELLS = 6000, 1536  # of a prompt with one pass, and of one with several
 VIEW = 2 / 3  # of the model's size, where views may be smaller
 
 logger = logging.getLogger(__name__)
@@ -123,6 +124,7 @@ def tune_prompt(
     train_rows, held_rows = hold_out(pictures, config.hold_out, seed=config.seed)
     train = pictures.take(train_rows)
     held = pictures.take(held_rows) if held_rows else pictures
+    config = fill(config, segmenter, train)
     plains = score_plain(segmenter, train, held, seg_type=seg_type, seed=config.seed)
     run, learned = prepare_run(segmenter, train, held, plains, config=config, seg_type=seg_type)
     state = run.begin(learned)
@@ -204,6 +206,35 @@ def resolve(config: TuneConfig, segmenter: "Segmenter") -> TuneConfig:
     )
 
 
+def fill(config: TuneConfig, segmenter: "Segmenter", train: Pictures) -> TuneConfig:
+    """Choose how many pairs and cells a prompt has, by what its file may hold."""
+    passes = -(-len(train.labels) // (config.labels_per_pass or LABELS_PER_PASS))
+    cells = config.cells or (MOST_CELLS if passes == 1 else FEW_CELLS)
+    pairs = config.prompts
+    if not pairs:
+        most = MOST_PAIRS if segmenter.config.attention == "prefix" else 1
+        sizes = {
+            n: passes * _pass_bytes(_prompt(config, segmenter, pairs=n), segmenter.params, cells)
+            for n in range(2, min(most, len(train)) + 1)
+        }
+        pairs = max([1, *(n for n, size in sizes.items() if size <= MAX_PROMPT_BYTES)])
+    return dataclasses.replace(config, prompts=pairs, cells=cells)
+
+
+def _prompt(
+    config: TuneConfig, segmenter: "Segmenter", *, pairs: int, seg_type: SegType = "semantic"
+) -> Prompt:
+    assert config.learn != "auto"  # resolve
+    return Prompt(
+        graphdef=segmenter.graphdef,
+        config=segmenter.config,
+        kind=config.learn,
+        pairs=pairs,
+        blocks=config.first_block if config.learn == "cache" else 0,
+        type_id=SEMANTIC if seg_type == "semantic" else INSTANCE,
+    )
+
+
 def _view_size(asked: int, model: SegGPTConfig) -> int:
     """Return the side of the views to learn from.
 
@@ -232,17 +263,8 @@ def prepare_run(
     seg_type: SegType,
 ) -> tuple[Run, PyTree]:
     """Return a run and the prompt that it starts from."""
-    assert config.learn != "auto"  # resolve
-    kind: Kind = config.learn
     model = segmenter.config
-    prompt = Prompt(
-        graphdef=segmenter.graphdef,
-        config=model,
-        kind=kind,
-        pairs=config.prompts,
-        blocks=config.first_block if kind == "cache" else 0,
-        type_id=SEMANTIC if seg_type == "semantic" else INSTANCE,
-    )
+    prompt = _prompt(config, segmenter, pairs=config.prompts, seg_type=seg_type)
     palette = choose_palette(prompt, segmenter.params, train.labels, config=config)
     rows = choose_rows(train, plains, count=config.prompts, seed=config.seed)
     images, targets = _pairs(train.take(rows), palette, model.image_size)
@@ -262,7 +284,7 @@ def choose_palette(
     """Divide labels into passes: as in training where the file can hold that, else fewer."""
     per_pass = config.labels_per_pass
     if not per_pass:
-        fit = max(1, MAX_PROMPT_BYTES // _pass_bytes(prompt, params, cells=config.cells))
+        fit = max(1, MAX_PROMPT_BYTES // _pass_bytes(prompt, params, config.cells))
         per_pass = -(-len(labels) // min(fit, -(-len(labels) // LABELS_PER_PASS)))
     return Palette(split_labels(range(1, len(labels) + 1), per_pass))
 
@@ -334,7 +356,7 @@ def _lookup(
     return choose_cells(joined, np.concatenate(slots), config.cells, seed=config.seed)
 
 
-def _pass_bytes(prompt: Prompt, params: PyTree, *, cells: int) -> int:
+def _pass_bytes(prompt: Prompt, params: PyTree, cells: int) -> int:
     """Return what a file needs for one pass without its lookup at 2 bytes, and that at 4."""
     size = prompt.config.image_size
     pair = jax.ShapeDtypeStruct((1, prompt.pairs, size, size, 3), jnp.float32)

@@ -18,7 +18,9 @@ from incontext.tuning.step import ADAM, make_step, make_view
 from incontext.tuning.tuner import tune_prompt
 from seggpt.errors import PromptError
 
-SMALL = TuneConfig(steps=8, batch_size=2, views=4, reuse=1, cells=64, lr=0.05, patience=100)
+SMALL = TuneConfig(
+    steps=8, batch_size=2, views=4, reuse=1, cells=64, lr=0.05, patience=100, prompts=1
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,7 @@ def plain_run(segmenter, examples):
     """A run on all pictures and what it learns from, without the scores before it."""
     config = tuner.resolve(dataclasses.replace(SMALL, views=100, pool_bytes=50_000), segmenter)
     pictures = tuner.read_pictures(examples, side=24)
+    config = tuner.fill(config, segmenter, pictures)
     plains = [Plain("1 example", segmenter.context(examples[:1]), no_counts(1), (0,))]
     return tuner.prepare_run(
         segmenter, pictures, pictures, plains, config=config, seg_type="semantic"
@@ -211,6 +214,19 @@ def test_many_labels_fit_a_file(segmenter, monkeypatch):
         ).passes
     assert [len(part) for part in palettes[8_000_000]] == [4] * 20
     assert 1 < len(palettes[60_000]) < 20
+
+
+@pytest.mark.parametrize(("most", "pairs"), [(8_000_000, 3), (1, 1)])
+def test_a_prompt_has_as_many_pairs_as_its_file_may_hold(
+    segmenter, mutual, examples, most, pairs, monkeypatch
+):
+    monkeypatch.setattr(tuner, "MAX_PROMPT_BYTES", most)
+    pictures = tuner.read_pictures(examples, side=24)
+    found = [
+        tuner.fill(tuner.resolve(TuneConfig(), model), model, pictures).prompts
+        for model in (segmenter, mutual)
+    ]
+    assert found == [pairs, 1]
 
 
 def test_what_a_model_cannot_learn_is_refused(mutual, examples):
