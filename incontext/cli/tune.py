@@ -11,7 +11,7 @@ from incontext.cli.verbs import Subparsers, positive
 
 SUFFIX = ".safetensors"
 LEARN = ("auto", "cache", "tokens", "pixels")
-STARTS = ("best", "random")
+STARTS = ("spread", "best", "random")
 EPILOG = """\
 examples:
   seggpt tune photos/ masks/ -o leaf.safetensors
@@ -97,9 +97,12 @@ def _add_learning(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("learning (the defaults are made to be left alone)")
     group.add_argument("--config", metavar="FILE.py", help="a recipe, such as those in configs/")
     group.add_argument("--learn", choices=LEARN, help="what is learned (default: auto)")
-    group.add_argument("--start", choices=STARTS, help="from the best example (default), or noise")
+    group.add_argument("--start", choices=STARTS, help="from all examples, the best, or noise")
     group.add_argument(
-        "--prompts", type=positive, metavar="N", help="pairs in the prompt (as a file holds, to 3)"
+        "--prompts",
+        type=positive,
+        metavar="N",
+        help="pairs in the prompt, or as many tokens as so many have",
     )
     group.add_argument("--steps", type=positive, metavar="N", help="updates")
     group.add_argument("--minutes", type=_minutes, metavar="M", help="the most (default: 10)")

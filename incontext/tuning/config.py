@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 Learn = Literal["auto", "pixels", "tokens", "cache"]
-Start = Literal["best", "random"]
+Start = Literal["auto", "spread", "best", "random"]
 
 MAX_PROMPT_BYTES = 8_000_000
-RATES: dict[str, float] = {"pixels": 0.1, "tokens": 0.05, "cache": 0.08}  # Adam's, by `learn`
+RATES: dict[str, float] = {"pixels": 0.1, "tokens": 0.05, "cache": 0.03}  # Adam's, by `learn`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +19,12 @@ class TuneConfig:
         learn: `pixels` learns an image and a target as the paper does, `tokens` the embedded
             prompt, `cache` the keys and values of a prefix model's later blocks; `auto` is `cache`
             where the model has one, else `pixels`.
-        start: From the example that does best alone, or from noise for comparison.
-        prompts: How many image and target pairs the prompt has; several work as an ensemble. 0
-            chooses: with prefix attention up to three, as a file holds, else one.
+        start: `spread` starts from some tokens of many pictures, `best` from the example that does
+            best alone, `random` from noise, for comparison; `auto` is `spread` with `cache`, the
+            only one that can, else `best`.
+        prompts: How many image and target pairs the prompt has, or as many tokens as so many pairs
+            have; several work as an ensemble. 0 chooses: one with a `spread` start, else with
+            prefix attention up to three, as a file holds, else one.
         steps: Updates of the prompt; 0 chooses by the number of pictures.
         minutes: When to stop at the latest; a run that is cut here depends on the machine's speed.
         batch_size: Views an update sees.
@@ -32,16 +35,21 @@ class TuneConfig:
         first_block: With `cache`, the first block whose keys and values are learned; what blocks
             before it do is computed once for a view.
         cells: Cells of all pictures that the lookup keeps; 0 chooses by the number of passes.
+        lookup_rate: Learning rate of these cells, as a share of `lr`, with `cache` and a
+            `first_block` of 0; 0 keeps them as they are.
         patience: Rounds without a better score after which to stop.
         view_size: Side of the views that are learned from, in pixels; 0 takes two thirds of the
             model's own where it can see those, for a third of the time.
         scale: Least area of a crop, as a share of its picture.
+        jitter: How far brightness, contrast and saturation of a view are changed, as a share.
+        average: Share of the learned arrays' running average that stays at each step; the average
+            is what is judged and saved. 0 takes the last step's arrays.
         remat: Compute activations twice to hold fewer.
         seed: Same seed, pictures and machine, same prompt.
     """
 
     learn: Learn = "auto"
-    start: Start = "best"
+    start: Start = "auto"
     prompts: int = 0
     steps: int = 0
     minutes: float = 10.0
@@ -52,16 +60,20 @@ class TuneConfig:
     labels_per_pass: int = 0
     first_block: int = 0
     cells: int = 0
+    lookup_rate: float = 0.8
     patience: int = 6
     view_size: int = 0
-    scale: float = 0.5
+    scale: float = 0.25
+    jitter: float = 0.2
+    average: float = 0.9
     remat: bool = False
     seed: int = 0
     views: int = 60  # prepared together, each used `reuse` times: a round
     reuse: int = 2
     pool_bytes: int = 400_000_000  # what prepared views may take
-    balance: float = 0.7  # power of the inverse share of a colour in the loss
+    balance: float = 0.5  # power of the inverse share of a colour in the smooth L1
     beta: float = 0.5  # of the smooth L1
+    overlap: float = 0.5  # weight of the soft IoU beside it
 
     def __post_init__(self) -> None:
         """Check numbers.
@@ -85,3 +97,8 @@ class TuneConfig:
             raise ValueError(f"minutes {self.minutes} must be above 0")
         if not 0 < self.scale <= 1:
             raise ValueError(f"scale {self.scale} must be above 0 and at most 1")
+        if not (self.lookup_rate >= 0 and math.isfinite(self.lookup_rate)):
+            raise ValueError(f"lookup_rate {self.lookup_rate} must not be negative")
+        for name in ("jitter", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 0 and below 1")

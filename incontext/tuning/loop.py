@@ -51,6 +51,7 @@ class RunState:
 
     learned: PyTree
     moments: PyTree
+    average: PyTree  # of what was learned so far, the last steps most: what is judged and kept
     best: PyTree
     round: int = 0
     best_score: float = -1.0
@@ -124,7 +125,7 @@ class Run:
 
     def begin(self, learned: PyTree) -> RunState:
         """Return the state before the first round."""
-        return RunState(learned, ADAM.init(learned), learned)
+        return RunState(learned, ADAM.init(learned), learned, learned)
 
     def learn(
         self,
@@ -155,13 +156,22 @@ class Run:
                 rng = np.random.default_rng([self.config.seed, 3, state.round])
                 arrays = expand(self.params, state.learned, self.frozen)
                 pool = self._views(prepare, arrays, rng, deadline)
-                learned, moments, losses = copy(state.learned), copy(state.moments), []
+                learned, moments, average = map(copy, (state.learned, state.moments, state.average))
+                losses: list[float] = []
                 for number, index in enumerate(self._order(rng, len(pool[0])), done):
                     if time.monotonic() > deadline or number >= self.steps:
                         break
-                    rate = jnp.float32(self._rate(number))
-                    learned, moments, loss = step(
-                        self.params, learned, moments, self.frozen, pool, index, rate
+                    rate, share = jnp.float32(self._rate(number)), jnp.float32(self._keep(number))
+                    learned, moments, average, loss = step(
+                        self.params,
+                        learned,
+                        moments,
+                        average,
+                        self.frozen,
+                        pool,
+                        index,
+                        rate,
+                        share,
                     )
                     losses.append(_finite(float(loss), number + 1))
                     spent = time.monotonic() - started
@@ -171,7 +181,7 @@ class Run:
                     best = max(state.best_score, 0.0)
                     tell(Progress(number + 1, self.steps, losses[-1], before, now, best, left))
                 if losses:
-                    self._judge(state, learned, moments, done + len(losses), losses)
+                    self._judge(state, (learned, moments, average), done + len(losses), losses)
                     if done + len(losses) == min(self.steps, state.round * per_round):
                         keep(state)  # a round cut short is learned again by a run that goes on
                 if time.monotonic() > deadline:
@@ -209,6 +219,10 @@ class Run:
             * (1 + float(np.cos(np.pi * number / self.steps)))
         )
 
+    def _keep(self, number: int) -> float:
+        """Return how much of the average stays at a step: less at first, when it is of few."""
+        return min(self.config.average, (1 + number) / (4 + number))
+
     def _views(
         self,
         prepare: Callable[..., View],
@@ -240,18 +254,19 @@ class Run:
     def _judge(
         self,
         state: RunState,
-        learned: PyTree,
-        moments: PyTree,
+        reached: tuple[PyTree, PyTree, PyTree],
         steps: int,
         losses: list[float],
     ) -> None:
         """End a round: look at the held-out pictures, and keep the prompt if it is the best."""
-        counts = self.judge.counts(learned)
+        average = reached[-1]
+        counts = self.judge.counts(average)
         score = counts.mean(counts.best_threshold())
-        state.learned, state.moments, state.round = learned, moments, state.round + 1
+        state.learned, state.moments, state.average = reached
+        state.round += 1
         state.history.append((steps, float(np.mean(losses)), score))
         if score > state.best_score:
-            state.best, state.best_score, state.best_round = learned, score, state.round
+            state.best, state.best_score, state.best_round = average, score, state.round
 
 
 def _finite(loss: float, step: int) -> float:

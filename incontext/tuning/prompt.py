@@ -64,6 +64,8 @@ class Prompt:
         pairs: How many image and target pairs there are.
         blocks: How many blocks run before anything learned is read.
         type_id: The type token's number.
+        learns_lookup: Whether the lookup's cells are learned too, with `cache`; then nothing of
+            a view can be computed ahead.
     """
 
     graphdef: nnx.GraphDef[SegGPT]
@@ -72,6 +74,7 @@ class Prompt:
     pairs: int
     blocks: int
     type_id: int
+    learns_lookup: bool = False
 
     def split(
         self,
@@ -89,13 +92,19 @@ class Prompt:
             return model.embed(images, targets, kind=kinds), lookup
         tokens = model.embed(images, targets, kind=kinds)
         cache = model.encode_tokens(tokens, examples=self.pairs, shape=self._shape)
-        return cache[self.blocks :], (cache[: self.blocks], lookup)
+        return self.divide(cache, lookup)
+
+    def divide(self, cache: PyTree, lookup: PyTree | None) -> tuple[PyTree, PyTree]:
+        """Return what is learned of keys and values, and what is not."""
+        if self.learns_lookup:
+            return (cache[self.blocks :], lookup), (cache[: self.blocks], None)
+        return (cache[self.blocks :], None), (cache[: self.blocks], lookup)
 
     def expand(self, params: PyTree, learned: PyTree, frozen: PyTree) -> PyTree:
         """Return the arrays of a `Context`."""
         if self.kind == "cache":
-            first, lookup = frozen
-            return (*first, *learned, *self._lookup(lookup))
+            (later, cells), (first, lookup) = learned, frozen
+            return (*first, *later, *self._lookup(cells if self.learns_lookup else lookup))
         if self.config.attention == "mutual":
             # Tokens are divided by stream, so that a context's arrays always come in pairs.
             return (tuple(jnp.split(learned, 2)) if self.kind == "tokens" else learned,)
@@ -110,7 +119,7 @@ class Prompt:
         self, params: PyTree, arrays: PyTree, queries: Float[Array, "b h w 3"]
     ) -> Started | None:
         """Return what no learned array changes, with rows of queries, then passes."""
-        if self.config.attention == "mutual":
+        if self.config.attention == "mutual" or self.learns_lookup:
             return None
         model = nnx.merge(self.graphdef, params)
         arrays, queries = _spread(arrays, queries)
@@ -130,6 +139,9 @@ class Prompt:
         arrays, queries = _spread(arrays, queries)
         if started is not None:
             return model.finish(arrays, queries, started, blocks=self.blocks, remat=remat)
+        if self.config.attention == "prefix":
+            kinds = self._kinds(len(queries))
+            return model.decode(arrays, queries, kind=kinds, remat=remat)
         return paint_mutual(model, arrays, queries, kind=self._kinds(len(queries)), remat=remat)
 
     @property

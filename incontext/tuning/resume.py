@@ -15,7 +15,7 @@ from incontext.tuning.pictures import Pictures
 from seggpt.errors import PromptError
 from seggpt.weights import load_weights, save_weights
 
-FORMAT = "seggpt-tuning-1"
+FORMAT = "seggpt-tuning-2"
 # What may differ between a run and its continuation.
 _FREE = ("minutes",)
 
@@ -45,7 +45,7 @@ def save_state(path: Path, state: RunState, *, key: str) -> None:
         "best_round": state.best_round,
         "history": state.history,
     }
-    leaves = jax.tree.leaves((state.learned, state.moments, state.best))
+    leaves = jax.tree.leaves((state.learned, state.moments, state.average, state.best))
     arrays = {f"array_{i:04d}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
     save_weights(path, arrays, config=about)
 
@@ -64,12 +64,13 @@ def load_state(path: Path, fresh: RunState, *, key: str) -> RunState:
             f"{path}: left by a run with other pictures, settings or weights; "
             "repeat its command, or remove the file"
         )
-    shape = jax.tree.structure((fresh.learned, fresh.moments, fresh.best))
+    shape = jax.tree.structure((fresh.learned, fresh.moments, fresh.average, fresh.best))
     leaves = [jax.numpy.asarray(loaded.params[name]) for name in sorted(loaded.params)]
-    learned, moments, best = jax.tree.unflatten(shape, leaves)
+    learned, moments, average, best = jax.tree.unflatten(shape, leaves)
     return RunState(
         learned=learned,
         moments=moments,
+        average=average,
         best=best,
         round=about["round"],
         best_score=about["best_score"],

@@ -11,13 +11,15 @@ from jaxtyping import Array, Float, Int, PyTree, UInt8
 
 from incontext.tuning.config import TuneConfig
 from incontext.tuning.prompt import Palette, Prompt
-from incontext.tuning.views import cut_view
-from seggpt.canvas import normalize
+from incontext.tuning.views import change_colors, cut_view
+from seggpt.canvas import denormalize, normalize
 from seggpt.coloring import IGNORE
 from seggpt.losses import balanced_weights, smooth_l1
 from seggpt.model import Started
 
 FLOOR = 0.02  # least share of a picture that a colour is taken to have, as in training
+SOFT = 0.02  # added to squared distances of colours (RGB of 0..1): far colours have a slope too
+SMALLEST = 0.002  # share of a picture that is added to both sides of a soft IoU
 WARMUP = 10  # steps
 
 # Adam as the models were trained with; its rate comes with the step.
@@ -41,7 +43,10 @@ def make_view(
         key: Array,
     ) -> View:
         size = config.view_size or prompt.config.image_size
-        pixels, slots = cut_view(key, image, slots, size=size, scale=config.scale)
+        key_cut, key_color = jax.random.split(key)
+        pixels, slots = cut_view(key_cut, image, slots, size=size, scale=config.scale)
+        if config.jitter:
+            pixels = change_colors(key_color, pixels, amount=config.jitter)
         query = normalize(pixels)
         return query, slots, start_one(prompt, params, arrays, query)
 
@@ -72,19 +77,24 @@ def join_started(started: Started | None) -> Started | None:
 
 def make_step(
     prompt: Prompt, palette: Palette, config: TuneConfig
-) -> Callable[..., tuple[PyTree, PyTree, Array]]:
-    """Return a compiled update: learned arrays and moments in, the next ones and the loss out."""
+) -> Callable[..., tuple[PyTree, PyTree, PyTree, Array]]:
+    """Return a compiled update: learned arrays, moments and the average in, the next and the loss.
 
-    @partial(jax.jit, donate_argnums=(1, 2))
+    `keep` is the share of the average that stays.
+    """
+
+    @partial(jax.jit, donate_argnums=(1, 2, 3))
     def step(
         params: PyTree,
         learned: PyTree,
         moments: PyTree,
+        average: PyTree,
         frozen: PyTree,
         pool: View,
         index: Int[Array, "parts micro"],
         rate: Float[Array, ""],
-    ) -> tuple[PyTree, PyTree, Array]:
+        keep: Float[Array, ""],
+    ) -> tuple[PyTree, PyTree, PyTree, Array]:
         # Examples are encoded once for all queries of a batch, whatever its parts.
         arrays, pull = jax.vjp(lambda learned: prompt.expand(params, learned, frozen), learned)
 
@@ -99,10 +109,19 @@ def make_step(
         (loss, grads), _ = jax.lax.scan(add, zero, index)
         (grads,) = pull(jax.tree.map(lambda g: g / len(index), grads))
         updates, moments = ADAM.update(grads, moments)
+        if prompt.learns_lookup:
+            updates = _slow_cells(updates, config.lookup_rate)
         learned = jax.tree.map(lambda a, u: a - rate * u, learned, updates)
-        return learned, moments, loss / len(index)
+        average = jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, average, learned)
+        return learned, moments, average, loss / len(index)
 
     return step
+
+
+def _slow_cells(updates: PyTree, share: float) -> PyTree:
+    """Scale the updates of the lookup's cells."""
+    later, cells = updates
+    return later, jax.tree.map(lambda u: share * u, cells)
 
 
 def view_loss(
@@ -114,7 +133,7 @@ def view_loss(
     palette: Palette,
     config: TuneConfig,
 ) -> Float[Array, ""]:
-    """Return the smooth L1 between what is painted on some views and their true colours."""
+    """Return how far what is painted on some views is from their true colours and their labels."""
     queries, slots, started = views
     painted = prompt.finish(
         params, arrays, queries, join_started(started), remat=config.remat
@@ -128,9 +147,32 @@ def view_loss(
         floor=FLOOR,
         power=config.balance,
     )
-    return smooth_l1(
+    distance = smooth_l1(
         painted,
         targets.reshape(painted.shape),
         weights.reshape(painted.shape[:-1]),
         beta=config.beta,
     )
+    if not config.overlap:
+        return distance
+    places = places.reshape(painted.shape[:-1])
+    return distance + config.overlap * soft_iou_loss(painted, places, jnp.asarray(palette.colors))
+
+
+def soft_iou_loss(
+    painted: Float[Array, "b h w 3"], places: Int[Array, "b h w"], colors: Float[Array, "k 3"]
+) -> Float[Array, ""]:
+    """Return 1 less the IoU of painted probabilities and labels, by picture and label.
+
+    The probabilities are those of `color_probabilities`, softened; the scores that a prompt is
+    judged by are IoU, which a distance of colours says little of where few pixels are marked.
+    """
+    squares = ((denormalize(painted)[..., None, :] - colors) ** 2).sum(axis=-1)
+    shares = 1 / (squares + SOFT)
+    known = (places != IGNORE)[..., None]
+    chances = known * shares / shares.sum(axis=-1, keepdims=True)
+    truth = (places[..., None] == jnp.arange(len(colors))) & known
+    hits = (chances * truth).sum(axis=(1, 2))
+    union = (chances + truth).sum(axis=(1, 2)) - hits
+    least = SMALLEST * places.shape[1] * places.shape[2]
+    return (1 - (hits + least) / (union + least))[:, 1:].mean()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,40 +9,28 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import PyTree
 
-from incontext.context import Context, Example, SegType, split_labels
-from incontext.passes import LABELS_PER_PASS
-from incontext.squeeze import squeeze_image, squeeze_labels
-from incontext.tuning.baselines import Plain, cover_labels, score_context, score_plain
-from incontext.tuning.config import MAX_PROMPT_BYTES, TuneConfig
-from incontext.tuning.loop import Ending, Judge, Progress, Run
+from incontext.context import Context, Example, SegType
+from incontext.tuning.baselines import Plain, score_context, score_plain
+from incontext.tuning.config import TuneConfig
+from incontext.tuning.loop import Ending, Progress, Run
 from incontext.tuning.pictures import Pictures, hold_out, read_pictures
-from incontext.tuning.prompt import (
-    Palette,
-    Prompt,
-    choose_cells,
-    encode_cells,
-    random_pairs,
-    round_half,
-)
+from incontext.tuning.prepare import fill, prepare_run
+from incontext.tuning.prompt import round_half
 from incontext.tuning.resume import load_state, run_key, save_state, state_path
 from incontext.tuning.scores import Counts
-from seggpt.canvas import normalize
-from seggpt.config import CELL, SegGPTConfig
+from seggpt.config import SegGPTConfig
 from seggpt.errors import PromptError
-from seggpt.model import INSTANCE, SEMANTIC
 
 if TYPE_CHECKING:
     from incontext.segmenter import Segmenter
 
-SIDE = 1.5  # pictures are kept at so many times the model's size, for crops to be cut from
-LOOKED_UP = 32  # pictures whose cells the lookup draws from
-STEPS = 300  # without being told
-MOST_PAIRS = 3  # without being told
-MOST_CELLS, FEW_CELLS = 6000, 1536  # of a prompt with one pass, and of one with several
+# Pictures are kept at so many times the model's size, for crops to be cut from. An odd number makes
+# the nearest label of a whole picture the one that it would be without this step.
+SIDE, LARGE_SIDE = 3, 1
+LARGE = 256  # model sizes above this count as large
+STEPS = {"cache": 120, "tokens": 300, "pixels": 300}  # without being told
 VIEW = 2 / 3  # of the model's size, where views may be smaller
 
 logger = logging.getLogger(__name__)
@@ -119,7 +106,8 @@ def tune_prompt(
     started = time.monotonic()
     config = resolve(config or TuneConfig(), segmenter)
     deadline = started + 60 * config.minutes
-    side = math.ceil(SIDE * segmenter.config.image_size)
+    size = segmenter.config.image_size
+    side = size * (SIDE if size <= LARGE else LARGE_SIDE)
     pictures = read_pictures(examples, side=side, labels=labels)
     train_rows, held_rows = hold_out(pictures, config.hold_out, seed=config.seed)
     train = pictures.take(train_rows)
@@ -198,40 +186,17 @@ def resolve(config: TuneConfig, segmenter: "Segmenter") -> TuneConfig:
     learn = config.learn
     if learn == "auto":
         learn = "cache" if is_prefix else "pixels"
+    start = config.start
+    if start == "spread" and learn != "cache":
+        raise PromptError(f"--start spread needs --learn cache, and this run learns {learn}")
+    if start == "auto":
+        start = "spread" if learn == "cache" else "best"
     return dataclasses.replace(
         config,
         learn=learn,
-        steps=config.steps or STEPS,
+        start=start,
+        steps=config.steps or STEPS[learn],
         view_size=_view_size(config.view_size, segmenter.config),
-    )
-
-
-def fill(config: TuneConfig, segmenter: "Segmenter", train: Pictures) -> TuneConfig:
-    """Choose how many pairs and cells a prompt has, by what its file may hold."""
-    passes = -(-len(train.labels) // (config.labels_per_pass or LABELS_PER_PASS))
-    cells = config.cells or (MOST_CELLS if passes == 1 else FEW_CELLS)
-    pairs = config.prompts
-    if not pairs:
-        most = MOST_PAIRS if segmenter.config.attention == "prefix" else 1
-        sizes = {
-            n: passes * _pass_bytes(_prompt(config, segmenter, pairs=n), segmenter.params, cells)
-            for n in range(2, min(most, len(train)) + 1)
-        }
-        pairs = max([1, *(n for n, size in sizes.items() if size <= MAX_PROMPT_BYTES)])
-    return dataclasses.replace(config, prompts=pairs, cells=cells)
-
-
-def _prompt(
-    config: TuneConfig, segmenter: "Segmenter", *, pairs: int, seg_type: SegType = "semantic"
-) -> Prompt:
-    assert config.learn != "auto"  # resolve
-    return Prompt(
-        graphdef=segmenter.graphdef,
-        config=segmenter.config,
-        kind=config.learn,
-        pairs=pairs,
-        blocks=config.first_block if config.learn == "cache" else 0,
-        type_id=SEMANTIC if seg_type == "semantic" else INSTANCE,
     )
 
 
@@ -251,50 +216,6 @@ def _view_size(asked: int, model: SegGPTConfig) -> int:
     if asked or fixed:
         return asked or model.image_size
     return max(1, round(VIEW * model.grid)) * model.patch_size
-
-
-def prepare_run(
-    segmenter: "Segmenter",
-    train: Pictures,
-    held: Pictures,
-    plains: Sequence[Plain],
-    *,
-    config: TuneConfig,
-    seg_type: SegType,
-) -> tuple[Run, PyTree]:
-    """Return a run and the prompt that it starts from."""
-    model = segmenter.config
-    prompt = _prompt(config, segmenter, pairs=config.prompts, seg_type=seg_type)
-    palette = choose_palette(prompt, segmenter.params, train.labels, config=config)
-    rows = choose_rows(train, plains, count=config.prompts, seed=config.seed)
-    images, targets = _pairs(train.take(rows), palette, model.image_size)
-    if config.start == "random":
-        images, targets = random_pairs(jax.random.key(config.seed), images.shape)
-    lookup = _lookup(segmenter, train, palette, config) if model.lookup else None
-    learned, frozen = jax.jit(prompt.split)(segmenter.params, images, targets, lookup)
-    learned = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), learned)
-    judge = Judge(prompt, palette, segmenter.params, frozen, held)
-    run = Run(prompt, palette, segmenter.params, frozen, train, judge, config, config.steps)
-    return run, learned
-
-
-def choose_palette(
-    prompt: Prompt, params: PyTree, labels: Sequence[int], *, config: TuneConfig
-) -> Palette:
-    """Divide labels into passes: as in training where the file can hold that, else fewer."""
-    per_pass = config.labels_per_pass
-    if not per_pass:
-        fit = max(1, MAX_PROMPT_BYTES // _pass_bytes(prompt, params, config.cells))
-        per_pass = -(-len(labels) // min(fit, -(-len(labels) // LABELS_PER_PASS)))
-    return Palette(split_labels(range(1, len(labels) + 1), per_pass))
-
-
-def choose_rows(train: Pictures, plains: Sequence[Plain], *, count: int, seed: int) -> list[int]:
-    """Return the pictures that a prompt starts from: the best alone, then what it lacks."""
-    single = next(plain for plain in plains if len(plain.rows) == 1)
-    order = cover_labels(train, np.random.default_rng([seed, 4]))
-    rows = [*single.rows, *(row for row in order if row not in single.rows)]
-    return [rows[i % len(rows)] for i in range(count)]
 
 
 def as_context(
@@ -327,46 +248,6 @@ def as_context(
         names=names,
         about={**about, "colors": colors},
     )
-
-
-def _pairs(pictures: Pictures, palette: Palette, size: int) -> tuple[jax.Array, jax.Array]:
-    """Return pictures and their targets in every pass, in the model's units."""
-    images = np.stack([squeeze_image(image, size) for image in pictures.images])
-    slots = np.stack([squeeze_labels(s.astype(np.int32), size) for s in pictures.slots])
-    passes = len(palette.passes)
-    pixels = jnp.broadcast_to(normalize(jnp.asarray(images)), (passes, *images.shape))
-    return pixels, palette.targets(jnp.asarray(slots))
-
-
-def _lookup(
-    segmenter: "Segmenter", train: Pictures, palette: Palette, config: TuneConfig
-) -> PyTree:
-    """Return a lookup that holds some cells of many pictures; each is encoded alone."""
-    size = segmenter.config.image_size
-    rows = cover_labels(train, np.random.default_rng([config.seed, 5]))[:LOOKED_UP]
-    parts, slots = [], []
-    for row in rows:
-        picture = train.take([row])
-        parts.append(
-            encode_cells(segmenter.graphdef, segmenter.params, *_pairs(picture, palette, size))
-        )
-        small = squeeze_labels(picture.slots[0].astype(np.int32), size)
-        slots.append(small[::CELL, ::CELL].ravel())
-    joined = jax.tree.map(lambda *a: jnp.concatenate(a, axis=1), *parts)
-    return choose_cells(joined, np.concatenate(slots), config.cells, seed=config.seed)
-
-
-def _pass_bytes(prompt: Prompt, params: PyTree, cells: int) -> int:
-    """Return what a file needs for one pass without its lookup at 2 bytes, and that at 4."""
-    size = prompt.config.image_size
-    pair = jax.ShapeDtypeStruct((1, prompt.pairs, size, size, 3), jnp.float32)
-    learned, frozen = jax.eval_shape(prompt.split, params, pair, pair, None)
-    without = dataclasses.replace(prompt.config, lookup=False)
-    arrays = jax.eval_shape(
-        dataclasses.replace(prompt, config=without).expand, params, learned, frozen
-    )
-    lookup = cells * 48 * 4 if prompt.config.lookup else 0
-    return sum(2 * leaf.size for leaf in jax.tree.leaves(arrays)) + lookup
 
 
 def _by_label(pictures: Pictures, values: Sequence[float | None]) -> dict[str, float | None]:

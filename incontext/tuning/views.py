@@ -1,10 +1,11 @@
-"""Random crops and flips of a picture and its labels, on the accelerator, driven by keys."""
+"""Random crops, flips and colours of a picture, on the accelerator, driven by keys."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
 ASPECT = 4 / 3  # crops are up to this much wider or taller
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 
 
 def cut_view(
@@ -33,6 +34,22 @@ def cut_view(
     pixels = jnp.einsum("xt,ytc->yxc", _weights(cols, len(image)), pixels)
     near_y, near_x = (jnp.clip(jnp.round(p).astype(int), 0, len(image) - 1) for p in (rows, cols))
     return pixels, slots[near_y][:, near_x].astype(jnp.int32)
+
+
+def change_colors(
+    key: Array, image: Float[Array, "h w 3"], *, amount: float
+) -> Float[Array, "h w 3"]:
+    """Change brightness, contrast and saturation by factors of 1 - `amount` to 1 + `amount`."""
+    key_brightness, key_contrast, key_saturation = jax.random.split(key, 3)
+
+    def factor(key: Array) -> Float[Array, ""]:
+        return jax.random.uniform(key, minval=1 - amount, maxval=1 + amount)
+
+    out = image * factor(key_brightness)
+    mean = out.mean()
+    out = (out - mean) * factor(key_contrast) + mean
+    grey = (out @ jnp.asarray(LUMA))[..., None]
+    return jnp.clip(grey + (out - grey) * factor(key_saturation), 0, 1)
 
 
 def _places(

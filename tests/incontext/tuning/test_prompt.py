@@ -9,8 +9,8 @@ from incontext.tuning.prompt import Palette, Prompt, choose_cells
 from seggpt.canvas import normalize
 
 
-def make_prompt(segmenter, kind, *, pairs=2, blocks=0):
-    return Prompt(segmenter.graphdef, segmenter.config, kind, pairs, blocks, 0)
+def make_prompt(segmenter, kind, *, pairs=2, blocks=0, learns_lookup=False):
+    return Prompt(segmenter.graphdef, segmenter.config, kind, pairs, blocks, 0, learns_lookup)
 
 
 def make_pairs(passes=2, pairs=2, size=16):
@@ -22,23 +22,26 @@ def make_pairs(passes=2, pairs=2, size=16):
 
 
 KINDS = [
-    ("prefix", "cache", 0),
-    ("prefix", "cache", 1),
-    ("prefix", "tokens", 0),
-    ("prefix", "pixels", 0),
-    ("mutual", "tokens", 0),
-    ("mutual", "pixels", 0),
+    ("prefix", "cache", 0, False),
+    ("prefix", "cache", 0, True),
+    ("prefix", "cache", 1, False),
+    ("prefix", "tokens", 0, False),
+    ("prefix", "pixels", 0, False),
+    ("mutual", "tokens", 0, False),
+    ("mutual", "pixels", 0, False),
 ]
 
 
-@pytest.mark.parametrize(("attention", "kind", "blocks"), KINDS)
-def test_an_unlearned_prompt_paints_as_its_examples(request, attention, kind, blocks):
+@pytest.mark.parametrize(("attention", "kind", "blocks", "learns_lookup"), KINDS)
+def test_an_unlearned_prompt_paints_as_its_examples(
+    request, attention, kind, blocks, learns_lookup
+):
     segmenter = request.getfixturevalue("segmenter" if attention == "prefix" else "mutual")
     images, targets = make_pairs()
     queries = normalize(jnp.asarray(np.random.default_rng(1).random((3, 16, 16, 3)), jnp.float32))
     plain = segmenter._encode(segmenter.params, images, targets, 0)
     wanted = segmenter._paint(segmenter.params, plain, queries, 0, passes=2)
-    prompt = make_prompt(segmenter, kind, blocks=blocks)
+    prompt = make_prompt(segmenter, kind, blocks=blocks, learns_lookup=learns_lookup)
     lookup = plain[-1] if attention == "prefix" else None
     learned, frozen = prompt.split(segmenter.params, images, targets, lookup)
     arrays = prompt.expand(segmenter.params, learned, frozen)

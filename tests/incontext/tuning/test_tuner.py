@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from incontext import Context
-from incontext.tuning import tuner
+from incontext.tuning import prepare, tuner
 from incontext.tuning.baselines import Plain
 from incontext.tuning.config import TuneConfig
+from incontext.tuning.prompt import Prompt
 from incontext.tuning.report import format_table, write_page
 from incontext.tuning.resume import state_path
 from incontext.tuning.scores import no_counts
@@ -41,9 +42,9 @@ def plain_run(segmenter, examples):
     """A run on all pictures and what it learns from, without the scores before it."""
     config = tuner.resolve(dataclasses.replace(SMALL, views=100, pool_bytes=50_000), segmenter)
     pictures = tuner.read_pictures(examples, side=24)
-    config = tuner.fill(config, segmenter, pictures)
+    config = prepare.fill(config, segmenter, pictures)
     plains = [Plain("1 example", segmenter.context(examples[:1]), no_counts(1), (0,))]
-    return tuner.prepare_run(
+    return prepare.prepare_run(
         segmenter, pictures, pictures, plains, config=config, seg_type="semantic"
     )
 
@@ -59,11 +60,12 @@ def test_the_loss_falls(plain_run):
     ]
     pool = jax.tree.map(lambda *a: jnp.stack(a), *views)
     step = make_step(run.prompt, run.palette, run.config)
-    learned = jax.tree.map(jnp.copy, learned)
+    learned, average = (jax.tree.map(jnp.copy, learned) for _ in range(2))
     moments, losses = ADAM.init(learned), []
+    parts, rate, keep = np.array([[0], [1]]), jnp.float32(0.2), jnp.float32(0.5)
     for _ in range(30):
-        learned, moments, loss = step(
-            run.params, learned, moments, run.frozen, pool, np.array([[0], [1]]), jnp.float32(0.2)
+        learned, moments, average, loss = step(
+            run.params, learned, moments, average, run.frozen, pool, parts, rate, keep
         )
         losses.append(float(loss))
     # Weights that were never trained hardly look at a prompt: it falls a little, but steadily.
@@ -206,10 +208,10 @@ def test_one_picture_is_learned_from_and_said_to_judge_itself(segmenter, example
 def test_many_labels_fit_a_file(segmenter, monkeypatch):
     palettes = {}
     for most in (8_000_000, 60_000):
-        monkeypatch.setattr(tuner, "MAX_PROMPT_BYTES", most)
-        run = tuner.Prompt(segmenter.graphdef, segmenter.config, "cache", 1, 0, 0)
+        monkeypatch.setattr(prepare, "MAX_PROMPT_BYTES", most)
+        run = Prompt(segmenter.graphdef, segmenter.config, "cache", 1, 0, 0)
         config = dataclasses.replace(SMALL, learn="cache")
-        palettes[most] = tuner.choose_palette(
+        palettes[most] = prepare.choose_palette(
             run, segmenter.params, range(1, 81), config=config
         ).passes
     assert [len(part) for part in palettes[8_000_000]] == [4] * 20
@@ -220,23 +222,56 @@ def test_many_labels_fit_a_file(segmenter, monkeypatch):
 def test_a_prompt_has_as_many_pairs_as_its_file_may_hold(
     segmenter, mutual, examples, most, pairs, monkeypatch
 ):
-    monkeypatch.setattr(tuner, "MAX_PROMPT_BYTES", most)
+    monkeypatch.setattr(prepare, "MAX_PROMPT_BYTES", most)
     pictures = tuner.read_pictures(examples, side=24)
     found = [
-        tuner.fill(tuner.resolve(TuneConfig(), model), model, pictures).prompts
-        for model in (segmenter, mutual)
+        prepare.fill(tuner.resolve(TuneConfig(start=start), model), model, pictures).prompts
+        for model, start in ((segmenter, "best"), (segmenter, "spread"), (mutual, "auto"))
     ]
-    assert found == [pairs, 1]
+    assert found == [pairs, 1, 1]
 
 
 def test_what_a_model_cannot_learn_is_refused(mutual, examples):
     with pytest.raises(PromptError, match="learn pixels or tokens"):
         tune_prompt(mutual, examples, config=dataclasses.replace(SMALL, learn="cache"))
+    with pytest.raises(PromptError, match="--start spread needs --learn cache"):
+        tune_prompt(mutual, examples, config=dataclasses.replace(SMALL, start="spread"))
+
+
+def test_cells_are_learned_unless_they_are_to_stay(segmenter, examples, tuned):
+    still = dataclasses.replace(SMALL, steps=2, lookup_rate=0.0)
+    kept = tune_prompt(segmenter, examples, config=still).tuned_context.arrays[-1]
+    again = tune_prompt(segmenter, examples, config=dataclasses.replace(still, steps=4))
+    jax.tree.map(np.testing.assert_array_equal, again.tuned_context.arrays[-1], kept)
+    for one, other in zip(tuned.tuned_context.arrays[-1], kept, strict=True):
+        assert np.abs(one - other).max() > 0
+
+
+def test_the_average_is_what_is_judged(plain_run, monkeypatch):
+    run, learned = plain_run
+    seen = []
+    monkeypatch.setattr(run.judge, "counts", lambda arrays: seen.append(arrays) or no_counts(1))
+    for average in (0.0, 0.9):
+        config = dataclasses.replace(run.config, average=average, steps=4)
+        again = dataclasses.replace(run, config=config, steps=4)
+        state = again.begin(jax.tree.map(jnp.copy, learned))
+        told = {"before": 0.0, "tell": lambda p: None, "keep": lambda s: None}
+        again.learn(state, **told, deadline=float("inf"))
+        assert seen[-1] is state.average
+        same = jax.tree.map(lambda a, b: bool((a == b).all()), state.average, state.learned)
+        assert all(jax.tree.leaves(same)) == (average == 0.0)
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"batch_size": 3, "micro_batch": 2}, {"steps": -1}, {"minutes": 0.0}, {"scale": 0.0}],
+    [
+        {"batch_size": 3, "micro_batch": 2},
+        {"steps": -1},
+        {"minutes": 0.0},
+        {"scale": 0.0},
+        {"average": 1.0},
+        {"jitter": -0.1},
+    ],
 )
 def test_settings_without_sense_are_refused(changes):
     with pytest.raises(ValueError, match=next(iter(changes))):

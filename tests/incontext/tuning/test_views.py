@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from incontext.tuning.views import cut_view
+from incontext.tuning.views import change_colors, cut_view
 
 
 def test_labels_follow_the_pixels():
@@ -30,3 +30,14 @@ def test_views_differ_by_key_and_cover_at_least_their_share():
     heights = np.abs(tops[:, 1] - tops[:, 0]) / 48 * 12 / 11
     assert heights.min() > np.sqrt(0.5 / (4 / 3)) - 0.1
     assert len(np.unique(tops[:, 0].round(3))) > 10
+
+
+def test_colours_change_by_no_more_than_asked():
+    image = jnp.asarray(np.random.default_rng(0).random((6, 6, 3)), jnp.float32)
+    keys = jax.random.split(jax.random.key(0), 20)
+    same = jax.vmap(lambda key: change_colors(key, image, amount=0.0))(keys)
+    np.testing.assert_allclose(same, np.broadcast_to(image, same.shape), atol=1e-6)
+    changed = np.asarray(jax.vmap(lambda key: change_colors(key, image, amount=0.3))(keys))
+    assert changed.min() >= 0
+    assert changed.max() <= 1
+    assert len(np.unique(changed[:, 0, 0, 0].round(4))) > 10

@@ -1,0 +1,204 @@
+"""What a run starts from: how large its prompt is, which colours, and the arrays themselves."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int, PyTree
+
+from incontext.context import SegType, split_labels
+from incontext.passes import LABELS_PER_PASS
+from incontext.squeeze import squeeze_image, squeeze_labels
+from incontext.tuning.baselines import Plain, cover_labels
+from incontext.tuning.config import MAX_PROMPT_BYTES, TuneConfig
+from incontext.tuning.loop import Judge, Run
+from incontext.tuning.pictures import Pictures
+from incontext.tuning.prompt import (
+    Palette,
+    Prompt,
+    choose_cells,
+    encode_cells,
+    random_pairs,
+)
+from seggpt.canvas import normalize
+from seggpt.config import CELL
+from seggpt.model import INSTANCE, SEMANTIC
+
+if TYPE_CHECKING:
+    from incontext.segmenter import Segmenter
+
+LOOKED_UP = 32  # pictures whose cells the lookup draws from, and whose tokens a prompt starts from
+MOST_PAIRS = 3  # without being told
+MOST_CELLS, FEW_CELLS = 6000, 1536  # of a prompt with one pass, and of one with several
+LEARNED_CELLS = 2000  # of a prompt with one pass, where they are learned: each costs every step
+RARITY = 0.25  # power of the inverse share of its label in the chance of a token to be kept
+
+
+def fill(config: TuneConfig, segmenter: "Segmenter", train: Pictures) -> TuneConfig:
+    """Choose how many pairs and cells a prompt has, by what its file may hold."""
+    passes = -(-len(train.labels) // (config.labels_per_pass or LABELS_PER_PASS))
+    most_cells = LEARNED_CELLS if _learns_lookup(config, segmenter) else MOST_CELLS
+    cells = config.cells or (most_cells if passes == 1 else FEW_CELLS)
+    pairs = config.prompts
+    if not pairs:
+        # The tokens of a spread start are of many pictures anyway, and each costs every step.
+        several = segmenter.config.attention == "prefix" and config.start != "spread"
+        most = MOST_PAIRS if several else 1
+        sizes = {
+            n: passes * _pass_bytes(_prompt(config, segmenter, pairs=n), segmenter.params, cells)
+            for n in range(2, min(most, len(train)) + 1)
+        }
+        pairs = max([1, *(n for n, size in sizes.items() if size <= MAX_PROMPT_BYTES)])
+    return dataclasses.replace(config, prompts=pairs, cells=cells)
+
+
+def _prompt(
+    config: TuneConfig, segmenter: "Segmenter", *, pairs: int, seg_type: SegType = "semantic"
+) -> Prompt:
+    assert config.learn != "auto"  # resolve
+    return Prompt(
+        graphdef=segmenter.graphdef,
+        config=segmenter.config,
+        kind=config.learn,
+        pairs=pairs,
+        blocks=config.first_block if config.learn == "cache" else 0,
+        type_id=SEMANTIC if seg_type == "semantic" else INSTANCE,
+        learns_lookup=_learns_lookup(config, segmenter),
+    )
+
+
+def _learns_lookup(config: TuneConfig, segmenter: "Segmenter") -> bool:
+    """Return whether the cells are learned; it needs every block to be run at every step."""
+    asked = config.learn == "cache" and config.lookup_rate > 0 and config.first_block == 0
+    return asked and segmenter.config.lookup
+
+
+def prepare_run(
+    segmenter: "Segmenter",
+    train: Pictures,
+    held: Pictures,
+    plains: Sequence[Plain],
+    *,
+    config: TuneConfig,
+    seg_type: SegType,
+) -> tuple[Run, PyTree]:
+    """Return a run and the prompt that it starts from."""
+    model = segmenter.config
+    prompt = _prompt(config, segmenter, pairs=config.prompts, seg_type=seg_type)
+    palette = choose_palette(prompt, segmenter.params, train.labels, config=config)
+    lookup = _lookup(segmenter, train, palette, config) if model.lookup else None
+    if config.start == "spread":
+        cache = _spread(segmenter, prompt, train, palette, seed=config.seed)
+        learned, frozen = prompt.divide(cache, lookup)
+    else:
+        rows = choose_rows(train, plains, count=config.prompts, seed=config.seed)
+        images, targets = _pairs(train.take(rows), palette, model.image_size)
+        if config.start == "random":
+            images, targets = random_pairs(jax.random.key(config.seed), images.shape)
+        learned, frozen = jax.jit(prompt.split)(segmenter.params, images, targets, lookup)
+    learned = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), learned)
+    judge = Judge(prompt, palette, segmenter.params, frozen, held)
+    run = Run(prompt, palette, segmenter.params, frozen, train, judge, config, config.steps)
+    return run, learned
+
+
+def choose_palette(
+    prompt: Prompt, params: PyTree, labels: Sequence[int], *, config: TuneConfig
+) -> Palette:
+    """Divide labels into passes: as in training where the file can hold that, else fewer."""
+    per_pass = config.labels_per_pass
+    if not per_pass:
+        fit = max(1, MAX_PROMPT_BYTES // _pass_bytes(prompt, params, config.cells))
+        per_pass = -(-len(labels) // min(fit, -(-len(labels) // LABELS_PER_PASS)))
+    return Palette(split_labels(range(1, len(labels) + 1), per_pass))
+
+
+def choose_rows(train: Pictures, plains: Sequence[Plain], *, count: int, seed: int) -> list[int]:
+    """Return the pictures that a prompt starts from: the best alone, then what it lacks."""
+    single = next(plain for plain in plains if len(plain.rows) == 1)
+    order = cover_labels(train, np.random.default_rng([seed, 4]))
+    rows = [*single.rows, *(row for row in order if row not in single.rows)]
+    return [rows[i % len(rows)] for i in range(count)]
+
+
+def _spread(
+    segmenter: "Segmenter", prompt: Prompt, train: Pictures, palette: Palette, *, seed: int
+) -> PyTree:
+    """Return keys and values of some tokens of many pictures, as many as `pairs` pairs have.
+
+    A block sees any number of tokens with one softmax: some of every picture paint much as all of
+    them do, for a fraction of the time and of the file.
+    """
+    model = segmenter.config
+    order = cover_labels(train, np.random.default_rng([seed, 5]))[:LOOKED_UP]
+    rows = [order[i % len(order)] for i in range(max(len(order), prompt.pairs))]
+    split = jax.jit(dataclasses.replace(prompt, pairs=1, blocks=0, learns_lookup=False).split)
+    small = [squeeze_labels(train.slots[row].astype(np.int32), model.image_size) for row in rows]
+    step = model.patch_size
+    middles = np.stack([slots[step // 2 :: step, step // 2 :: step].ravel() for slots in small])
+    parts = []
+    for row, kept in zip(rows, choose_tokens(middles, prompt.pairs, seed=seed), strict=True):
+        (cache, _), _ = split(
+            segmenter.params, *_pairs(train.take([row]), palette, model.image_size), None
+        )
+        parts.append(jax.tree.map(lambda a, kept=kept: a[:, kept], cache))
+    return jax.tree.map(lambda *a: jnp.concatenate(a, axis=1), *parts)
+
+
+def choose_tokens(
+    slots: Int[np.ndarray, "pictures tokens"], pairs: int, *, seed: int
+) -> list[Int[np.ndarray, " _"]]:
+    """Draw which tokens of each picture to keep, as many as `pairs` pictures have in all.
+
+    Those of rare labels are drawn more often: a few would be left of them, or none.
+    """
+    shares = np.bincount(slots.ravel(), minlength=256) / slots.size
+    chance = shares[slots.ravel()] ** -RARITY
+    kept = np.zeros(slots.size, bool)
+    rng = np.random.default_rng([seed, 6])
+    count = pairs * slots.shape[1]
+    kept[rng.choice(slots.size, count, replace=False, p=chance / chance.sum())] = True
+    return [np.flatnonzero(row) for row in kept.reshape(slots.shape)]
+
+
+def _pairs(pictures: Pictures, palette: Palette, size: int) -> tuple[jax.Array, jax.Array]:
+    """Return pictures and their targets in every pass, in the model's units."""
+    images = np.stack([squeeze_image(image, size) for image in pictures.images])
+    slots = np.stack([squeeze_labels(s.astype(np.int32), size) for s in pictures.slots])
+    passes = len(palette.passes)
+    pixels = jnp.broadcast_to(normalize(jnp.asarray(images)), (passes, *images.shape))
+    return pixels, palette.targets(jnp.asarray(slots))
+
+
+def _lookup(
+    segmenter: "Segmenter", train: Pictures, palette: Palette, config: TuneConfig
+) -> PyTree:
+    """Return a lookup that holds some cells of many pictures; each is encoded alone."""
+    size = segmenter.config.image_size
+    rows = cover_labels(train, np.random.default_rng([config.seed, 5]))[:LOOKED_UP]
+    parts, slots = [], []
+    for row in rows:
+        picture = train.take([row])
+        parts.append(
+            encode_cells(segmenter.graphdef, segmenter.params, *_pairs(picture, palette, size))
+        )
+        small = squeeze_labels(picture.slots[0].astype(np.int32), size)
+        slots.append(small[::CELL, ::CELL].ravel())
+    joined = jax.tree.map(lambda *a: jnp.concatenate(a, axis=1), *parts)
+    return choose_cells(joined, np.concatenate(slots), config.cells, seed=config.seed)
+
+
+def _pass_bytes(prompt: Prompt, params: PyTree, cells: int) -> int:
+    """Return what a file needs for one pass without its lookup at 2 bytes, and that at 4."""
+    size = prompt.config.image_size
+    pair = jax.ShapeDtypeStruct((1, prompt.pairs, size, size, 3), jnp.float32)
+    learned, frozen = jax.eval_shape(prompt.split, params, pair, pair, None)
+    without = dataclasses.replace(prompt.config, lookup=False)
+    arrays = jax.eval_shape(
+        dataclasses.replace(prompt, config=without).expand, params, learned, frozen
+    )
+    lookup = cells * 48 * 4 if prompt.config.lookup else 0
+    return sum(2 * leaf.size for leaf in jax.tree.leaves(arrays)) + lookup

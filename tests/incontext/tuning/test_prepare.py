@@ -1,0 +1,59 @@
+"""What a run starts from."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from incontext.tuning import prepare, tuner
+from incontext.tuning.baselines import Plain
+from incontext.tuning.config import TuneConfig
+from incontext.tuning.scores import no_counts
+
+SMALL = TuneConfig(steps=2, batch_size=2, views=4, reuse=1, cells=1 << 20, prompts=1)
+
+
+def begin(segmenter, examples, **changes):
+    """Return a run and what it starts from, as the arrays of a context."""
+    config = tuner.resolve(dataclasses.replace(SMALL, **changes), segmenter)
+    pictures = tuner.read_pictures(examples, side=48)
+    config = prepare.fill(config, segmenter, pictures)
+    plains = [Plain("1 example", segmenter.context(examples[:1]), no_counts(1), (0,))]
+    run, learned = prepare.prepare_run(
+        segmenter, pictures, pictures, plains, config=config, seg_type="semantic"
+    )
+    return run, run.prompt.expand(run.params, learned, run.frozen)
+
+
+@pytest.mark.parametrize("first_block", [0, 1])
+def test_a_spread_start_on_one_picture_is_that_example(segmenter, examples, first_block):
+    _, spread = begin(segmenter, examples[:1], start="spread", first_block=first_block)
+    _, best = begin(segmenter, examples[:1], start="best", first_block=first_block)
+    jax.tree.map(np.testing.assert_array_equal, spread, best)
+
+
+def test_a_spread_start_has_tokens_of_every_picture(segmenter, examples):
+    run, arrays = begin(segmenter, examples, start="spread", prompts=4)
+    tokens = np.asarray(arrays[0][0])[0]
+    assert len(tokens) == 4 * segmenter.config.grid**2
+    for row in range(len(examples)):
+        _, own = begin(segmenter, examples[row : row + 1], start="best")
+        distance = np.abs(tokens[:, None] - np.asarray(own[0][0])[0]).max(axis=(2, 3))
+        assert (distance.min(axis=1) < 1e-5).sum() >= 1
+    assert run.config.start == "spread"
+
+
+def test_tokens_of_rare_labels_are_kept_more_often():
+    slots = (np.random.default_rng(0).random((7, 400)) < 0.02).astype(int)
+    kept = prepare.choose_tokens(slots, 2, seed=0)
+    assert sum(map(len, kept)) == 2 * 400
+    assert all((np.diff(rows) > 0).all() for rows in kept)
+    chosen = np.concatenate([row[some] for row, some in zip(slots, kept, strict=True)])
+    assert chosen.mean() > 1.5 * slots.mean()
+
+
+@pytest.mark.parametrize(("rate", "first_block"), [(0.5, 0), (0.0, 0), (0.5, 1)])
+def test_cells_are_learned_when_every_block_is(segmenter, examples, rate, first_block):
+    run, _ = begin(segmenter, examples[:2], lookup_rate=rate, first_block=first_block)
+    assert run.prompt.learns_lookup == (rate > 0 and first_block == 0)
