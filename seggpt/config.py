@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from seggpt.errors import CheckpointError
 
@@ -10,7 +10,64 @@ Attention = Literal["mutual", "prefix"]
 Activation = Literal["gelu", "gelu_tanh"]
 
 SAM_MODEL = "sam"  # what tells the fields of a SAMConfig from a SegGPTConfig's, in files
+_OF_HEADS = (
+    "prompt_width",
+    "prompt_blocks",
+    "fusion_blocks",
+    "mask_width",
+    "decoder_heads",
+    "decoder_mlp",
+)
 CELL = 2  # pixels along a side of what the lookup compares
+
+
+@runtime_checkable
+class HeadsConfig(Protocol):
+    """What the heads of `seggpt.prompts` need to know of a model.
+
+    `prompt_width` is the width of everything behind the neck, `mask_width` that of the layer that
+    reads an earlier mask.
+    """
+
+    @property
+    def image_size(self) -> int:
+        """Pixels along a side of the square that prompts lie in."""
+        ...
+
+    @property
+    def prompt_width(self) -> int:
+        """See above, like the next."""
+        ...
+
+    @property
+    def mask_width(self) -> int:
+        """See above."""
+        ...
+
+    @property
+    def decoder_heads(self) -> int:
+        """Of the two-way transformer's attention."""
+        ...
+
+    @property
+    def decoder_mlp(self) -> int:
+        """Width of its MLPs' hidden layer."""
+        ...
+
+
+def check_heads(config: HeadsConfig) -> None:
+    """Check the widths of heads for prompts.
+
+    Raises:
+        ValueError: naming the field and what it must be.
+    """
+    if config.prompt_width % 8 or config.prompt_width // 2 % config.decoder_heads:
+        raise ValueError(
+            f"prompt_width {config.prompt_width} is not a multiple of 8, or its half not of "
+            f"decoder_heads {config.decoder_heads}"
+        )
+    if config.mask_width % 4:
+        raise ValueError(f"mask_width {config.mask_width} is not a multiple of 4")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +107,9 @@ class SegGPTConfig:
     `merge_block` is the last block that sees the image and the target stream apart; `taps` are
     the blocks whose outputs the decoder reads. `decoder_image` also shows the decoder the query's
     pixels and `lookup` what its pixels find among the examples' (`seggpt.lookup`, for prefix
-    attention); the published models do neither.
+    attention); the published models do neither. With a `prompt_width` the weights have heads for
+    points, boxes and masks, too (`seggpt.sam.PromptedSegGPT`): `prompt_blocks` see the picture
+    alone, `fusion_blocks` see it with the prompt.
     """
 
     image_size: int
@@ -69,6 +128,12 @@ class SegGPTConfig:
     activation: Activation = "gelu"
     decoder_image: bool = False
     lookup: bool = False
+    prompt_width: int = 0  # 0: no heads for prompts
+    prompt_blocks: int = 0
+    fusion_blocks: int = 0
+    mask_width: int = 16
+    decoder_heads: int = 4
+    decoder_mlp: int = 512
 
     def __post_init__(self) -> None:
         """Check sizes against each other.
@@ -89,11 +154,24 @@ class SegGPTConfig:
                 f"lookup needs prefix attention and a patch_size that is a multiple of {CELL}, "
                 f"not {self.attention} and {self.patch_size}"
             )
+        if self.prompt_width:
+            check_heads(self)
 
     @property
     def grid(self) -> int:
         """Patches along a side of one picture."""
         return self.image_size // self.patch_size
+
+    @property
+    def mask_size(self) -> int:
+        """Pixels along a side of a mask as the heads for prompts give and take it."""
+        return 4 * self.grid
+
+    @property
+    def without_heads(self) -> "SegGPTConfig":
+        """The same model without heads for prompts."""
+        default = {f.name: f.default for f in dataclasses.fields(self) if f.name in _OF_HEADS}
+        return dataclasses.replace(self, **default)
 
     @property
     def vit(self) -> ViTConfig:
@@ -111,8 +189,9 @@ class SegGPTConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON can hold them."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+        """Return the fields as JSON can hold them; those of heads only if there are some."""
+        fields = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+        return {k: v for k, v in fields.items() if self.prompt_width or k not in _OF_HEADS}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "SegGPTConfig":
@@ -242,13 +321,7 @@ class SAMConfig:
             raise ValueError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
             )
-        if self.prompt_width % 8 or self.prompt_width // 2 % self.decoder_heads:
-            raise ValueError(
-                f"prompt_width {self.prompt_width} is not a multiple of 8, or its half not of "
-                f"decoder_heads {self.decoder_heads}"
-            )
-        if self.mask_width % 4:
-            raise ValueError(f"mask_width {self.mask_width} is not a multiple of 4")
+        check_heads(self)
         if not all(0 <= block < self.depth for block in self.global_blocks):
             raise ValueError(f"global_blocks {self.global_blocks} are not in 0..{self.depth - 1}")
 

@@ -12,15 +12,18 @@ class Frame:
     """How a picture of `size` (height, width) lies in a square of `side` pixels.
 
     Its longer side fills the square, it lies in the upper left corner, and the rest is empty
-    (segment_anything/utils/transforms.py).
+    (segment_anything/utils/transforms.py). With `squeeze` it fills the square, whatever its aspect.
     """
 
     size: tuple[int, int]
     side: int
+    squeeze: bool = False
 
     @cached_property
     def inner(self) -> tuple[int, int]:
         """The height and width that the picture is resized to."""
+        if self.squeeze:
+            return self.side, self.side
         scale = self.side / max(self.size)
         height, width = (max(1, int(extent * scale + 0.5)) for extent in self.size)
         return height, width
@@ -29,6 +32,17 @@ class Frame:
         """Bring (x, y) in pixels of the picture to pixels of the square."""
         (height, width), (inner_height, inner_width) = self.size, self.inner
         return (xy * (inner_width / width, inner_height / height)).astype(np.float32)
+
+    def place_pixels(self, xy: Float[np.ndarray, "*b 2"]) -> Float32[np.ndarray, "*b 2"]:
+        """Bring whole pixels (x, y) to the square; what is squeezed keeps their centres.
+
+        SAM's users know them as corners, which is the same up to half a pixel of the square.
+        """
+        if not self.squeeze:
+            return self.place(xy)
+        (height, width), (inner_height, inner_width) = self.size, self.inner
+        scale = np.array([inner_width / width, inner_height / height])
+        return ((xy + 0.5) * scale - 0.5).astype(np.float32)
 
     def upsampling(
         self, mask_size: int

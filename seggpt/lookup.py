@@ -7,6 +7,7 @@ were painted.
 """
 
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +30,11 @@ SAME_COLOR = 0.15  # how far apart colours of one label may be painted, in RGB o
 class Lookup(nnx.Module):
     """Kernel estimates of what the examples painted on pixels like the query's."""
 
+    heads: ClassVar[int] = len(BANDWIDTHS)
+    width: ClassVar[int] = FEATURES
+
     def __init__(self, *, rngs: nnx.Rngs) -> None:
-        heads = len(BANDWIDTHS)
+        heads = self.heads
         self.features = nnx.Conv(
             3,
             heads * FEATURES,
@@ -54,7 +58,7 @@ class Lookup(nnx.Module):
     ) -> KeysValues:
         """Return the keys and values of the examples' cells."""
         b, e = images.shape[:2]
-        keys = self._features(images.reshape(b * e, *images.shape[2:]))
+        keys = self.describe(images.reshape(b * e, *images.shape[2:]))
         cells = to_patches(targets.reshape(b * e, *targets.shape[2:]), CELL)
         colors = cells.reshape(*cells.shape[:2], CELL * CELL, 3).mean(axis=2)
         rgb = colors.astype(jnp.float32) * STD
@@ -68,7 +72,7 @@ class Lookup(nnx.Module):
     def find(self, found: KeysValues, query: Float[Array, "b h w 3"]) -> Float[Array, "b h2 w2 c"]:
         """Return for every cell of the query the colours found, and how near they were."""
         keys, values = (a.transpose(0, 2, 1, 3) for a in found)
-        own = self._features(query)
+        own = self.describe(query)
         b, n, heads, _ = own.shape
         parts = _parts(n, b * heads * keys.shape[2])
         # Some rows of cells at a time: all at once would take a gigabyte for a dozen examples.
@@ -77,7 +81,8 @@ class Lookup(nnx.Module):
         cells = cells.transpose(1, 0, 3, 2, 4)
         return cells.reshape(b, query.shape[1] // CELL, query.shape[2] // CELL, -1)
 
-    def _features(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b n heads f"]:
+    def describe(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b n heads f"]:
+        """Return the features of a picture's cells, row by row; near ones look alike."""
         cells = self.features(image)
         return cells.reshape(len(image), -1, len(BANDWIDTHS), FEATURES)
 

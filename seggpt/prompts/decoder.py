@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from seggpt.config import SAMConfig
+from seggpt.config import HeadsConfig
 from seggpt.prompts.encoder import PixelNorm
 from seggpt.prompts.transformer import Guidance, ImageTokens, Mlp, Tokens, TwoWayTransformer
 from seggpt.vit import trunc_normal
@@ -16,7 +16,7 @@ MASKS = 4  # the one for a clear prompt, and three for a prompt that may mean se
 class MaskDecoder(nnx.Module):
     """A two-way transformer, pixels four times as fine as patches, and a head for each mask."""
 
-    def __init__(self, config: SAMConfig, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: HeadsConfig, *, rngs: nnx.Rngs) -> None:
         width = config.prompt_width
         self.iou_token = nnx.Param(jax.random.normal(rngs.params(), (width,)))
         self.mask_tokens = nnx.Param(jax.random.normal(rngs.params(), (MASKS, width)))

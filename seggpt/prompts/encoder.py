@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from seggpt.canvas import to_patches
-from seggpt.config import SAMConfig
+from seggpt.config import HeadsConfig
 from seggpt.vit import Linear
 
 # Of a pixel's channels, which are few: the fast formula of the variance would lose digits.
@@ -23,7 +23,7 @@ ABSENT, PADDING, BACKGROUND, FOREGROUND, FIRST_CORNER, SECOND_CORNER = range(-2,
 class PromptEncoder(nnx.Module):
     """Random Fourier features of places, a trained token for each label, a small mask reader."""
 
-    def __init__(self, config: SAMConfig, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: HeadsConfig, *, rngs: nnx.Rngs) -> None:
         width = config.prompt_width
         self.side = config.image_size
         # Never trained: see `_places`.
@@ -84,7 +84,7 @@ class PromptEncoder(nnx.Module):
 class MaskEmbedding(nnx.Module):
     """Two convolutions that halve the size (patches do not overlap), and a linear layer."""
 
-    def __init__(self, config: SAMConfig, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: HeadsConfig, *, rngs: nnx.Rngs) -> None:
         wide, narrow = config.mask_width, config.mask_width // 4
         self.down1 = Linear(4, narrow, rngs=rngs)
         self.norm1 = PixelNorm(narrow, rngs=rngs)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from seggpt.config import SAMConfig
+from seggpt.config import HeadsConfig
 from seggpt.vit import Linear
 
 # transformer.py of SAM's authors leaves torch's default; the ViT and the necks have 1e-6.
@@ -148,7 +148,7 @@ class Mlp(nnx.Module):
 class TwoWayBlock(nnx.Module):
     """One layer; the first has no places to go by yet, and starts from what attention finds."""
 
-    def __init__(self, config: SAMConfig, *, first: bool, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: HeadsConfig, *, first: bool, rngs: nnx.Rngs) -> None:
         width = config.prompt_width
         half = partial(Attention, width, inner=width // 2, heads=config.decoder_heads, rngs=rngs)
         self.first = first
@@ -187,7 +187,7 @@ class TwoWayBlock(nnx.Module):
 class TwoWayTransformer(nnx.Module):
     """Two layers, and a last look of the tokens at the picture."""
 
-    def __init__(self, config: SAMConfig, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: HeadsConfig, *, rngs: nnx.Rngs) -> None:
         width = config.prompt_width
         self.layers = nnx.List(
             TwoWayBlock(config, first=index == 0, rngs=rngs) for index in range(2)

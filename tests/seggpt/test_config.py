@@ -43,3 +43,50 @@ def test_sizes_that_do_not_fit_are_refused(change: dict, message: str) -> None:
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ValueError, match="heads"):
         ViTConfig(patch_size=8, width=100, depth=1, heads=3, grid=(4, 4), pos_grid=(4, 4))
+
+
+HEADS = {"prompt_width", "prompt_blocks", "fusion_blocks"}
+HEADS |= {"mask_width", "decoder_heads", "decoder_mlp"}
+PROMPTED = dataclasses.replace(
+    SegGPTConfig.tiny(), prompt_width=64, prompt_blocks=1, fusion_blocks=2, decoder_mlp=96
+)
+
+
+def test_models_with_heads_survive_json() -> None:
+    fields = json.loads(json.dumps(PROMPTED.to_dict()))
+    assert fields.keys() == {field.name for field in dataclasses.fields(SegGPTConfig)}
+    assert SegGPTConfig.from_dict(fields) == PROMPTED
+
+
+def test_models_without_heads_say_nothing_of_them() -> None:
+    """Their fields are those of files from before there were heads, and so are fingerprints."""
+    fields = SegGPTConfig.tiny().to_dict()
+    assert PROMPTED.to_dict().keys() - fields.keys() == HEADS
+    assert not HEADS & fields.keys()
+
+
+def test_leaving_out_heads_leaves_the_rest() -> None:
+    assert PROMPTED.without_heads == SegGPTConfig.tiny()
+    assert SegGPTConfig.tiny().without_heads == SegGPTConfig.tiny()
+    other = dataclasses.replace(PROMPTED, decoder_width=8)
+    assert other.without_heads == dataclasses.replace(SegGPTConfig.tiny(), decoder_width=8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompt_width": 20}, "prompt_width 20 is not a multiple of 8"),
+        ({"decoder_heads": 3}, "its half not of decoder_heads 3"),
+        ({"mask_width": 6}, "mask_width 6 is not a multiple of 4"),
+    ],
+)
+def test_heads_that_do_not_fit_are_refused(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(PROMPTED, **change)
+    if "prompt_width" not in change:  # nobody asks without heads
+        dataclasses.replace(SegGPTConfig.tiny(), **change)
+
+
+def test_masks_are_four_pixels_a_patch() -> None:
+    assert PROMPTED.mask_size == 4 * 96 // 4
+    assert dataclasses.replace(PROMPTED, patch_size=8).mask_size == 48
