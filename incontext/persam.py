@@ -17,16 +17,17 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int
 
 from incontext import rle
+from incontext.answers import Answer
 from incontext.context import Example, load_examples
 from incontext.images import ImageSource, load_image
 from incontext.likeness import describe, find_extremes, guide, measure_likeness
 from incontext.mixing import tune_mixing
 from incontext.prompt_rules import Prompts
-from incontext.promptable import Answer, EncodedImage, Promptable, check_model, place_prompts
+from incontext.promptable import EncodedImage, Promptable, check_model, place_prompts
 from incontext.results import Result
 from incontext.shares import make_result
 from seggpt.prompts import Guidance
-from seggpt.sam import SAM
+from seggpt.sam import SAM, PromptedSegGPT
 
 Method = Literal["persam", "persam-f"]
 
@@ -82,7 +83,7 @@ class PerSAM:
         """
         (loaded,), labels, _ = load_examples([example])
         state = self.model.encode(loaded.image)
-        embedding = np.asarray(state.embedding[0])
+        embedding = self._patches(state)
         masks = [loaded.labels == label for label in labels]
         features = [
             describe(embedding, mask, state.frame, peaks=method != "persam") for mask in masks
@@ -113,6 +114,10 @@ class PerSAM:
         logits = np.stack([answer.logits()[0, 0] for answer in answers])
         return make_result(logits, target.labels, picture)
 
+    def _patches(self, state: EncodedImage) -> Float32[np.ndarray, "gh gw d"]:
+        """Return what each patch says; some models keep more of a picture behind that."""
+        return np.asarray(state.embedding[0, ..., : self.model.config.prompt_width])
+
     def _find(
         self,
         state: EncodedImage,
@@ -120,7 +125,7 @@ class PerSAM:
         mixing: Float32[np.ndarray, " 3"] | None,
     ) -> Answer:
         """Return the one mask of a label, refined twice."""
-        likeness = measure_likeness(np.asarray(state.embedding[0]), feature)
+        likeness = measure_likeness(self._patches(state), feature)
         most, least = find_extremes(likeness, state.frame)
         if mixing is not None:
             points = {"points": [most], "labels": [1]}
@@ -162,7 +167,7 @@ class PerSAM:
         feature: Float32[np.ndarray, " d"],
         mask: Bool[np.ndarray, "h w"],
     ) -> Float32[np.ndarray, " 3"]:
-        likeness = measure_likeness(np.asarray(state.embedding[0]), feature)
+        likeness = measure_likeness(self._patches(state), feature)
         most, _ = find_extremes(likeness, state.frame)
         return tune_mixing(self.model.predict(state, points=[most]).logits()[0], mask)
 
@@ -188,7 +193,7 @@ def _box(found: Answer) -> Int[np.ndarray, " 4"] | None:
 
 
 def _guided(
-    graphdef: nnx.GraphDef[SAM],
+    graphdef: nnx.GraphDef[SAM | PromptedSegGPT],
     params: Any,
     embedding: Float[Array, "1 gh gw d"],
     coords: Float[Array, "p s 2"],
@@ -198,5 +203,5 @@ def _guided(
     model = nnx.merge(graphdef, params)
     tokens, image = model.look(embedding, coords, labels, guidance=guidance)
     _, gh, gw, _ = embedding.shape
-    masks = model.mask_decoder.masks(tokens, image, shape=(gh, gw))
+    masks = model.draw(tokens, image, shape=(gh, gw))
     return masks[:, :1], model.mask_decoder.scores(tokens)[:, :1]

@@ -6,7 +6,9 @@ import numpy as np
 from jaxtyping import Float32, Int32
 from numpy.typing import ArrayLike
 
+from incontext.zoom import Look
 from seggpt.errors import PromptError
+from seggpt.prompts import ABSENT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +19,35 @@ class Prompts:
     labels: Int32[np.ndarray, "p k"]
     boxes: Float32[np.ndarray, "p 4"] | None
     masks: Float32[np.ndarray, "p m m"] | None
+
+    def take(self, row: int) -> "Prompts":
+        """Return one prompt."""
+        some = slice(row, row + 1)
+        return Prompts(
+            points=self.points[some],
+            labels=self.labels[some],
+            boxes=None if self.boxes is None else self.boxes[some],
+            masks=None if self.masks is None else self.masks[some],
+        )
+
+    def seen_by(self, look: Look) -> "Prompts":
+        """Return what a part of the picture shows of the prompts, in its pixels.
+
+        Points beside it are left out, but places are kept for them.
+        """
+        x0, y0, x1, y1 = look.box
+        corner = np.array([x0, y0], np.float32)
+        outside = ((self.points < corner) | (self.points >= (x1, y1))).any(axis=-1)
+        boxes = self.boxes
+        if boxes is not None:
+            corners = np.clip(boxes.reshape(-1, 2, 2), corner, (x1, y1)) - corner
+            boxes = corners.reshape(-1, 4).astype(np.float32)
+        return Prompts(
+            points=self.points - corner,
+            labels=np.where(outside, ABSENT, self.labels).astype(np.int32),
+            boxes=boxes,
+            masks=None if self.masks is None else look.into(self.masks),
+        )
 
 
 def check_prompts(

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from typing import Any, Literal
@@ -12,21 +12,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Float32, Int, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from incontext.answers import Answer, Closer, join_answers
 from incontext.hub import find_source
 from incontext.images import ImageSource, load_image
+from incontext.looks import choose, looks_for
 from incontext.prompt_rules import Prompts, check_prompts
 from incontext.runtime import choose_device, enable_compile_cache
+from incontext.snap import FINE, snap
+from incontext.zoom import Look
 from seggpt.canvas import normalize
-from seggpt.config import SAMConfig
+from seggpt.config import SAM_MODEL, SAMConfig, SegGPTConfig
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.frame import Frame
-from seggpt.pretrained import shipped_weights
-from seggpt.prompts import Slots, make_slots
-from seggpt.sam import SAM
+from seggpt.prompts import MASKS, Slots, make_slots
+from seggpt.sam import SAM, PromptedSegGPT
 from seggpt.weights.graft import graft
 from seggpt.weights.published import load_published
 
@@ -34,17 +37,19 @@ FILES = (
     "give a SAM checkpoint: sam_vit_b_01ec64.pth, sam_vit_l_0b3195.pth, sam_vit_h_4b8939.pth, a "
     "Hugging Face folder such as facebook/sam-vit-base, or what seggpt convert made of one"
 )
-_ENCODER = ("vit", "neck")
-_BAND_VALUES = 1 << 22  # full-size logits held at a time: 16 MiB
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EncodedImage:
-    """A picture as a model remembers it; nothing changes it, so threads may share it."""
+    """A picture as a model remembers it; nothing changes it, so threads may share it.
+
+    `picture` is kept for models that look closer (`incontext.zoom`).
+    """
 
     embedding: Float[Array, "1 gh gw d"]
     frame: Frame
     model: str
+    picture: UInt8[np.ndarray, "h w 3"] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -52,60 +57,12 @@ class EncodedImage:
         return self.frame.size
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Answer:
-    """The masks of one or more prompts about one picture.
-
-    Attributes:
-        low_res: Logits in the model's square; what a later prompt takes as its mask.
-        scores: The IoU with the truth that the model expects; may exceed 0..1 a little.
-        frame: Where the picture lies in the square.
-    """
-
-    low_res: Float32[np.ndarray, "p c m m"]
-    scores: Float32[np.ndarray, "p c"]
-    frame: Frame
-
-    def logits(self) -> Float32[np.ndarray, "p c h w"]:
-        """Compute the logits in the size of the picture: 4 bytes a pixel and mask."""
-        full = np.empty((*self.low_res.shape[:2], *self.frame.size), np.float32)
-        for index, rows, band in self._bands():
-            full[index][rows] = band
-        return full
-
-    def masks(self) -> Bool[np.ndarray, "p c h w"]:
-        """Compute the masks in the size of the picture, a band of rows at a time."""
-        full = np.empty((*self.low_res.shape[:2], *self.frame.size), bool)
-        for index, rows, band in self._bands():
-            np.greater(band, 0.0, out=full[index][rows])
-        return full
-
-    def best(self) -> "Answer":
-        """Keep the mask with the highest score of each prompt."""
-        rows, places = np.arange(len(self.scores)), self.scores.argmax(axis=1)
-        return Answer(
-            low_res=self.low_res[rows, places][:, None],
-            scores=self.scores[rows, places][:, None],
-            frame=self.frame,
-        )
-
-    def _bands(self) -> Iterator[tuple[tuple[int, ...], slice, Float32[np.ndarray, "rows w"]]]:
-        """Yield where a mask lies among all, some of its rows, and their logits."""
-        down, across = self.frame.upsampling(self.low_res.shape[-1])
-        height, width = self.frame.size
-        step = max(1, _BAND_VALUES // width)
-        for index in np.ndindex(*self.low_res.shape[:2]):
-            for top in range(0, height, step):
-                rows = slice(top, min(top + step, height))
-                yield index, rows, (down[rows] @ self.low_res[index]) @ across.T
-
-
 class Promptable:
     """A model ready for prompts. It never changes, so any number of threads may share it."""
 
     def __init__(
         self,
-        config: SAMConfig,
+        config: SAMConfig | SegGPTConfig,
         params: Mapping[Any, Any],
         *,
         metadata: Mapping[str, str] | None = None,
@@ -115,13 +72,19 @@ class Promptable:
         self.config = config
         self.metadata = dict(metadata or {})
         self.device = choose_device(device)
-        abstract = nnx.eval_shape(lambda: SAM(config, rngs=nnx.Rngs(0)))
+        # Small models of our own look closer at what a prompt is about.
+        self.zooms = isinstance(config, SegGPTConfig)
+        abstract = nnx.eval_shape(lambda: _make(config))
         self.graphdef, wanted = nnx.split(abstract, nnx.Param)
-        tree = jax.tree.map(np.asarray, graft(nnx.as_pure(wanted), params))
+        wanted = nnx.as_pure(wanted)
+        # Weights of our own also hold the in-context model.
+        given = {name: params[name] for name in wanted} if self.zooms else params
+        tree = jax.tree.map(np.asarray, graft(wanted, given))
         self.fingerprint = _fingerprint(config, tree)
         # The heads stay exact: they are small, and an angle in bfloat16 is no place.
         cast = jnp.dtype(dtype or ("float32" if self.device.platform == "cpu" else "bfloat16"))
-        tree |= {name: jax.tree.map(lambda a: a.astype(cast), tree[name]) for name in _ENCODER}
+        encoder = {name: tree[name] for name in type(abstract).encoder}
+        tree |= jax.tree.map(lambda a: a.astype(cast), encoder)
         self.params = jax.device_put(tree, self.device)
         self._encode = jax.jit(partial(_encode, self.graphdef, cast))
         self._decode = jax.jit(partial(_decode, self.graphdef))
@@ -145,15 +108,13 @@ class Promptable:
         """
         enable_compile_cache()
         path = find_source(name_or_path)
-        try:
-            loaded = load_published(path, family="sam")
+        loaded = load_published(path, family="sam")
+        if loaded.config.get("model") == SAM_MODEL:
             config = SAMConfig.from_dict(loaded.config)
-        except CheckpointError as error:
-            if path not in shipped_weights().values():
-                raise
-            raise CheckpointError(
-                f"{path.stem}: no heads for points and boxes in these shipped weights; {FILES}"
-            ) from error
+        else:
+            config = SegGPTConfig.from_dict(loaded.config)
+            if not config.prompt_width:
+                raise CheckpointError(f"{path}: no heads for points and boxes; {FILES}")
         return cls(config, loaded.params, metadata=loaded.metadata, device=device, dtype=dtype)
 
     def encode(self, image: ImageSource) -> EncodedImage:
@@ -163,10 +124,10 @@ class Promptable:
             InputError: if the picture cannot be used.
         """
         picture = load_image(image)
-        frame = Frame(picture.shape[:2], self.config.image_size)
-        pixels = jnp.asarray(lay_in_square(picture, frame))
-        embedding = self._encode(self.params, pixels, jnp.asarray(frame.inner))
-        return EncodedImage(embedding, frame, self.fingerprint)
+        frame = self._frame(picture.shape[:2])
+        embedding = self._encode_one(picture, frame)
+        kept = picture if self.zooms else None
+        return EncodedImage(embedding, frame, self.fingerprint, kept)
 
     def predict(
         self,
@@ -192,7 +153,44 @@ class Promptable:
         check_model(state.model, self, what="picture")
         side = self.config.mask_size
         prompts = check_prompts(points, labels, boxes, mask, size=state.size, side=side)
-        slots = place_prompts(prompts, state.frame)
+        wanted = slice(1, None) if multimask else slice(0, 1)
+        if state.picture is None:
+            return self._answer(state.embedding, state.frame, prompts).pick(wanted)
+        parts = [
+            self._look_closer(state, prompts.take(row), wanted)
+            for row in range(len(prompts.labels))
+        ]
+        return join_answers(parts)
+
+    def _look_closer(self, state: EncodedImage, prompt: Prompts, wanted: slice) -> Answer:
+        """Answer one prompt by what parts of the picture show."""
+        looks = looks_for(prompt, state.size)
+        answers = [self._answer_at(state, prompt, look) for look in looks]
+        if len(answers) == 1:
+            answer = answers[0].pick(wanted)
+        else:
+            answer = choose(answers, count=len(range(*wanted.indices(MASKS))))
+        assert state.picture is not None
+        return _snapped(answer, state.picture)
+
+    def _answer_at(self, state: EncodedImage, prompt: Prompts, look: Look | None) -> Answer:
+        """Answer one prompt by what a part of the picture shows, or all of it."""
+        if look is None:
+            return self._answer(state.embedding, state.frame, prompt)
+        assert state.picture is not None
+        x0, y0, x1, y1 = look.box
+        frame = self._frame(look.shape)
+        embedding = self._encode_one(np.ascontiguousarray(state.picture[y0:y1, x0:x1]), frame)
+        near = self._answer(embedding, frame, prompt.seen_by(look))
+        closer = tuple(Closer(look=look, frame=frame, low_res=mask) for mask in near.low_res[0])
+        low_res = look.out_of(near.low_res)
+        return Answer(low_res=low_res, scores=near.scores, frame=state.frame, closer=(closer,))
+
+    def _answer(
+        self, embedding: Float[Array, "1 gh gw d"], frame: Frame, prompts: Prompts
+    ) -> Answer:
+        """Answer prompts about one picture with all masks there are."""
+        slots = place_prompts(prompts, frame)
         count = len(slots.labels)
         # Prompts are rounded up to a power of two, so that few programs serve all numbers.
         spare = (1 << (count - 1).bit_length()) - count
@@ -200,13 +198,33 @@ class Promptable:
             a if a is None else np.concatenate([a, np.repeat(a[-1:], spare, axis=0)])
             for a in (slots.coords, slots.labels, prompts.masks)
         )
-        low_res, scores = self._decode(self.params, state.embedding, coords, kinds, masks)
-        pick = slice(1, None) if multimask else slice(0, 1)
+        low_res, scores = self._decode(self.params, embedding, coords, kinds, masks)
         return Answer(
-            low_res=np.asarray(low_res)[:count, pick],
-            scores=np.asarray(scores)[:count, pick],
-            frame=state.frame,
+            low_res=np.asarray(low_res)[:count], scores=np.asarray(scores)[:count], frame=frame
         )
+
+    def _frame(self, size: tuple[int, int]) -> Frame:
+        return Frame(size, self.config.image_size, squeeze=self.zooms)
+
+    def _encode_one(
+        self, picture: UInt8[np.ndarray, "h w 3"], frame: Frame
+    ) -> Float[Array, "1 gh gw d"]:
+        pixels = jnp.asarray(lay_in_square(picture, frame))
+        return self._encode(self.params, pixels, jnp.asarray(frame.inner))
+
+
+def _snapped(answer: Answer, picture: UInt8[np.ndarray, "h w 3"]) -> Answer:
+    """Bring one prompt's masks to the edges of what they were seen in."""
+    size = picture.shape[:2]
+    finer = []
+    for place, low_res in enumerate(answer.low_res[0]):
+        closer = answer.closer[0][place] if answer.closer else None
+        look = closer.look if closer else Look((0, 0, size[1], size[0]), size)
+        x0, y0, x1, y1 = look.box
+        snapped = snap(closer.low_res if closer else low_res, picture[y0:y1, x0:x1])
+        frame = Frame(look.shape, FINE, squeeze=True)
+        finer.append(Closer(look=look, frame=frame, low_res=snapped))
+    return replace(answer, closer=(tuple(finer),))
 
 
 def check_model(fingerprint: str, model: Promptable, *, what: str) -> None:
@@ -227,7 +245,7 @@ def place_prompts(prompts: Prompts, frame: Frame) -> Slots:
     boxes = prompts.boxes
     if boxes is not None:
         boxes = frame.place(boxes.reshape(-1, 2, 2)).reshape(-1, 4)
-    return make_slots(frame.place(prompts.points), prompts.labels, boxes)
+    return make_slots(frame.place_pixels(prompts.points), prompts.labels, boxes)
 
 
 def lay_in_square(
@@ -241,8 +259,14 @@ def lay_in_square(
     return square
 
 
+def _make(config: SAMConfig | SegGPTConfig) -> SAM | PromptedSegGPT:
+    if isinstance(config, SAMConfig):
+        return SAM(config, rngs=nnx.Rngs(0))
+    return PromptedSegGPT(config, rngs=nnx.Rngs(0))
+
+
 def _encode(
-    graphdef: nnx.GraphDef[SAM],
+    graphdef: nnx.GraphDef[SAM | PromptedSegGPT],
     dtype: np.dtype,
     params: Any,
     pixels: UInt8[Array, "side side 3"],
@@ -256,7 +280,7 @@ def _encode(
 
 
 def _decode(
-    graphdef: nnx.GraphDef[SAM],
+    graphdef: nnx.GraphDef[SAM | PromptedSegGPT],
     params: Any,
     embedding: Float[Array, "1 gh gw d"],
     coords: Float[Array, "p s 2"],
@@ -266,7 +290,7 @@ def _decode(
     return nnx.merge(graphdef, params).decode(embedding, coords, labels, mask=mask)
 
 
-def _fingerprint(config: SAMConfig, params: Any) -> str:
+def _fingerprint(config: SAMConfig | SegGPTConfig, params: Any) -> str:
     """Tell weights apart by the architecture and some numbers of every array."""
     digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
     for leaf in jax.tree.leaves(params):

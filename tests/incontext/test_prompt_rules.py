@@ -3,8 +3,16 @@
 import numpy as np
 import pytest
 
-from incontext.prompt_rules import check_boxes, check_mask, check_points, check_prompts
+from incontext.prompt_rules import (
+    Prompts,
+    check_boxes,
+    check_mask,
+    check_points,
+    check_prompts,
+)
+from incontext.zoom import Look
 from seggpt.errors import PromptError
+from seggpt.prompts import ABSENT
 
 SIZE = (480, 640)
 
@@ -90,3 +98,56 @@ def test_parts_must_be_of_as_many_prompts():
     with pytest.raises(PromptError, match="labels without points"):
         check_prompts(None, [1], boxes, None, size=SIZE, side=24)
     assert check_prompts(None, None, boxes, None, size=SIZE, side=24).labels.shape == (3, 0)
+
+
+LOOK = Look((100, 50, 300, 250), SIZE)
+
+
+def make_prompts():
+    points = np.array([[[100, 50], [99.5, 60], [299.5, 249.5]], [[150, 250], [300, 90], [210, 70]]])
+    boxes = np.array([[120, 60, 200, 90], [20, 30, 400, 100]], np.float32)
+    masks = np.random.default_rng(0).normal(size=(2, 24, 24)).astype(np.float32)
+    labels = np.array([[1, 0, 0], [0, 1, 1]], np.int32)
+    return Prompts(points=points.astype(np.float32), labels=labels, boxes=boxes, masks=masks)
+
+
+def test_one_prompt_is_taken_with_all_its_parts():
+    prompts = make_prompts()
+    for row in range(2):
+        one = prompts.take(row)
+        for name in ("points", "labels", "boxes", "masks"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(prompts, name)[row : row + 1])
+    bare = check_prompts([[[1, 2]], [[3, 4]]], None, None, None, size=SIZE, side=24).take(1)
+    assert bare.points.tolist() == [[[3, 4]]]
+    assert (bare.boxes, bare.masks) == (None, None)
+
+
+def test_a_part_of_a_picture_shows_points_in_its_own_pixels():
+    seen = make_prompts().seen_by(LOOK)
+    assert seen.labels.tolist() == [[1, ABSENT, 0], [ABSENT, ABSENT, 1]]
+    assert seen.labels.dtype == np.int32
+    there = seen.labels != ABSENT
+    np.testing.assert_allclose(seen.points[there], [[0, 0], [199.5, 199.5], [110, 20]])
+    assert seen.points.shape == (2, 3, 2)
+
+
+def test_a_part_of_a_picture_shows_what_boxes_share_with_it():
+    seen = make_prompts().seen_by(LOOK)
+    assert seen.boxes is not None
+    np.testing.assert_allclose(seen.boxes, [[20, 10, 100, 40], [0, 0, 200, 50]])
+
+
+def test_a_part_of_a_picture_shows_its_part_of_masks():
+    prompts = make_prompts()
+    seen = prompts.seen_by(LOOK)
+    assert prompts.masks is not None
+    np.testing.assert_array_equal(seen.masks, LOOK.into(prompts.masks))
+    bare = check_prompts([[150, 60]], None, None, None, size=SIZE, side=24).seen_by(LOOK)
+    assert (bare.boxes, bare.masks) == (None, None)
+
+
+def test_a_look_at_everything_changes_no_prompt():
+    prompts = make_prompts()
+    seen = prompts.seen_by(Look((0, 0, SIZE[1], SIZE[0]), SIZE))
+    for name in ("points", "labels", "boxes", "masks"):
+        np.testing.assert_allclose(getattr(seen, name), getattr(prompts, name), atol=1e-5)
