@@ -1,4 +1,4 @@
-"""Many single-point prompts on one picture, sifted before their masks are made large.
+"""Many prompts on one picture, sifted before their masks are made large.
 
 What depends on the picture alone is computed once (`seggpt.prompts.transformer`). The predicted IoU
 of a mask needs none of its pixels, so only prompts with a mask that is good enough are drawn, and
@@ -6,7 +6,7 @@ of the model's square only the part that the picture fills. Masks that are stead
 are brought to the size of the picture (`incontext.enlarge`), where the exact stability decides.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,8 +19,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from incontext.enlarge import Enlarger
 from incontext.promptable import EncodedImage, Promptable
-from seggpt.prompts import FOREGROUND, PADDING
-from seggpt.sam import SAM
+from seggpt.prompts import ABSENT, Slots
+from seggpt.sam import SAM, PromptedSegGPT
 
 # Prompts that a CPU works on at a time: their tokens stay in its cache (ViT-B's heads: a third less
 # time than with 64). An accelerator takes a whole batch.
@@ -32,10 +32,10 @@ _NEAR, _FEW = 0.1, 64
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Found:
-    """A mask in the size of its picture or crop."""
+    """A mask in the size of its picture or crop, and which prompt asked for it."""
 
     mask: Bool[np.ndarray, "h w"]
-    point: int
+    prompt: int
     iou: float
     stability: float
 
@@ -49,100 +49,167 @@ class Sieve:
     offset: float
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Coarse:
+    """What a batch of prompts draws, in pixels of the model's masks.
+
+    Attributes:
+        start: Which prompt is the first.
+        low: Logits of the part that the picture fills; what follows the last prompt is zero.
+        scores: The IoU that the model expects.
+        inside: How many pixels exceed the sieve's offset.
+        around: How many exceed it below zero.
+    """
+
+    start: int
+    low: Float[Array, "batch c h w"]
+    scores: Float[np.ndarray, "p c"]
+    inside: Int[np.ndarray, "p c"]
+    around: Int[np.ndarray, "p c"]
+
+    def pick(self, sieve: Sieve) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
+        """Return of which prompts which masks may be good enough."""
+        steady = self.inside >= (sieve.stability - _NEAR) * self.around
+        prompts, which = np.nonzero((self.scores > sieve.iou) & (steady | (self.around < _FEW)))
+        return prompts, which
+
+
 class Sweep:
     """The compiled program for one model."""
 
     def __init__(self, model: Promptable) -> None:
+        self.mask_size = model.config.mask_size
         self._params = model.params
-        self._draw = jax.jit(partial(_draw, model.graphdef), static_argnames=("shape", "chunk"))
+        self._draw = jax.jit(
+            partial(_draw, model.graphdef), static_argnames=("shape", "chunk", "multimask")
+        )
         self._grid = model.config.grid
         self._chunk = _CPU_CHUNK if model.device.platform == "cpu" else 0
 
+    def enlarger(self, state: EncodedImage) -> Enlarger:
+        """Prepare what brings coarse masks of a picture to its size."""
+        return Enlarger(state.frame, grid=self._grid)
+
     def run(
+        self, state: EncodedImage, prompts: Slots, sieve: Sieve, *, batch: int, multimask: bool
+    ) -> Iterator[Found]:
+        """Yield what prompts find, in their order; `multimask` as in `Promptable.predict`."""
+        enlarger = self.enlarger(state)
+        for coarse in self.coarse(
+            state, prompts, sieve, enlarger=enlarger, batch=batch, multimask=multimask
+        ):
+            rows, which = coarse.pick(sieve)
+            masks = enlarger.masks(coarse.low, rows, which, offset=sieve.offset)
+            for row, place, (mask, stability) in zip(rows, which, masks, strict=True):
+                if stability >= sieve.stability:
+                    yield Found(
+                        mask=mask,
+                        prompt=coarse.start + int(row),
+                        iou=float(coarse.scores[row, place]),
+                        stability=stability,
+                    )
+
+    def coarse(
         self,
         state: EncodedImage,
-        points: Float[np.ndarray, "n 2"],
+        prompts: Slots,
         sieve: Sieve,
         *,
+        enlarger: Enlarger,
         batch: int,
-    ) -> Iterator[Found]:
-        """Yield what points (x, y) in pixels of the picture find, in their order."""
-        enlarger = Enlarger(state.frame, grid=self._grid)
+        multimask: bool,
+    ) -> Iterator[Coarse]:
+        """Yield what prompts draw, batch by batch; where no score is good enough it is zero."""
         chunk = min(self._chunk or batch, batch)
-        coords = np.zeros((len(points), 2, 2), np.float32)
-        coords[:, 0] = state.frame.place(points)
-        for start in range(0, len(points), batch):
-            part = coords[start : start + batch]
+        room = -(-batch // chunk) * chunk
+        for start in range(0, len(prompts.labels), batch):
+            labels = prompts.labels[start : start + batch]
+            count = len(labels)
+            # The last batch is filled up, so that one compiled program serves all numbers.
+            rest = ((0, room - count), (0, 0))
             low, *measured = self._draw(
                 self._params,
                 state.embedding,
-                np.concatenate([part, np.repeat(part[-1:], -len(part) % chunk, axis=0)]),
+                np.pad(prompts.coords[start : start + batch], (*rest, (0, 0))),
+                np.pad(labels, rest, constant_values=ABSENT),
+                -(-count // chunk),
                 sieve.iou,
                 sieve.offset,
                 enlarger.inner,
                 shape=enlarger.shape,
                 chunk=chunk,
+                multimask=multimask,
             )
-            scores, inside, around = (np.asarray(a)[: len(part)] for a in measured)
-            steady = (inside >= (sieve.stability - _NEAR) * around) | (around < _FEW)
-            prompts, which = np.nonzero((scores > sieve.iou) & steady)
-            masks = enlarger.masks(low, prompts, which, offset=sieve.offset)
-            for prompt, place, (mask, stability) in zip(prompts, which, masks, strict=True):
-                if stability >= sieve.stability:
-                    yield Found(
-                        mask=mask,
-                        point=start + int(prompt),
-                        iou=float(scores[prompt, place]),
-                        stability=stability,
-                    )
+            scores, inside, around = (np.asarray(a)[:count] for a in measured)
+            yield Coarse(start=start, low=low, scores=scores, inside=inside, around=around)
 
 
-Drawn = tuple[Float[Array, "p 3 h w"], Float[Array, "p 3"], Int[Array, "p 3"], Int[Array, "p 3"]]
+Drawn = tuple[Float[Array, "p c h w"], Float[Array, "p c"], Int[Array, "p c"], Int[Array, "p c"]]
 
 
 def _draw(
-    graphdef: nnx.GraphDef[SAM],
+    graphdef: nnx.GraphDef[SAM | PromptedSegGPT],
     params: Any,
     embedding: Float[Array, "1 gh gw d"],
-    coords: Float[Array, "p 2 2"],
+    coords: Float[Array, "p s 2"],
+    labels: Int[Array, "p s"],
+    chunks: Int[Array, ""] | int,
     iou: Float[Array, ""] | float,
     offset: Float[Array, ""] | float,
     inner: Int[Array, " 2"],
     *,
     shape: tuple[int, int],
     chunk: int,
+    multimask: bool,
 ) -> Drawn:
-    """Return three masks of each prompt, their scores, and their pixels above and below the edge.
+    """Return the masks of each prompt, their scores, and their pixels above and below the edge.
 
     Only `shape` (rows, columns) of patches are drawn, and counted only as far as `inner`, in
-    pixels of a mask. Of chunks in which no score exceeds `iou` the masks are zero.
+    pixels of a mask. Of chunks in which no score exceeds `iou` the masks are zero, and so is all
+    that follows the first `chunks` chunks, which is no work.
     """
     model = nnx.merge(graphdef, params)
+    some = slice(1, None) if multimask else slice(0, 1)
 
     def draw(tokens: Array, image: Array) -> tuple[Array, Array, Array]:
         gh, gw = embedding.shape[1:3]
         rows, cols = shape
         part = image.reshape(len(image), gh, gw, -1)[:, :rows, :cols]
         part = part.reshape(len(image), rows * cols, -1)
-        low = model.mask_decoder.masks(tokens, part, shape=shape)[:, 1:]
+        low = model.draw(tokens, part, shape=shape)[:, some]
         return low, *_count(low, inner, offset)
 
-    def work(coords: Float[Array, "chunk 2 2"]) -> Drawn:
-        # SAM's padding point follows every point.
-        labels = jnp.broadcast_to(jnp.array([FOREGROUND, PADDING]), coords.shape[:2])
+    def work(coords: Float[Array, "chunk s 2"], labels: Int[Array, "chunk s"]) -> Drawn:
         tokens, image = model.look(embedding, coords, labels)
-        scores = model.mask_decoder.scores(tokens)[:, 1:]
+        scores = model.mask_decoder.scores(tokens)[:, some]
         nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(draw, tokens, image))
         low, *counts = jax.lax.cond((scores > iou).any(), draw, lambda *_: nothing, tokens, image)
         return low, scores, *counts
 
-    chunks = jax.lax.map(work, coords.reshape(-1, chunk, 2, 2))
-    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), chunks)
+    drawn = _map_first(
+        work,
+        coords.reshape(-1, chunk, *coords.shape[1:]),
+        labels.reshape(-1, chunk, *labels.shape[1:]),
+        count=chunks,
+    )
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), drawn)
+
+
+def _map_first(work: Callable[..., Any], *arrays: Array, count: Int[Array, ""] | int) -> Any:
+    """Do as `jax.lax.map` for the first `count` along all arrays' first axis; the rest is zero."""
+
+    def step(index: Array, results: Any) -> Any:
+        result = work(*(a[index] for a in arrays))
+        return jax.tree.map(lambda whole, part: whole.at[index].set(part), results, result)
+
+    one = jax.eval_shape(work, *(a[0] for a in arrays))
+    nothing = jax.tree.map(lambda a: jnp.zeros((len(arrays[0]), *a.shape), a.dtype), one)
+    return jax.lax.fori_loop(0, count, step, nothing)
 
 
 def _count(
-    low: Float[Array, "p 3 h w"], inner: Int[Array, " 2"], offset: Float[Array, ""] | float
-) -> tuple[Int[Array, "p 3"], Int[Array, "p 3"]]:
+    low: Float[Array, "p c h w"], inner: Int[Array, " 2"], offset: Float[Array, ""] | float
+) -> tuple[Int[Array, "p c"], Int[Array, "p c"]]:
     """Count the pixels above `offset` and above `-offset`, in the upper left part of `inner`."""
     height, width = low.shape[-2:]
     part = (jnp.arange(height) < inner[0])[:, None] & (jnp.arange(width) < inner[1])

@@ -10,6 +10,7 @@ EPILOG = """\
 examples:
   seggpt everything street.jpg -o out --model sam_vit_b_01ec64.pth
   seggpt everything photos/ -o out --model sam.pth --format json,overlay --points-per-side 16
+  seggpt everything photos/ -o out --model sam.pth --prompts boxes
 
 NAME.json lists the masks: COCO run lengths, area, box (x, y, width, height), scores.
 """
@@ -20,12 +21,19 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
     parser = verbs.add_parser(
         "everything",
         help="masks of all things in pictures, without a prompt",
-        description="Find all things in each picture, from a grid of points.",
+        description="Find all things in each picture, from a grid of points or proposed boxes.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
     group = parser.add_argument_group("which masks")
+    group.add_argument(
+        "--prompts",
+        choices=("grid", "boxes"),
+        default="grid",
+        help="ask at every point (default), or look from a fourth of the points, then ask for what "
+        "is in each box that shows: faster, but may miss small things",
+    )
     group.add_argument("--points-per-side", type=positive, default=32, metavar="N")
     group.add_argument("--points-per-batch", type=positive, default=64, metavar="N")
     group.add_argument("--pred-iou-thresh", type=unit_interval, default=0.88, metavar="P")

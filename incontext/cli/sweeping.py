@@ -38,6 +38,7 @@ def sweep_all(args: argparse.Namespace, console: Console) -> Exit:
             crop_n_layers=args.crop_n_layers,
             min_mask_region_area=args.min_mask_region_area,
             output_mode="uncompressed_rle",
+            prompts=args.prompts,
         )
 
         def work(job: Job, picture: np.ndarray) -> dict[str, Any]:

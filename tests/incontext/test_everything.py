@@ -1,5 +1,6 @@
 """Everything mode, against the same steps done one prompt at a time on full-size masks."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from incontext.crops import make_crops, make_grid, touches_crop
 from incontext.everything import AutomaticMaskGenerator
 from incontext.nms import suppress
 from incontext.promptable import Promptable
+from incontext.proposals import propose
 from incontext.regions import fill_holes
+from incontext.sweep import Sieve, Sweep
 from seggpt.errors import PromptError
 
 SAM = Path(__file__).parents[1] / "seggpt" / "golden" / "sam"
@@ -25,6 +28,8 @@ LOOSE: dict[str, Any] = {
     "box_nms_thresh": 1.0,
     "crop_nms_thresh": 1.0,
 }
+# The first mask of random weights expects less of itself than the others.
+LOOSE_BOXES = LOOSE | {"pred_iou_thresh": 0.0, "prompts": "boxes"}
 KEYS = {
     *("segmentation", "area", "bbox", "predicted_iou", "point_coords", "stability_score"),
     "crop_box",
@@ -97,6 +102,52 @@ def test_equals_the_steps_by_hand(model, picture, layers, batch, nms):
         assert record["crop_box"] == [x0, y0, x1 - x0, y1 - y0]
 
 
+@pytest.mark.parametrize(("layers", "batch"), [(0, 64), (1, 6)])
+def test_boxes_mode_asks_for_one_mask_of_each_proposal(model, picture, layers, batch):
+    generator = AutomaticMaskGenerator(
+        model, SIDE, points_per_batch=batch, crop_n_layers=layers, **LOOSE_BOXES
+    )
+    records = generator.generate(picture)
+    assert records
+    stability, offset = (LOOSE[f"stability_score_{name}"] for name in ("thresh", "offset"))
+    sieve = Sieve(-np.inf, stability, offset)
+    size = picture.shape[:2]
+    wanted = {}
+    for crop in make_crops(size, layers=layers, overlap=512 / 1500):
+        x0, y0, x1, y1 = crop.box
+        state = model.encode(np.ascontiguousarray(picture[y0:y1, x0:x1]))
+        points = make_grid(SIDE // 2) * (x1 - x0, y1 - y0)
+        boxes = propose(Sweep(model), state, points, sieve, batch=64, most_iou=1.0)
+        assert len(boxes) <= 3 * len(points) < SIDE**2 - len(points)
+        for box in boxes:
+            answer = model.predict(state, boxes=box, multimask=False)
+            whole = np.zeros(size, bool)
+            whole[y0:y1, x0:x1] = answer.masks()[0, 0]
+            centre = (box[:2] + box[2:]) / 2 + (x0, y0)
+            wanted[(*centre.round(2), x0, y0, x1, y1)] = whole, answer.scores[0, 0]
+    for record in records:
+        assert record.keys() == KEYS
+        ((x, y),) = record["point_coords"]
+        x0, y0, width, height = record["crop_box"]
+        mask, iou = wanted[(round(x, 2), round(y, 2), x0, y0, x0 + width, y0 + height)]
+        assert (record["segmentation"] != mask).mean() < 1e-3
+        assert record["predicted_iou"] == pytest.approx(iou, abs=1e-4)
+        assert record["stability_score"] >= stability
+
+
+@pytest.mark.parametrize("options", [LOOSE, LOOSE_BOXES], ids=["grid", "boxes"])
+def test_records_agree_with_themselves_and_are_the_same_again(model, picture, options):
+    generator = AutomaticMaskGenerator(model, SIDE, **options)
+    first, again = generator.generate(picture), generator.generate(picture)
+    assert len(first) == len(again) > 0
+    for record, same in zip(first, again, strict=True):
+        mask = record["segmentation"]
+        np.testing.assert_array_equal(mask, same["segmentation"])
+        assert all(record[key] == same[key] for key in KEYS - {"segmentation"})
+        x, y, width, height = record["bbox"]
+        assert record["area"] == mask.sum() == mask[y : y + height + 1, x : x + width + 1].sum()
+
+
 def test_masks_exceed_the_iou_and_reach_the_stability(model, picture):
     """The edge cases of SAM's two thresholds: one is strict, the other is not."""
 
@@ -122,8 +173,9 @@ def test_run_lengths_are_the_masks(model, picture):
         assert coco["segmentation"] == want.to_coco()
 
 
-def test_small_regions_are_cleaned(model, picture):
-    generator = AutomaticMaskGenerator(model, SIDE, min_mask_region_area=30, **LOOSE)
+@pytest.mark.parametrize("options", [LOOSE, LOOSE_BOXES], ids=["grid", "boxes"])
+def test_small_regions_are_cleaned(model, picture, options):
+    generator = AutomaticMaskGenerator(model, SIDE, min_mask_region_area=30, **options)
     for record in generator.generate(picture):
         mask = record["segmentation"]
         cleaned, filled = fill_holes(mask, min_area=30)
@@ -156,3 +208,17 @@ def test_own_points_take_the_place_of_the_grid(model, picture):
 def test_options_that_make_no_sense(model, options, message):
     with pytest.raises(PromptError, match=message):
         AutomaticMaskGenerator(model, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompts": "dots"}, "prompts 'dots' is unknown; give one of grid, boxes"),
+        ({"output_mode": "png"}, "output_mode 'png' is unknown; give one of binary_mask, "),
+    ],
+)
+def test_choices_that_do_not_exist(model, options, message):
+    # The checker that the tests put around it would be the first to complain.
+    init = inspect.unwrap(AutomaticMaskGenerator.__init__)
+    with pytest.raises(PromptError, match=message):
+        init(AutomaticMaskGenerator.__new__(AutomaticMaskGenerator), model, **options)
