@@ -32,7 +32,7 @@ def write_sheets(
             pictures += [_drawn(guess, query.ignore), _drawn(query.mask, query.ignore)]
             rows.append((f"{episode.class_name}: IoU {100 * hit / max(union, 1):.0f}", pictures))
         if rows:
-            _sheet(rows).save(directory / f"{folder.name}.png")
+            lay_out(rows).save(directory / f"{folder.name}.png")
 
 
 def _drawn(mask: Bool[np.ndarray, "h w"], ignore: Bool[np.ndarray, "h w"]) -> np.ndarray:
@@ -40,7 +40,8 @@ def _drawn(mask: Bool[np.ndarray, "h w"], ignore: Bool[np.ndarray, "h w"]) -> np
     return np.repeat(np.where(ignore, 128, 255 * mask).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def _sheet(rows: Sequence[tuple[str, Sequence[UInt8[np.ndarray, "h w 3"]]]]) -> Image.Image:
+def lay_out(rows: Sequence[tuple[str, Sequence[UInt8[np.ndarray, "h w 3"]]]]) -> Image.Image:
+    """Draw rows of pictures, each below its caption, on one sheet."""
     step, height = _TILE_PX + _GAP_PX, _TILE_PX + _GAP_PX + _CAPTION_PX
     sheet = Image.new("RGB", (len(rows[0][1]) * step, len(rows) * height), "#404040")
     pen = ImageDraw.Draw(sheet)

@@ -18,6 +18,7 @@ from seggpt.pretrained import shipped_weights
 EXTRAS = {
     "coco": "pycocotools",
     "demo": "skimage",
+    "eval": "cv2",
     "export": "contourpy",
     "heif": "pillow_heif",
     "hub": "huggingface_hub",
