@@ -15,14 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Float32, Int
+from numpy.typing import ArrayLike
 
 from incontext.batching import choose_batch, most_pictures
 from incontext.context import Context, Ensemble, Example, SegType, load_examples, split_labels
+from incontext.correct import correct
 from incontext.detail import Box, Detail, blend, found_boxes, tile_boxes
 from incontext.ensemble import tile_examples
 from incontext.hub import find_source
 from incontext.images import ImageSource, load_image
 from incontext.passes import LABELS_PER_PASS, combine_passes
+from incontext.promptable import Promptable
 from incontext.results import Result
 from incontext.runtime import choose_device, enable_compile_cache
 from incontext.squeeze import squeeze_image, squeeze_labels
@@ -53,17 +56,21 @@ class Segmenter:
         device: str | None = None,
         dtype: Literal["float32", "bfloat16"] | None = None,
     ) -> None:
-        self.config = config
+        # Contexts are this model's whether or not it has heads for prompts beside it.
+        self.config = config.without_heads
         self.metadata = dict(metadata or {})
         self.device = choose_device(device)
-        abstract = nnx.eval_shape(lambda: SegGPT(config, rngs=nnx.Rngs(0)))
+        abstract = nnx.eval_shape(lambda: SegGPT(self.config, rngs=nnx.Rngs(0)))
         self.graphdef, wanted = nnx.split(abstract, nnx.Param)
-        self.dtype = dtype or ("float32" if self.device.platform == "cpu" else "bfloat16")
+        self.dtype: Literal["float32", "bfloat16"] = dtype or (
+            "float32" if self.device.platform == "cpu" else "bfloat16"
+        )
         # The tree that a model of this config has, whatever mapping the arrays came in.
         leaves = jax.tree.map(lambda a: np.asarray(a), params)
         self._params = jax.device_put(
             _like(nnx.as_pure(wanted), leaves, jnp.dtype(self.dtype)), self.device
         )
+        self._heads = (config, params) if config.prompt_width else None
         self._encode = jax.jit(partial(_encode, self.graphdef))
         self._paint = jax.jit(partial(_paint, self.graphdef), static_argnames="passes")
 
@@ -113,6 +120,22 @@ class Segmenter:
         for leaf in jax.tree.leaves(self._params):
             digest.update(np.asarray(leaf).reshape(-1).view(np.uint8).data)
         return digest.hexdigest()[:16]
+
+    @cached_property
+    def promptable(self) -> Promptable:
+        """The model for points and boxes that the same weights hold.
+
+        Raises:
+            CheckpointError: if they hold none.
+        """
+        if self._heads is None:
+            raise CheckpointError(
+                "these weights have no heads for points and boxes; leave those out, or use the "
+                "shipped ones"
+            )
+        config, params = self._heads
+        device = f"{self.device.platform}:{self.device.id}"
+        return Promptable(config, params, metadata=self.metadata, device=device, dtype=self.dtype)
 
     def context(
         self,
@@ -194,16 +217,29 @@ class Segmenter:
         image: ImageSource,
         context: Context | Sequence[Example],
         *,
+        points: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        boxes: ArrayLike | None = None,
+        about: int | None = None,
         threshold: float | None = None,
         detail: Detail = "plain",
     ) -> Result:
         """Segment one picture; see `segment_many`.
 
+        Points (x, y) with labels 1 (inside) or 0 (outside) and a box (x0, y0, x1, y1), in pixels,
+        correct what the context finds. With several labels `about` says which one they are for.
+
         Raises:
             InputError: if the picture cannot be read.
-            PromptError: if the context is another model's.
+            PromptError: if the context is another model's, or the points or the box make no sense.
+            CheckpointError: if there are points or a box, and the weights have no heads for them.
         """
-        return next(self.segment_many([image], context, threshold=threshold, detail=detail))
+        result = next(self.segment_many([image], context, threshold=threshold, detail=detail))
+        if points is None and labels is None and boxes is None:
+            return result
+        return correct(
+            result, self.promptable, points=points, labels=labels, boxes=boxes, about=about
+        )
 
     def segment_many(
         self,

@@ -28,8 +28,12 @@ def ask_all(args: argparse.Namespace, console: Console) -> Exit:
         check_examples([tuple(args.example)], kind=args.mask_kind)
 
     def begin() -> tuple[str, Work]:
-        model = incontext.Promptable.from_pretrained(args.model, device=args.device)
-        ask = _by_example(model, args) if args.example else _by_prompt(model, args)
+        if args.example and (args.point or args.box):
+            segmenter = incontext.Segmenter.from_pretrained(args.model, device=args.device)
+            model, ask = segmenter.promptable, _by_both(segmenter, args)
+        else:
+            model = incontext.Promptable.from_pretrained(args.model, device=args.device)
+            ask = _by_example(model, args) if args.example else _by_prompt(model, args)
 
         def work(job: Job, picture: np.ndarray) -> dict[str, Any]:
             result, scores = ask(picture)
@@ -69,6 +73,23 @@ def _by_example(model: Promptable, args: argparse.Namespace) -> Ask:
 
     def ask(picture: np.ndarray) -> tuple[Result, Mapping[int, float]]:
         result = finder.segment(picture, target)
+        return result, result.scores
+
+    return ask
+
+
+def _by_both(segmenter: incontext.Segmenter, args: argparse.Namespace) -> Ask:
+    """Let the in-context model propose what an example shows, and correct that."""
+    context = segmenter.context([incontext.Example(*args.example, kind=args.mask_kind)])
+    prompt = {"boxes": args.box[0]} if args.box else {}
+    if args.point:
+        prompt |= {
+            "points": [point[:2] for point in args.point],
+            "labels": [point[2] for point in args.point],
+        }
+
+    def ask(picture: np.ndarray) -> tuple[Result, Mapping[int, float]]:
+        result = segmenter.segment(picture, context, **prompt, about=args.about)
         return result, result.scores
 
     return ask

@@ -8,14 +8,16 @@ from incontext.cli.verbs import Subparsers, add_picture_options
 
 EPILOG = """\
 examples:
-  seggpt prompt cat.jpg --point 320,240 -o masks --model sam_vit_b_01ec64.pth
-  seggpt prompt cat.jpg --point 320,240,1 --point 20,20,0 -o masks --model sam.safetensors
-  seggpt prompt street.jpg --box 10,20,200,220 --box 300,20,420,200 -o masks --model sam.safetensors
+  seggpt prompt cat.jpg --point 320,240 -o masks
+  seggpt prompt cat.jpg --point 320,240,1 --point 20,20,0 -o masks --model sam_vit_b_01ec64.pth
+  seggpt prompt street.jpg --box 10,20,200,220 --box 300,20,420,200 -o masks
+  seggpt prompt new.jpg -e leaf.jpg leaf_mask.png --point 40,60,0 -o masks
   seggpt prompt photos/ -e dog.jpg dog_mask.png -o masks --model sam.safetensors
 
 Points, and one box with them, all mean one thing. Several boxes without points mean one thing each,
 with the labels 1, 2, ... in their order. An example picture and its mask (-e) show what to find
-again in each picture, a certain thing for each of the mask's labels: PerSAM.
+again in each picture, a certain thing for each of the mask's labels (PerSAM); with points or a box
+the in-context model finds it, and they correct that.
 """
 
 
@@ -50,13 +52,14 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
         metavar="X0,Y0,X1,Y1",
         help="the upper left and the lower right corner around a thing; repeat for more things",
     )
-    group = parser.add_argument_group("or, in place of points and boxes")
+    group = parser.add_argument_group("or what an example shows")
     group.add_argument(
         "-e",
         "--example",
         nargs=2,
         metavar=("IMAGE", "MASK"),
-        help="a picture and the mask of a thing to find again",
+        help="a picture and the mask of a thing to find again; with points or a box, they correct "
+        "what the in-context model finds by it (weights of seggpt's own)",
     )
     group.add_argument(
         "--mask-kind",
@@ -68,7 +71,14 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
         "--method",
         choices=METHODS,
         default="persam",
-        help="persam (default) trains nothing; persam-f learns two numbers from the example",
+        help="without points: persam (default) trains nothing; persam-f learns two numbers from "
+        "the example",
+    )
+    group.add_argument(
+        "--about",
+        type=int,
+        metavar="LABEL",
+        help="with points: the label of the example's mask that they are about, if it has several",
     )
     add_picture_options(parser, formats="mask (default), overlay, cutout; several with commas")
     return parser
@@ -78,8 +88,10 @@ def run(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out the verb."""
     if not args.point and not args.box and not args.example:
         raise UsageError("give --point X,Y or --box X0,Y0,X1,Y1, or an example (-e IMAGE MASK)")
-    if args.example and (args.point or args.box):
-        raise UsageError("an example finds its own points; give -e, or points and boxes")
+    if args.example and len(args.box) > 1:
+        raise UsageError("one box corrects what an example finds; give others in runs of their own")
+    if args.about is not None and not (args.example and (args.point or args.box)):
+        raise UsageError("--about is for an example with points or a box; leave it out")
     if args.point and len(args.box) > 1:
         raise UsageError("points go with one box; give them in several runs, or boxes alone")
     # numpy and Pillow, and later jax: a mistake in the arguments must not wait for them.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from incontext import Example, PerSAM, Predictor
+from incontext import Example, PerSAM, Predictor, Segmenter
 from incontext.cli import main
 
 SAM = str(Path(__file__).parents[2] / "seggpt" / "golden" / "sam")
@@ -81,7 +81,8 @@ def test_an_example_shows_what_to_find(pictures):
 
 USAGE = [
     ([], "give --point X,Y or --box"),
-    (["-e", "a.png", "a.png", "--point", "1,1"], "give -e, or points"),
+    (["-e", "a.png", "a.png", "--box", "0,0,5,5", "--box", "1,1,4,4"], "one box corrects"),
+    (["-e", "a.png", "a.png", "--about", "1"], "--about is for an example with points"),
     (["-e", "a.png", "none.png"], "example: "),
     (["--point", "1"], "is not X,Y"),
     (["--point", "1,2,5"], "is not X,Y"),
@@ -103,12 +104,19 @@ def test_what_makes_no_sense_is_a_usage_error(pictures, capsys, arguments, messa
     assert not Path("out").exists()
 
 
-def test_shipped_weights_have_no_heads_and_say_which_files_do(pictures, capsys):
-    assert main(["prompt", "a.png", "--point", "1,1", "-o", "out"]) == 1
-    error = capsys.readouterr().err
-    assert "no heads for points and boxes" in error
-    assert "sam_vit_b_01ec64.pth" in error
-    assert error.count("\n") == 1
+def test_shipped_weights_take_points_and_an_example_with_them(pictures):
+    mask = np.zeros((20, 30), np.uint8)
+    mask[5:15, 8:20] = 3
+    Image.fromarray(mask).save("mask.png")
+    assert main(["prompt", "b.png", "--point", "5,5", "-o", "points"]) == 0
+    assert read("points/b.png").shape == (16, 16)
+    both = ["prompt", "b.png", "-e", "a.png", "mask.png", "--mask-kind", "labels"]
+    both += ["--point", "5,5", "--about", "3", "-o", "both"]
+    assert main(both) == 0
+    segmenter = Segmenter.from_pretrained()
+    context = segmenter.context([Example("a.png", "mask.png", kind="labels")])
+    want = segmenter.segment("b.png", context, points=[[5, 5]], labels=[1]).label_map
+    np.testing.assert_array_equal(read("both/b.png"), want)
 
 
 def test_nothing_is_overwritten_unasked_and_a_dry_run_writes_nothing(pictures, capsys):
