@@ -15,6 +15,7 @@ class PairsConfig:
     weights: dict[str, float] = field(default_factory=dict)  # factors on those, by name
     two_views: tuple[float, float] = (0.6, 0.3)  # share of samples from one picture: first, last
     several_labels: float = 0.3  # share of samples with more than one label
+    instances: float = 0.5  # share of samples from one picture that mark instances, if it has some
     min_area: float = 0.005  # least share of a picture for a class to be asked for
 
     def __post_init__(self) -> None:

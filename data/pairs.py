@@ -73,7 +73,9 @@ class Sampler:
         """Take one picture for every view, and mark classes, instances or regions of it."""
         picture = int(source.filled[rng.integers(len(source.filled))])
         entry = source.source.entries[picture]
-        by_instance = bool(entry.instances) and (not entry.labels or rng.random() < 0.5)
+        by_instance = bool(entry.instances) and (
+            not entry.labels or rng.random() < self.config.instances
+        )
         ids = list(entry.instances if by_instance else entry.labels)
         several = rng.random() < self.config.several_labels
         count = int(rng.integers(2, self.config.slots + 1)) if several else 1

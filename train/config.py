@@ -30,13 +30,32 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClicksConfig:
+    """Heads for prompts are trained: what is asked of them (`train.prompting`)."""
+
+    clicks: int = 8  # after the first prompt, each where the last mask was wrong
+    mask_rounds: int = 2  # rounds without a click: one ends the run, others lie anywhere
+    boxes: float = 0.5  # share of first prompts that are boxes, not points
+    box_noise: float = 0.1  # deviation of a box's edges, as a share of its sides
+    alpha: float = 0.25  # weight of what is marked in the focal loss; the rest has 1 - alpha
+    dice: float = 1.0  # weight of the dice loss; the focal loss has 20
+    classes: float = 1.0  # weight of all things of a class as a target, beside single things
+    interior: float = 0.5  # share of clicks that fall well inside what is wrong
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A whole training run."""
+    """A whole training run.
+
+    With `clicks` only the model's heads for prompts are trained (its `prompt_width` is above 0),
+    and shots of 0 ask for what points and boxes mark, those of 1 for what a pair proposes.
+    """
 
     model: SegGPTConfig
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    clicks: ClicksConfig | None = None
     steps: int = 10_000
     view_size: int = 0  # side of the views that are trained on, in pixels; 0: the model's own
     batch_size: int = 16  # samples, each of `data.pairs.views` pictures
@@ -61,7 +80,12 @@ class TrainConfig:
             ValueError: naming the field and what it must be.
         """
         views, patch = self.data.pairs.views, self.model.patch_size
-        if not all(0 < shots < views for shots, _ in self.shots) or not self.shots:
-            raise ValueError(f"shots {self.shots} must be from 1 to views - 1, {views - 1}")
+        least, most = (0, 1) if self.clicks else (1, views - 1)
+        if not all(least <= shots <= most for shots, _ in self.shots) or not self.shots:
+            raise ValueError(f"shots {self.shots} must be from {least} to {most}")
+        if self.clicks and not self.model.prompt_width:
+            raise ValueError("clicks are for a model with heads: set model.prompt_width")
+        if self.model.prompt_width and not self.clicks:
+            raise ValueError("heads for prompts learn from clicks alone: set model.prompt_width=0")
         if self.view_size % patch:
             raise ValueError(f"view_size {self.view_size} is not a multiple of patch_size {patch}")

@@ -22,9 +22,11 @@ from data.pairs import Sampler
 from data.synthetic import paste_sprites, sprite_classes
 from seggpt.weights.files import save_weights
 from train.checkpoint import Checkpoints, abstract_state
+from train.click_probe import ClickProbe, make_click_probe, make_clicker
 from train.config import TrainConfig
 from train.optim import make_optimizer, make_schedule
 from train.probe import Probe, make_painter, make_probe
+from train.prompting import make_prompt_step
 from train.sharding import make_mesh, put_batch, replicate, shard_params
 from train.state import TrainState, init_params, init_state, load_params, match_queries_keys
 from train.step import Step, make_train_step
@@ -59,15 +61,16 @@ def run(config: TrainConfig, out: Path, *, resume: bool = False) -> int:
     loader = make_loader(
         sampler, batch_size=config.batch_size, steps=config.steps, seed=config.seed
     )
-    probe = make_probe(held_out, config)
+    probe, look = make_look(held_out, config)
 
     # --- model and optimiser
     mesh = make_mesh()
     optimizer = make_optimizer(config.optim, steps=config.steps, depth=config.model.depth)
     state = place(init_state(start_params(config), optimizer), mesh)
     images, ids = replicate(pack.images, mesh), replicate(pack.ids, mesh)
+    make_step = make_prompt_step if config.clicks else make_train_step
     steps = {
-        shots: jax.jit(make_train_step(config, optimizer, examples=shots), donate_argnums=0)
+        shots: jax.jit(make_step(config, optimizer, examples=shots), donate_argnums=0)
         for shots, share in config.shots
         if share > 0
     }
@@ -80,7 +83,7 @@ def run(config: TrainConfig, out: Path, *, resume: bool = False) -> int:
 
     # --- loop
     with StopSignal() as stop, (out / "log.jsonl").open("a") as log:
-        watch = Watch(config, probe, out, log)
+        watch = Watch(config, probe, look, out=out, log=log)
         for number in range(int(state.step), config.steps):
             batch = put_batch(next(loader), mesh)
             state, metrics = steps[draw_shots(config, number)](state, images, ids, batch)
@@ -140,6 +143,15 @@ def load_packs(config: TrainConfig) -> tuple[Pack, Pack]:
         pasted = paste_sprites(classes, pack.images, count=data.sprites, seed=config.seed)
         pack = join([pack, pasted])
     return pack, held_out
+
+
+def make_look(
+    held_out: Pack, config: TrainConfig
+) -> tuple[Probe | ClickProbe, Callable[[PyTree, Any], Any]]:
+    """Return what to look at from time to time, and how to."""
+    if config.clicks:
+        return make_click_probe(held_out, config), make_clicker(config)
+    return make_probe(held_out, config), make_painter(config)
 
 
 def start_params(config: TrainConfig) -> PyTree:
@@ -215,12 +227,20 @@ class StopSignal:
 class Watch:
     """Logs numbers, looks at held-out pairs, draws sheets; stops on a loss that is no number."""
 
-    def __init__(self, config: TrainConfig, probe: Probe, out: Path, log: TextIO) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        probe: Probe | ClickProbe,
+        look: Callable[[PyTree, Any], Any],
+        *,
+        out: Path,
+        log: TextIO,
+    ) -> None:
         self.config = config
         self.probe = probe
+        self.look = look
         self.out = out
         self.log = log
-        self.paint: Callable[[PyTree, Probe], np.ndarray] = make_painter(config)
         self.schedule = make_schedule(config.optim, steps=config.steps)
         self.pending: list[dict[str, jax.Array]] = []
         self.clock = time.perf_counter()
@@ -235,10 +255,10 @@ class Watch:
             self.flush(step)
         if step % self.config.eval_every == 0 or step == self.config.steps:
             started = time.perf_counter()
-            painted = self.paint(state.ema, self.probe)
-            self._write({"step": step} | self.probe.score(painted))
+            seen = self.look(state.ema, self.probe)
+            self._write({"step": step} | self.probe.score(seen))
             if step % self.config.sheet_every == 0 or step == self.config.steps:
-                self.probe.sheet(painted).save(self.out / f"sheet_{step:07d}.png")
+                self.probe.sheet(seen).save(self.out / f"sheet_{step:07d}.png")
             self.clock += time.perf_counter() - started
 
     def flush(self, step: int) -> None:

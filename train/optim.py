@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 
 from train.config import OptimConfig
 
-NO_DECAY = ("pos_embed", "rel_pos_h", "rel_pos_w")
+NO_DECAY = ("pos_embed", "rel_pos_h", "rel_pos_w", "frequencies", "mask_tokens")
 
 
 def make_optimizer(config: OptimConfig, *, steps: int, depth: int) -> optax.GradientTransformation:

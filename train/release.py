@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import seggpt.pretrained
 from data.folder import Folder, open_folders
 from seggpt.errors import SegGPTError
@@ -25,7 +27,7 @@ LIMITS = """\
 - It goes by looks more than by meaning: colour and texture that the example's object shares with
   its surroundings leak into the mask; objects whose looks vary (people, animals, furniture) are
   found in part.
-- It does not tell touching objects of one class apart.
+- From examples alone it does not tell touching objects of one class apart; a click does.
 - An example whose mask covers little of the picture gives unreliable results; more examples help.
 - Scores are uncalibrated probabilities.
 """
@@ -57,13 +59,17 @@ def release(args: argparse.Namespace) -> None:
         for k, r in results.items()
         for group in r["means"]
     }
-    if target.exists():
+    clicks = json.loads(Path(args.clicks).read_text()) if args.clicks else None
+    if clicks:
+        score["clicks"] = clicks_score(clicks)
+    if target.exists() and not args.force:
         before = json.loads(load_weights(target).metadata["scores"])
-        if before["unseen_1"] > score["unseen_1"] and not args.force:
-            raise ValueError(
-                f"{target} scores {before['unseen_1']:.1f} on unseen sets, the new weights "
-                f"{score['unseen_1']:.1f}; pass --force to ship them all the same"
-            )
+        for name, what in (("unseen_1", "on unseen sets"), ("clicks", "with clicks and boxes")):
+            if before.get(name, 0.0) > score.get(name, 0.0):
+                raise ValueError(
+                    f"{target} scores {before[name]:.1f} {what}, the new weights "
+                    f"{score.get(name, 0.0):.1f}; pass --force to ship them all the same"
+                )
     metadata = {
         "licence": LICENCE,
         "score": f"{score['val_1']:.0f} val, {score['unseen_1']:.0f} unseen (1-shot mIoU)",
@@ -82,6 +88,7 @@ def release(args: argparse.Namespace) -> None:
         results=results,
         folders=[f for f in folders if f.name in trained or f.kind == "sprites"],
         evaluation=args.evaluation,
+        clicks=clicks,
     )
     target.with_suffix(".md").write_text(card)
 
@@ -94,6 +101,7 @@ def write_card(
     results: dict[int, dict[str, Any]],
     folders: Sequence[Folder],
     evaluation: str,
+    clicks: dict[str, Any] | None = None,
 ) -> str:
     """Return the model card as Markdown."""
     lines = [
@@ -117,12 +125,63 @@ def write_card(
     ]
     for shots, result in sorted(results.items()):
         lines += [*_table(shots, result), ""]
+    lines += _click_section(clicks) if clicks else []
     lines += ["## Known failures", "", LIMITS, "## Data", ""]
     lines += ["| data set | licence as stated | source |", "|---|---|---|"]
     for folder in folders:
         stated = (folder.info.get(key, "not stated") for key in ("licence", "source_repo"))
         lines.append("| " + " | ".join([folder.name, *stated]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def clicks_score(report: dict[str, Any]) -> float:
+    """Return the model's mean over 1, 3 and 5 clicks and a box, on unseen sets if there are any."""
+    groups = report["clicks"]["means"]
+    return float(np.mean(list((groups.get("unseen") or groups["val"])["model"].values())))
+
+
+def _click_section(report: dict[str, Any]) -> list[str]:
+    """Return the tables of `train.clicks --json`."""
+    config = report["config"]
+    command = f"python -m train.clicks --weights {DEFAULT} --data train validation"
+    command += f" --objects {config['objects']}" + (" --pairs" if "pairs" in report else "")
+    lines = [
+        "## Clicks and boxes",
+        "",
+        "Mean IoU in percent of single objects, after 1, 3 and 5 clicks and with a box; each click",
+        "goes to the middle of the largest error of the mask before. All get the same objects;",
+        f"`val` and `unseen` as above. At most {config['objects']} objects a data set.",
+        "",
+        f"    {command}",
+        "",
+        *_click_table(report["clicks"], "clicks and box"),
+        "",
+    ]
+    if "pairs" in report:
+        lines += [
+            "All of a class in a picture: by an example pair of another picture, by one click in",
+            "its middle, and by the pair with one click on its largest mistake.",
+            "",
+            *_click_table(report["pairs"], "pair and click"),
+            "",
+        ]
+    return lines
+
+
+def _click_table(part: dict[str, Any], title: str) -> list[str]:
+    columns = [
+        (name, given) for name, of in next(iter(part["means"].values())).items() for given in of
+    ]
+    several = len({name for name, _ in columns}) > 1
+    heads = [f"{name} {given}" if several else given for name, given in columns]
+    rows = sorted(part["datasets"].items(), key=lambda item: (item[1]["unseen"], item[0]))
+    cells = {f"{'*' * r['unseen']}{name}{'*' * r['unseen']}": r["iou"] for name, r in rows}
+    cells |= {f"**{group}**": means for group, means in part["means"].items()}
+    lines = ["| " + " | ".join([title, *heads]) + " |", "|---" * (1 + len(heads)) + "|"]
+    for name, row in cells.items():
+        numbers = [f"{row[predictor][given]:.1f}" for predictor, given in columns]
+        lines.append("| " + " | ".join([name, *numbers]) + " |")
+    return lines
 
 
 def _table(shots: int, result: dict[str, Any]) -> list[str]:
@@ -147,6 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", nargs="+", required=True, metavar="PATH", help="for the licences on the card")
     add("--command", required=True, help="how the weights were trained, for the card")
     add("--evaluation", required=True, help="how they were scored, for the card")
+    add("--clicks", metavar="FILE", help="from train.clicks --json, for weights with heads")
     add("--name", default=DEFAULT)
     add("-o", "--output", default=str(Path(seggpt.pretrained.__file__).parent), metavar="DIR")
     add("--force", action="store_true", help="replace weights that score higher")

@@ -40,23 +40,37 @@ def make_train_step(
         progress = state.step / config.steps
 
         def loss_of(params: PyTree) -> tuple[Array, Metrics]:
-            params = _map_parts(jax.lax.stop_gradient, params, config.frozen)
             model = nnx.merge(graphdef, jax.tree.map(lambda p: p.astype(dtype), params))
             return sample_loss(
                 model, views, config, key=key_mask, examples=examples, progress=progress
             )
 
-        (loss, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        updates, moments = optimizer.update(grads, state.moments, state.params)
-        updates = _map_parts(jnp.zeros_like, updates, config.frozen)  # weight decay, too
-        params = optax.apply_updates(state.params, updates)
-        # Early averages would be mostly the random start: the decay grows with the steps.
-        decay = jnp.minimum(config.optim.ema, (1 + state.step) / (10 + state.step))
-        ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema, params)
-        metrics = metrics | {"loss": loss, "grad_norm": optax.tree.norm(grads)}
-        return TrainState(state.step + 1, params, ema, moments), metrics
+        return apply_gradients(state, loss_of, config, optimizer)
 
     return step
+
+
+def apply_gradients(
+    state: TrainState,
+    loss_of: Callable[[PyTree], tuple[Array, Metrics]],
+    config: TrainConfig,
+    optimizer: optax.GradientTransformation,
+) -> tuple[TrainState, Metrics]:
+    """Make one update of all parts that are not frozen."""
+
+    def loss_of_free(params: PyTree) -> tuple[Array, Metrics]:
+        return loss_of(_map_parts(jax.lax.stop_gradient, params, config.frozen))
+
+    (loss, metrics), grads = jax.value_and_grad(loss_of_free, has_aux=True)(state.params)
+    updates, moments = optimizer.update(grads, state.moments, state.params)
+    updates = _map_parts(jnp.zeros_like, updates, config.frozen)  # weight decay, too
+    params = optax.apply_updates(state.params, updates)
+    # Early averages would be mostly the random start: the decay grows with the steps.
+    decay = jnp.minimum(config.optim.ema, (1 + state.step) / (10 + state.step))
+    # Written so that what is frozen keeps every bit.
+    ema = jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), state.ema, params)
+    metrics = metrics | {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+    return TrainState(state.step + 1, params, ema, moments), metrics
 
 
 def _map_parts(change: Callable[[Array], Array], params: PyTree, parts: tuple[str, ...]) -> PyTree:
@@ -64,7 +78,7 @@ def _map_parts(change: Callable[[Array], Array], params: PyTree, parts: tuple[st
 
     def at(path: tuple[Any, ...], leaf: Array) -> Array:
         name = jax.tree_util.keystr(path, simple=True, separator=".")
-        return change(leaf) if any(name.startswith(f"{part}.") for part in parts) else leaf
+        return change(leaf) if any(f"{name}.".startswith(f"{part}.") for part in parts) else leaf
 
     return jax.tree_util.tree_map_with_path(at, params) if parts else params
 

@@ -69,6 +69,30 @@ def test_pictures_of_a_sample_share_a_class_under_one_slot(source):
         assert (sample.mask, sample.kind) == (0, SEMANTIC)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.85, 1.0])
+def test_instances_of_one_picture_are_marked_as_often_as_wanted(share):
+    samples = draw([pasted(9)], 1000, two_views=(1.0, 1.0), instances=share)
+    by_instance = np.array([sample.kind == INSTANCE for sample in samples])
+    assert by_instance.mean() == pytest.approx(share, abs=0.07 if 0 < share < 1 else 0)
+    np.testing.assert_array_equal([sample.mask for sample in samples], by_instance)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_pictures_with_one_kind_of_mask_are_marked_by_that(share):
+    both = {"two_views": (1.0, 1.0), "instances": share}
+    assert {sample.kind for sample in draw([semantic(9)], **both)} == {SEMANTIC}
+    alone = Source("alone", "instance", 0, (Entry({}, {1: 4, 2: 4}, {}),) * 3)
+    for sample in draw([alone], **both):
+        assert (sample.mask, sample.kind) == (1, INSTANCE)
+        assert sample.table[0, 1:3].max() >= 1
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_pictures_that_share_a_class_are_marked_by_it(share):
+    samples = draw([pasted(9)], two_views=(0.0, 0.0), instances=share)
+    assert {(sample.mask, sample.kind) for sample in samples} == {(0, SEMANTIC)}
+
+
 def test_pictures_of_a_sample_differ_as_long_as_there_are_others():
     for sample in draw([semantic(30)], two_views=(0.0, 0.0)):
         assert len(set(sample.pictures.tolist())) == 4

@@ -24,18 +24,40 @@ from train.__main__ import load_recipe, main
 from train.checkpoint import Checkpoints, abstract_state
 from train.optim import make_optimizer
 from train.probe import make_probe
+from train.prompting import make_prompt_step
 from train.sharding import make_mesh
 from train.state import init_params, init_state
 from train.step import make_train_step
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 RECIPES = sorted(path for path in CONFIGS.glob("*.py") if "-> TrainConfig:" in path.read_text())
-LOGGED = {"step", "loss", "grad_norm", "patch_std", "lr", "seconds_per_step"}
+LOGGED = {"step", "loss", "grad_norm", "lr", "seconds_per_step"}
 TINY = """
 from tests.train.tiny import tiny_config
 
 def get_config():
     return tiny_config(shots=((1, 1.0),), log_every=1, checkpoint_every=2)
+"""
+
+PROMPTED = """
+from tests.train.tiny import tiny_config, tiny_model
+from configs.prompt_heads import BACKBONE
+from data.config import DataConfig, PairsConfig
+from train.config import ClicksConfig
+
+HEADS = dict(prompt_width=16, prompt_blocks=1, fusion_blocks=1)
+HEADS |= dict(decoder_heads=2, decoder_mlp=16, mask_width=8)
+
+def get_config():
+    return tiny_config(
+        tiny_model(**HEADS),
+        data=DataConfig(pack_size=16, sprites=0, pairs=PairsConfig(views=2, min_area=0.01)),
+        clicks=ClicksConfig(clicks=1, mask_rounds=1),
+        shots=((0, 0.5), (1, 0.5)),
+        frozen=BACKBONE,
+        log_every=1,
+        checkpoint_every=2,
+    )
 """
 
 
@@ -45,6 +67,8 @@ def shrink(config):
     views = 2 * patch if config.view_size else 0
     model = {"merge_block": 0, "taps": (0, 1), "depth": 2, "heads": 2, "width": 32}
     model |= {"decoder_width": 4, "pos_grid": (8, 4), "image_size": 4 * patch}
+    if config.clicks:
+        model |= {"prompt_width": 16, "decoder_heads": 2, "decoder_mlp": 16, "mask_width": 8}
     run = {"view_size": views, "data.pack_size": 5 * patch, "data.sprites": 3}
     run |= {"steps": 1, "batch_size": 2, "log_every": 1}
     settings = {f"model.{name}": value for name, value in model.items()} | run
@@ -58,6 +82,7 @@ def place(tmp_path_factory):
     write_drawn_dataset(root / "data", name="drawn", pictures=8, size=32)
     write_sprites(root / "data", names=["cat", "cat", "dog"])
     (root / "recipe.py").write_text(TINY)
+    (root / "prompted.py").write_text(PROMPTED)
     return root
 
 
@@ -90,9 +115,14 @@ def read_config(out):
 
 
 def test_a_recipe_logs_finite_numbers(shrunk):
-    step, look = rows(shrunk[1])
-    assert step.keys() == LOGGED
-    assert look.keys() == {"step", "iou", "copy_iou"}
+    recipe, out = shrunk
+    step, look = rows(out)
+    if recipe.clicks:
+        assert step.keys() == LOGGED | {"first_iou", "last_iou"}
+        assert look.keys() == {"step", "clicks_1", "clicks_3", "clicks_5", "box"}
+    else:
+        assert step.keys() == LOGGED | {"patch_std"}
+        assert look.keys() == {"step", "iou", "copy_iou"}
     assert step["step"] == look["step"] == 1
     assert np.isfinite([*step.values(), *look.values()]).all()
     assert step["loss"] > 0
@@ -102,9 +132,9 @@ def test_a_recipe_leaves_what_it_was(shrunk):
     recipe, out = shrunk
     before, after = loop.describe(recipe), read_config(out)
     assert after["model"]["width"] == 32 < before["model"]["width"]
-    for part in ("optim", "loss", "shots", "seed"):
+    for part in ("optim", "loss", "clicks", "shots", "frozen", "seed"):
         assert after[part] == before[part]
-    for part in ("lookup", "attention", "patch_size"):
+    for part in ("lookup", "attention", "patch_size", "prompt_blocks", "fusion_blocks"):
         assert after["model"][part] == before["model"][part]
 
 
@@ -112,7 +142,7 @@ def test_a_recipe_draws_a_sheet(shrunk):
     recipe, out = shrunk
     with Image.open(out / "sheet_0000001.png") as sheet:
         side = 4 * recipe.model.patch_size
-        assert sheet.size == (5 * side, 12 * side)
+        assert sheet.size == ((3 if recipe.clicks else 5) * side, 12 * side)
         assert np.asarray(sheet).std() > 10
 
 
@@ -120,24 +150,26 @@ def test_a_recipe_releases_weights_that_say_what_they_saw(shrunk):
     out = shrunk[1]
     loaded = load_weights(out / "weights.safetensors")
     assert loaded.metadata == {"train_sets": "drawn,pasted_sprites", "step": "1"}
-    assert SegGPTConfig.from_dict(loaded.config).to_dict() == read_config(out)["model"]
+    config = SegGPTConfig.from_dict(read_config(out)["model"])
+    assert SegGPTConfig.from_dict(loaded.config) == config
     assert Segmenter.from_pretrained(out / "weights.safetensors").metadata == loaded.metadata
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_fits_together_at_full_size(path):
     config = load_recipe(path)
-    most = max(shots for shots, _ in config.shots)
+    kinds = {shots for shots, _ in config.shots}
     assert sum(share for _, share in config.shots) == pytest.approx(1)
-    assert most < config.data.pairs.views
+    assert max(kinds) < config.data.pairs.views
     assert (config.view_size or config.model.image_size) % config.model.patch_size == 0
     optimizer = make_optimizer(config.optim, steps=config.steps, depth=config.model.depth)
     state = jax.eval_shape(lambda: init_state(loop.start_params(config), optimizer))
-    after, metrics = jax.eval_shape(
-        make_train_step(config, optimizer, examples=most), state, *shapes(config)
-    )
-    assert after == state
-    assert {array.shape for array in metrics.values()} == {()}
+    make_step = make_prompt_step if config.clicks else make_train_step
+    for shots in kinds if config.clicks else {max(kinds)}:
+        step = make_step(config, optimizer, examples=shots)
+        after, metrics = jax.eval_shape(step, state, *shapes(config))
+        assert after == state
+        assert {array.shape for array in metrics.values()} == {()}
 
 
 def shapes(config):
@@ -205,6 +237,31 @@ def test_a_resumed_run_goes_on_where_it_stopped(whole, resumed):
             row.pop("seconds_per_step")
     assert logs[0] == logs[1]
     assert len({row["loss"] for row in logs[0]}) == 4
+
+
+def test_heads_for_prompts_resume_and_leave_the_rest_as_it_was(train, place, tmp_path):
+    recipe = place / "prompted.py"
+    config = load_recipe(recipe)
+    assert {loop.draw_shots(config, step) for step in range(4)} == {0, 1}
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert train(whole, config=recipe) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        signal_at(patch, step=3, number=signal.SIGTERM)
+        assert train(stopped, config=recipe) == 128 + signal.SIGTERM
+    assert train(stopped, "--resume", config=recipe) == 0
+    weights = [(out / "weights.safetensors").read_bytes() for out in (whole, stopped)]
+    assert weights[0] == weights[1]
+    logs = [[row for row in rows(out) if "loss" in row] for out in (whole, stopped)]
+    for log in logs:
+        for row in log:
+            row.pop("seconds_per_step")
+    assert logs[0] == logs[1]
+    before = named(loop.start_params(config))
+    after = named(load_weights(whole / "weights.safetensors").params)
+    assert before.keys() == after.keys()
+    changed = {name for name, leaf in after.items() if leaf.tobytes() != before[name].tobytes()}
+    assert changed
+    assert not {name.split("/")[0] for name in changed} & set(config.frozen)
 
 
 @pytest.fixture(scope="module")

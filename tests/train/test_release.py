@@ -84,3 +84,38 @@ def test_a_missing_file_is_one_line(arguments: list[str], capsys: pytest.Capture
     arguments[1] = "nowhere.safetensors"
     assert main(arguments) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def click_report(unseen: float) -> dict:
+    """Return what `train.clicks --pairs --json` writes, of two predictors and two columns."""
+
+    def part(predictors: list[str], columns: list[str]) -> dict:
+        row = {name: dict.fromkeys(columns, unseen - i) for i, name in enumerate(predictors)}
+        sets = {"drawn": {"unseen": False, "iou": row}, "other": {"unseen": True, "iou": row}}
+        return {"means": {"val": row, "unseen": row}, "datasets": sets}
+
+    return {
+        "config": {"objects": 7},
+        "clicks": part(["model", "grabcut"], ["1", "box"]),
+        "pairs": part(["model"], ["pair", "click", "pair + click"]),
+    }
+
+
+def test_clicks_get_their_tables_and_weights_that_click_worse_are_refused(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    clicks = tmp_path / "clicks.json"
+    clicks.write_text(json.dumps(click_report(60.0)))
+    assert main([*arguments, "--clicks", str(clicks)]) == 0
+    card = (tmp_path / "toy.md").read_text()
+    for line in (
+        "| clicks and box | model 1 | model box | grabcut 1 | grabcut box |",
+        "| drawn | 60.0 | 60.0 | 59.0 | 59.0 |",
+        "| pair and click | pair | click | pair + click |",
+        "| *other* | 60.0 | 60.0 | 60.0 |",
+    ):
+        assert line in card
+    assert main(arguments) == 2  # without clicks, as if they scored nothing
+    clicks.write_text(json.dumps(click_report(59.0)))
+    assert main([*arguments, "--clicks", str(clicks)]) == 2
+    assert "60.0 with clicks and boxes, the new weights 59.0" in capsys.readouterr().err

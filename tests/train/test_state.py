@@ -1,6 +1,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -8,16 +9,33 @@ from flax import nnx
 from seggpt.canvas import linear_resize
 from seggpt.errors import CheckpointError
 from seggpt.model import SegGPT
+from seggpt.prompts import FOREGROUND
+from seggpt.sam import PromptedSegGPT
 from seggpt.weights.files import save_weights
 from tests.train.tiny import named, tiny_config, tiny_model
 from train.optim import make_optimizer
 from train.state import (
+    SHARP,
+    TOKENS,
     init_params,
     init_state,
     load_params,
+    match_places,
     match_queries_keys,
+    merge_plain,
+    merge_prompted,
     split_model,
 )
+
+PROMPTED = tiny_model(
+    prompt_width=16,
+    prompt_blocks=1,
+    fusion_blocks=1,
+    decoder_heads=2,
+    decoder_mlp=16,
+    mask_width=8,
+)
+F32, BF16 = jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +117,137 @@ def test_matching_makes_keys_equal_queries_and_leaves_all_else(params):
         np.testing.assert_array_equal(value, old_value)
         np.testing.assert_allclose(query / query.std(), old_query / old_query.std(), rtol=1e-4)
         assert query.std() == pytest.approx(tiny_model().width ** -0.5, rel=1e-5)
+
+
+# --- heads for prompts
+
+
+@pytest.fixture(scope="module")
+def prompted():
+    return jax.jit(lambda key: init_params(PROMPTED, key))(jax.random.key(0))
+
+
+def assert_equal(ours, theirs):
+    assert named(ours).keys() == named(theirs).keys()
+    for name, leaf in named(ours).items():
+        np.testing.assert_array_equal(leaf, named(theirs)[name], err_msg=name)
+
+
+def test_weights_with_heads_hold_those_without(params, prompted):
+    assert prompted.keys() > params.keys()
+    assert_equal({name: prompted[name] for name in params}, params)
+
+
+def test_the_in_context_model_does_not_know_of_heads(params, prompted):
+    plain = merge_plain(PROMPTED, prompted)
+    assert type(plain) is SegGPT
+    assert plain.config == tiny_model()
+    assert_equal(nnx.as_pure(nnx.state(plain, nnx.Param)), params)
+    assert_equal(nnx.as_pure(nnx.state(merge_plain(tiny_model(), params), nnx.Param)), params)
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16])
+def test_the_promptable_model_has_exact_heads(prompted, dtype):
+    model = merge_prompted(PROMPTED, prompted, dtype=dtype)
+    assert isinstance(model, PromptedSegGPT)
+    own = nnx.as_pure(nnx.state(model, nnx.Param))
+    assert own.keys() < prompted.keys()
+    for name, part in own.items():
+        wanted = dtype if name in PromptedSegGPT.encoder else F32
+        for leaf, given in zip(jax.tree.leaves(part), jax.tree.leaves(prompted[name]), strict=True):
+            assert leaf.dtype == wanted, name
+            np.testing.assert_array_equal(leaf, given.astype(wanted))
+
+
+@pytest.fixture(scope="module")
+def files(params, prompted, tmp_path_factory):
+    """Return files of weights without and with heads."""
+    folder = tmp_path_factory.mktemp("files")
+    plain, both = folder / "plain.safetensors", folder / "both.safetensors"
+    save_weights(plain, params, config=tiny_model().to_dict())
+    save_weights(both, prompted, config=PROMPTED.to_dict())
+    return plain, both
+
+
+def test_heads_come_back(prompted, files):
+    assert_equal(load_params(PROMPTED, files[1]), jax.tree.map(np.asarray, prompted))
+
+
+def test_heads_that_a_model_has_no_place_for_are_left_out(params, files):
+    assert_equal(load_params(tiny_model(), files[1]), params)
+
+
+def test_heads_that_a_file_lacks_are_drawn(params, prompted, files):
+    loaded = load_params(PROMPTED, files[0])
+    assert named(loaded).keys() == named(prompted).keys()
+    assert_equal({name: loaded[name] for name in params}, params)
+    for name, leaf in named(loaded).items():
+        assert leaf.shape == named(prompted)[name].shape
+        assert np.isfinite(leaf).all()
+    assert_equal(load_params(PROMPTED, files[0]), loaded)
+    # Blocks of its own start as those of the in-context model do.
+    query, key, _ = np.split(loaded["blocks"][0]["attn"]["qkv"]["kernel"], 3, axis=1)
+    np.testing.assert_array_equal(query, key)
+
+
+def test_heads_fit_another_picture_size(prompted, files):
+    larger = dataclasses.replace(PROMPTED, image_size=24)
+    loaded = named(load_params(larger, files[1]))
+    wanted = jax.eval_shape(lambda: init_params(larger, jax.random.key(0)))
+    assert [leaf.shape for leaf in loaded.values()] == [a.shape for a in jax.tree.leaves(wanted)]
+    for name, leaf in loaded.items():
+        if "rel_pos" not in name:
+            np.testing.assert_array_equal(leaf, named(prompted)[name])
+
+
+def test_heads_of_another_model_are_refused_by_name(files):
+    wider = dataclasses.replace(PROMPTED, decoder_mlp=32)
+    with pytest.raises(CheckpointError, match=r"both.safetensors: .* arrays .*mask_decoder"):
+        load_params(wider, files[1])
+    with pytest.raises(CheckpointError, match=r"plain.safetensors: .*type_token"):
+        load_params(dataclasses.replace(PROMPTED, type_tokens=False), files[0])
+
+
+def test_matched_heads_start_with_layers_that_keep_the_size(prompted):
+    before = named(prompted)
+    after = named(jax.jit(lambda p: match_places(p, heads=2))(prompted))
+    assert before.keys() == after.keys()
+    own = ("join", "likeness", "nearness", "neck", "prompt_encoder", "mask_decoder")
+    for name, leaf in after.items():
+        parts = name.split("/")
+        if parts[0] not in own:
+            np.testing.assert_array_equal(leaf, before[name], err_msg=name)
+        elif parts[-1] in TOKENS:
+            np.testing.assert_allclose(leaf, 0.1 * before[name], rtol=1e-6)
+        elif parts[-1] == "kernel" and not {"q", "k"} & set(parts):
+            fan_in = leaf.size // leaf.shape[-1]
+            assert leaf.std() == pytest.approx(fan_in**-0.5, rel=1e-4), name
+            np.testing.assert_allclose(leaf / leaf.std(), before[name] / before[name].std(), 1e-3)
+        elif parts[-1] != "kernel":
+            np.testing.assert_array_equal(leaf, before[name], err_msg=name)
+
+
+def test_matched_prompts_look_where_they_are():
+    config = dataclasses.replace(PROMPTED, prompt_width=64, image_size=32)
+    params = jax.jit(lambda key: match_places(init_params(config, key), heads=2))(jax.random.key(0))
+    model = merge_prompted(config, params, dtype=F32)
+    shape = (8, 8)
+    cols, rows = np.meshgrid(*[np.arange(8) * 4 + 1.5] * 2)
+    points = jnp.asarray(np.stack([cols, rows], axis=-1).reshape(1, 64, 2))
+    prompts, _ = model.prompt_encoder.points(points, jnp.full((1, 64), FOREGROUND))
+    places = model.prompt_encoder.grid(shape)
+    looks = [model.mask_decoder.transformer.final_attn]
+    looks += [
+        look
+        for layer in model.mask_decoder.transformer.layers
+        for look in (layer.to_image, layer.to_tokens)
+    ]
+    for look in looks:
+        np.testing.assert_array_equal(look.q.kernel[...], look.k.kernel[...])
+        query, key = (np.asarray(a).reshape(64, 2, -1) for a in (look.q(prompts), look.k(places)))
+        logits = np.einsum("phd,nhd->hpn", query, key) / query.shape[-1] ** 0.5
+        own = np.diagonal(logits, axis1=1, axis2=2)
+        assert own.mean() == pytest.approx(SHARP, rel=0.4)
+        nearest = logits.mean(axis=0).argmax(axis=1)
+        apart = np.abs(np.stack(np.divmod(nearest, 8)) - np.stack(np.divmod(np.arange(64), 8)))
+        assert (apart.max(axis=0) <= 1).mean() > 0.9
