@@ -28,7 +28,14 @@ from train.optim import make_optimizer, make_schedule
 from train.probe import Probe, make_painter, make_probe
 from train.prompting import make_prompt_step
 from train.sharding import make_mesh, put_batch, replicate, shard_params
-from train.state import TrainState, init_params, init_state, load_params, match_queries_keys
+from train.state import (
+    TrainState,
+    init_params,
+    init_state,
+    load_params,
+    match_places,
+    match_queries_keys,
+)
 from train.step import Step, make_train_step
 
 logger = logging.getLogger(__name__)
@@ -160,7 +167,10 @@ def start_params(config: TrainConfig) -> PyTree:
         params = load_params(config.model, Path(config.init))
     else:
         params = jax.jit(lambda key: init_params(config.model, key))(jax.random.key(config.seed))
-        params = match_queries_keys(params) if config.match_init else params
+        if config.match_init:
+            params = match_queries_keys(params)
+        if config.match_init and config.model.prompt_width:
+            params = match_places(params, heads=config.model.decoder_heads)
     # A weakly typed one would become a strong one in the first step, and the second compile anew.
     return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
 

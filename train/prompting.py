@@ -31,7 +31,7 @@ from train.config import ClicksConfig, TrainConfig
 from train.state import TrainState, merge_plain, merge_prompted
 from train.step import Metrics, Step, apply_gradients, compute_dtype
 
-GAMMA = 2.0  # of the focal loss
+GAMMA = 2  # of the focal loss
 MOST_LOGIT = 10.0  # of a proposal
 MOST_BOX_NOISE = 20 / 1024  # of the picture's side, as published
 INTERIOR = 8  # a click lies inside where this part of a side around it is wrong, too
