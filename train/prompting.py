@@ -221,7 +221,9 @@ def judge(
     misjudged = (scores - hits) ** 2
     loss, shown = losses[:, 0] + misjudged[:, 0], jnp.zeros(len(masks), int)
     if several:
-        loss = loss + losses[:, 1:].min(axis=1) + misjudged[:, 1:].mean(axis=1)
+        # Not `min`: its gradient is no number where rounding makes the least differ from itself.
+        least = 1 + losses[:, 1:].argmin(axis=1)
+        loss = loss + losses[rows, least] + misjudged[:, 1:].mean(axis=1)
         shown = 1 + scores[:, 1:].argmax(axis=1)
     mean = (loss * asked.weight).sum() / jnp.maximum(asked.weight.sum(), 1)
     return masks[rows, shown], mean, hits[rows, shown]

@@ -225,8 +225,12 @@ def test_a_prompt_has_as_many_pairs_as_its_file_may_hold(
     monkeypatch.setattr(prepare, "MAX_PROMPT_BYTES", most)
     pictures = tuner.read_pictures(examples, side=24)
     found = [
-        prepare.fill(tuner.resolve(TuneConfig(start=start), model), model, pictures).prompts
-        for model, start in ((segmenter, "best"), (segmenter, "spread"), (mutual, "auto"))
+        prepare.fill(tuner.resolve(config, model), model, pictures).prompts
+        for model, config in (
+            (segmenter, TuneConfig(start="best")),
+            (segmenter, TuneConfig(start="spread")),
+            (mutual, TuneConfig()),
+        )
     ]
     assert found == [pairs, 1, 1]
 
