@@ -29,7 +29,8 @@ class Knower(nnx.Module):
     """Answers any prompt with the thing at its middle, sure of things and not of what is none."""
 
     def __init__(self) -> None:
-        self.mask_decoder = SimpleNamespace(scores=_scores, masks=_masks)
+        self.mask_decoder = SimpleNamespace(scores=_scores)
+        self.draw = _draw
 
     def look(self, embedding, coords, labels):
         first, second = coords[:, 0], coords[:, 1]
@@ -45,7 +46,7 @@ def _scores(tokens):
     return jnp.where(shade > 0, 0.9 + shade / 1000, 0.2)[:, None].repeat(4, axis=1)
 
 
-def _masks(tokens, image, *, shape):
+def _draw(tokens, image, *, shape):
     logits = jnp.where(image[..., 0] == tokens[:, :1, 0], 9.0, -9.0)
     fine = logits.reshape(-1, *shape).repeat(4, axis=1).repeat(4, axis=2)
     return fine[:, None].repeat(4, axis=1)
