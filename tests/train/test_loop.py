@@ -239,6 +239,7 @@ def test_a_resumed_run_goes_on_where_it_stopped(whole, resumed):
     assert len({row["loss"] for row in logs[0]}) == 4
 
 
+@pytest.mark.slow  # two kinds of steps are compiled, with all rounds
 def test_heads_for_prompts_resume_and_leave_the_rest_as_it_was(train, place, tmp_path):
     recipe = place / "prompted.py"
     config = load_recipe(recipe)
