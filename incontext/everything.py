@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from os import PathLike
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -13,7 +12,7 @@ from incontext import rle
 from incontext.crops import Box, Crop, make_crops, make_grids, touches_crop
 from incontext.images import ImageSource, load_image
 from incontext.nms import suppress
-from incontext.promptable import EncodedImage, Promptable
+from incontext.promptable import EncodedImage, OnPromptable, Promptable
 from incontext.proposals import box_prompts, point_prompts, propose
 from incontext.regions import drop_islands, fill_holes
 from incontext.sweep import Found, Sieve, Sweep
@@ -35,7 +34,7 @@ class _Record:
     crop: Crop
 
 
-class AutomaticMaskGenerator:
+class AutomaticMaskGenerator(OnPromptable):
     """Finds all things in a picture; `segment_anything.SamAutomaticMaskGenerator` by its names.
 
     It never changes, so threads may share it. Masks are kept as run lengths, so memory grows with
@@ -112,24 +111,6 @@ class AutomaticMaskGenerator:
         self._output_mode: OutputMode = output_mode
         self._prompts: PromptMode = prompts
         self._sweep = Sweep(model)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name_or_path: str | PathLike[str] | None = None,
-        *,
-        device: str | None = None,
-        dtype: Literal["float32", "bfloat16"] | None = None,
-        **options: Any,
-    ) -> "AutomaticMaskGenerator":
-        """Load weights as `Promptable.from_pretrained` does; `options` are the class's.
-
-        Raises:
-            CheckpointError: if there are no such weights, or they have no heads for prompts.
-            DeviceError: if there is no such device.
-        """
-        model = Promptable.from_pretrained(name_or_path, device=device, dtype=dtype)
-        return cls(model, **options)
 
     def generate(self, image: ImageSource) -> list[dict[str, Any]]:
         """Find all things; one dictionary a mask, with SAM's keys.

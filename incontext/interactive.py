@@ -1,6 +1,5 @@
 """`Predictor`: points, boxes and masks under the names that SAM's users know."""
 
-from os import PathLike
 from typing import Literal
 
 import numpy as np
@@ -8,11 +7,11 @@ from jaxtyping import Bool, Float32
 from numpy.typing import ArrayLike
 
 from incontext.images import ImageSource, load_image
-from incontext.promptable import EncodedImage, Promptable
+from incontext.promptable import EncodedImage, OnPromptable, Promptable
 from seggpt.errors import PromptError
 
 
-class Predictor:
+class Predictor(OnPromptable):
     """A model and the picture that it was last shown.
 
     `segment_anything.SamPredictor` with numpy for torch. All that it remembers is one immutable
@@ -24,22 +23,6 @@ class Predictor:
     def __init__(self, model: Promptable) -> None:
         self.model = model
         self._state: EncodedImage | None = None
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name_or_path: str | PathLike[str] | None = None,
-        *,
-        device: str | None = None,
-        dtype: Literal["float32", "bfloat16"] | None = None,
-    ) -> "Predictor":
-        """Load weights as `Promptable.from_pretrained` does.
-
-        Raises:
-            CheckpointError: if there are no such weights, or they have no heads for prompts.
-            DeviceError: if there is no such device.
-        """
-        return cls(Promptable.from_pretrained(name_or_path, device=device, dtype=dtype))
 
     def set_image(self, image: ImageSource, image_format: Literal["RGB", "BGR"] = "RGB") -> None:
         """Encode a picture for the prompts to come; arrays may come in OpenCV's BGR.

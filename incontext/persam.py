@@ -7,7 +7,6 @@ and persam_f.py of ZrrSkywalker/Personalize-SAM.
 
 from dataclasses import dataclass
 from functools import partial
-from os import PathLike
 from typing import Any, Literal
 
 import jax
@@ -23,7 +22,7 @@ from incontext.images import ImageSource, load_image
 from incontext.likeness import describe, find_extremes, guide, measure_likeness
 from incontext.mixing import tune_mixing
 from incontext.prompt_rules import Prompts
-from incontext.promptable import EncodedImage, Promptable, check_model, place_prompts
+from incontext.promptable import EncodedImage, OnPromptable, Promptable, check_model, place_prompts
 from incontext.results import Result
 from incontext.shares import make_result
 from seggpt.prompts import Guidance
@@ -49,28 +48,12 @@ class Target:
     model: str
 
 
-class PerSAM:
+class PerSAM(OnPromptable):
     """Finds what one example shows. It never changes, so any number of threads may share it."""
 
     def __init__(self, model: Promptable) -> None:
         self.model = model
         self._guided = jax.jit(partial(_guided, model.graphdef))
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name_or_path: str | PathLike[str] | None = None,
-        *,
-        device: str | None = None,
-        dtype: Literal["float32", "bfloat16"] | None = None,
-    ) -> "PerSAM":
-        """Load weights as `Promptable.from_pretrained` does.
-
-        Raises:
-            CheckpointError: if there are no such weights, or they have no heads for prompts.
-            DeviceError: if there is no such device.
-        """
-        return cls(Promptable.from_pretrained(name_or_path, device=device, dtype=dtype))
 
     def learn(self, example: Example, *, method: Method = "persam") -> Target:
         """Look at an example, each label of its mask by itself.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +57,31 @@ class EncodedImage:
         return self.frame.size
 
 
+class OnPromptable:
+    """Something that asks a promptable model, and loads it with itself."""
+
+    def __init__(self, model: "Promptable", **options: Any) -> None:
+        raise NotImplementedError
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | PathLike[str] | None = None,
+        *,
+        device: str | None = None,
+        dtype: Literal["float32", "bfloat16"] | None = None,
+        **options: Any,
+    ) -> Self:
+        """Load weights as `Promptable.from_pretrained` does; `options` are the class's own.
+
+        Raises:
+            CheckpointError: if there are no such weights, or they have no heads for prompts.
+            DeviceError: if there is no such device.
+        """
+        model = Promptable.from_pretrained(name_or_path, device=device, dtype=dtype)
+        return cls(model, **options)
+
+
 class Promptable:
     """A model ready for prompts. It never changes, so any number of threads may share it."""
 
@@ -78,7 +103,7 @@ class Promptable:
         self.graphdef, wanted = nnx.split(abstract, nnx.Param)
         wanted = nnx.as_pure(wanted)
         # Weights of our own also hold the in-context model.
-        given = {name: params[name] for name in wanted} if self.zooms else params
+        given = {k: v for k, v in params.items() if k in wanted} if self.zooms else params
         tree = jax.tree.map(np.asarray, graft(wanted, given))
         self.fingerprint = _fingerprint(config, tree)
         # The heads stay exact: they are small, and an angle in bfloat16 is no place.
@@ -109,13 +134,16 @@ class Promptable:
         enable_compile_cache()
         path = find_source(name_or_path)
         loaded = load_published(path, family="sam")
-        if loaded.config.get("model") == SAM_MODEL:
-            config = SAMConfig.from_dict(loaded.config)
-        else:
-            config = SegGPTConfig.from_dict(loaded.config)
-            if not config.prompt_width:
-                raise CheckpointError(f"{path}: no heads for points and boxes; {FILES}")
-        return cls(config, loaded.params, metadata=loaded.metadata, device=device, dtype=dtype)
+        try:
+            if loaded.config.get("model") == SAM_MODEL:
+                config = SAMConfig.from_dict(loaded.config)
+            else:
+                config = SegGPTConfig.from_dict(loaded.config)
+                if not config.prompt_width:
+                    raise CheckpointError(f"no heads for points and boxes; {FILES}")
+            return cls(config, loaded.params, metadata=loaded.metadata, device=device, dtype=dtype)
+        except (CheckpointError, ValueError) as error:
+            raise CheckpointError(f"{path}: {error}") from error
 
     def encode(self, image: ImageSource) -> EncodedImage:
         """Encode one picture; by far the longest step, done once for all prompts.

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
 from incontext.batching import choose_batch, most_pictures
@@ -24,13 +24,13 @@ from incontext.detail import Box, Detail, blend, found_boxes, tile_boxes
 from incontext.ensemble import tile_examples
 from incontext.hub import find_source
 from incontext.images import ImageSource, load_image
+from incontext.painting import encode_examples, paint_queries
 from incontext.passes import LABELS_PER_PASS, combine_passes
 from incontext.promptable import Promptable
 from incontext.results import Result
 from incontext.runtime import choose_device, enable_compile_cache
 from incontext.squeeze import squeeze_image, squeeze_labels
 from incontext.tuning.config import TuneConfig
-from incontext.tuning.prompt import paint_mutual
 from incontext.tuning.tuner import tune_prompt
 from seggpt.canvas import denormalize, normalize
 from seggpt.coloring import paint, palette
@@ -38,6 +38,7 @@ from seggpt.config import SegGPTConfig
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.model import INSTANCE, SEMANTIC, SegGPT
 from seggpt.weights.files import is_own_file, load_weights
+from seggpt.weights.graft import graft
 from seggpt.weights.published import load_published
 
 logger = logging.getLogger(__name__)
@@ -65,14 +66,15 @@ class Segmenter:
         self.dtype: Literal["float32", "bfloat16"] = dtype or (
             "float32" if self.device.platform == "cpu" else "bfloat16"
         )
-        # The tree that a model of this config has, whatever mapping the arrays came in.
-        leaves = jax.tree.map(lambda a: np.asarray(a), params)
-        self._params = jax.device_put(
-            _like(nnx.as_pure(wanted), leaves, jnp.dtype(self.dtype)), self.device
-        )
+        wanted = nnx.as_pure(wanted)
+        # The weights may also hold heads for prompts.
+        given = {name: part for name, part in params.items() if name in wanted}
+        tree = graft(wanted, jax.tree.map(np.asarray, given))
+        cast = jnp.dtype(self.dtype)
+        self._params = jax.device_put(jax.tree.map(lambda a: a.astype(cast), tree), self.device)
         self._heads = (config, params) if config.prompt_width else None
-        self._encode = jax.jit(partial(_encode, self.graphdef))
-        self._paint = jax.jit(partial(_paint, self.graphdef), static_argnames="passes")
+        self._encode = jax.jit(partial(encode_examples, self.graphdef))
+        self._paint = jax.jit(partial(paint_queries, self.graphdef), static_argnames="passes")
 
     @classmethod
     def from_pretrained(
@@ -99,9 +101,9 @@ class Segmenter:
         loaded = load_weights(path) if is_own else load_published(path)
         try:
             config = SegGPTConfig.from_dict(loaded.config)
+            return cls(config, loaded.params, metadata=loaded.metadata, device=device, dtype=dtype)
         except (CheckpointError, ValueError) as error:
             raise CheckpointError(f"{path}: {error}") from error
-        return cls(config, loaded.params, metadata=loaded.metadata, device=device, dtype=dtype)
 
     @property
     def params(self) -> Any:
@@ -344,58 +346,3 @@ def _check_labels(labels: Sequence[int], like: Context) -> None:
             f"label {unknown[0]} is not one of the prompt's labels {list(like.labels[:20])}; "
             "give masks with those"
         )
-
-
-def _encode(
-    graphdef: nnx.GraphDef[SegGPT],
-    params: Any,
-    examples: Float[Array, "p e h w 3"],
-    targets: Float[Array, "p e h w 3"],
-    kind: Int[Array, ""] | int,
-) -> Any:
-    """Return what a context keeps: cached keys and values, or the examples as they are."""
-    model = nnx.merge(graphdef, params)
-    dtype = model.mask_token[...].dtype
-    examples, targets = examples.astype(dtype), targets.astype(dtype)
-    if model.config.attention == "mutual":
-        return ((examples, targets),)
-    return model.encode(examples, targets, kind=jnp.full(len(examples), kind))
-
-
-def _paint(
-    graphdef: nnx.GraphDef[SegGPT],
-    params: Any,
-    arrays: Any,
-    queries: Float[Array, "b h w 3"],
-    kind: Int[Array, ""] | int,
-    *,
-    passes: int,
-) -> Float[Array, "bp h w 3"]:
-    """Paint every query in every pass; rows are queries, then passes."""
-    model = nnx.merge(graphdef, params)
-    b = len(queries)
-    kinds = jnp.full(b * passes, kind)
-    queries = jnp.repeat(queries.astype(model.mask_token[...].dtype), passes, axis=0)
-
-    def spread(a: Array) -> Array:
-        """Give each query all passes."""
-        return jnp.broadcast_to(a, (b, *a.shape)).reshape(-1, *a.shape[1:])
-
-    arrays = jax.tree.map(spread, arrays)
-    if model.config.attention == "mutual":
-        painted = paint_mutual(model, arrays, queries, kind=kinds)
-    else:
-        painted = model.decode(arrays, queries, kind=kinds)
-    return painted.astype(jnp.float32)
-
-
-def _like(wanted: Any, given: Mapping[Any, Any], dtype: jnp.dtype) -> Any:
-    """Arrange given arrays as the wanted tree; `seggpt.weights` has checked names and shapes."""
-    flat = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(given)}
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: jnp.asarray(flat[_name(path)].reshape(leaf.shape), dtype), wanted
-    )
-
-
-def _name(path: tuple[Any, ...]) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")

@@ -1,8 +1,9 @@
 """Architectures as frozen dataclasses: what decides the shapes of a model and nothing else."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from seggpt.errors import CheckpointError
 
@@ -19,55 +20,64 @@ _OF_HEADS = (
     "decoder_mlp",
 )
 CELL = 2  # pixels along a side of what the lookup compares
+_MOST_BLOCKS = 512
+_MOST = 1 << 16  # of any number of a config
 
 
-@runtime_checkable
-class HeadsConfig(Protocol):
-    """What the heads of `seggpt.prompts` need to know of a model.
+@dataclass(frozen=True, kw_only=True)
+class HeadsConfig:
+    """A ViT over square pictures, and heads for points, boxes and masks (`seggpt.prompts`).
 
     `prompt_width` is the width of everything behind the neck, `mask_width` that of the layer that
-    reads an earlier mask.
+    reads an earlier mask. The two-way transformer has `decoder_heads`, and `decoder_mlp` is the
+    width of its MLPs' hidden layer.
     """
 
-    @property
-    def image_size(self) -> int:
-        """Pixels along a side of the square that prompts lie in."""
-        ...
+    image_size: int
+    patch_size: int
+    width: int
+    depth: int
+    heads: int
+    mlp_ratio: float = 4.0
+    prompt_width: int
+    mask_width: int = 16
+    decoder_heads: int
+    decoder_mlp: int
+
+    def __post_init__(self) -> None:
+        """Check sizes against each other.
+
+        Raises:
+            ValueError: naming the field and what it must be.
+        """
+        for name in ("image_size", "patch_size", "width", "heads", "decoder_heads", "decoder_mlp"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} is not above 0")
+        if not 1 <= self.depth <= _MOST_BLOCKS:
+            raise ValueError(f"depth {self.depth} is not in 1..{_MOST_BLOCKS}")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+            )
+        if self.prompt_width % 8 or self.prompt_width // 2 % self.decoder_heads:
+            raise ValueError(
+                f"prompt_width {self.prompt_width} is not a multiple of 8, or its half not of "
+                f"decoder_heads {self.decoder_heads}"
+            )
+        if self.mask_width % 4:
+            raise ValueError(f"mask_width {self.mask_width} is not a multiple of 4")
 
     @property
-    def prompt_width(self) -> int:
-        """See above, like the next."""
-        ...
+    def grid(self) -> int:
+        """Patches along a side of one picture."""
+        return self.image_size // self.patch_size
 
     @property
-    def mask_width(self) -> int:
-        """See above."""
-        ...
-
-    @property
-    def decoder_heads(self) -> int:
-        """Of the two-way transformer's attention."""
-        ...
-
-    @property
-    def decoder_mlp(self) -> int:
-        """Width of its MLPs' hidden layer."""
-        ...
-
-
-def check_heads(config: HeadsConfig) -> None:
-    """Check the widths of heads for prompts.
-
-    Raises:
-        ValueError: naming the field and what it must be.
-    """
-    if config.prompt_width % 8 or config.prompt_width // 2 % config.decoder_heads:
-        raise ValueError(
-            f"prompt_width {config.prompt_width} is not a multiple of 8, or its half not of "
-            f"decoder_heads {config.decoder_heads}"
-        )
-    if config.mask_width % 4:
-        raise ValueError(f"mask_width {config.mask_width} is not a multiple of 4")
+    def mask_size(self) -> int:
+        """Pixels along a side of a mask as the heads for prompts give and take it."""
+        return 4 * self.grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +111,7 @@ class ViTConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegGPTConfig:
+class SegGPTConfig(HeadsConfig):
     """SegGPT or Painter: a ViT over two streams, and a decoder to colours.
 
     `merge_block` is the last block that sees the image and the target stream apart; `taps` are
@@ -112,17 +122,11 @@ class SegGPTConfig:
     alone, `fusion_blocks` see it with the prompt.
     """
 
-    image_size: int
-    patch_size: int
-    width: int
-    depth: int
-    heads: int
     pos_grid: tuple[int, int]
     merge_block: int
     taps: tuple[int, ...]
     attention: Attention
     decoder_width: int
-    mlp_ratio: float = 4.0
     rel_pos: bool = True
     type_tokens: bool = True
     activation: Activation = "gelu"
@@ -131,7 +135,6 @@ class SegGPTConfig:
     prompt_width: int = 0  # 0: no heads for prompts
     prompt_blocks: int = 0
     fusion_blocks: int = 0
-    mask_width: int = 16
     decoder_heads: int = 4
     decoder_mlp: int = 512
 
@@ -141,10 +144,7 @@ class SegGPTConfig:
         Raises:
             ValueError: naming the field and what it must be.
         """
-        if self.image_size % self.patch_size:
-            raise ValueError(
-                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
-            )
+        super().__post_init__()
         if not all(0 <= tap < self.depth for tap in self.taps) or not self.taps:
             raise ValueError(f"taps {self.taps} are not blocks of a depth of {self.depth}")
         if not 0 <= self.merge_block <= min(self.taps):
@@ -154,18 +154,6 @@ class SegGPTConfig:
                 f"lookup needs prefix attention and a patch_size that is a multiple of {CELL}, "
                 f"not {self.attention} and {self.patch_size}"
             )
-        if self.prompt_width:
-            check_heads(self)
-
-    @property
-    def grid(self) -> int:
-        """Patches along a side of one picture."""
-        return self.image_size // self.patch_size
-
-    @property
-    def mask_size(self) -> int:
-        """Pixels along a side of a mask as the heads for prompts give and take it."""
-        return 4 * self.grid
 
     @property
     def without_heads(self) -> "SegGPTConfig":
@@ -198,7 +186,7 @@ class SegGPTConfig:
         """Build from `to_dict`'s output.
 
         Raises:
-            ValueError: for an unknown field.
+            ValueError: for an unknown or missing field, or one that no model has.
             CheckpointError: if they are a SAM's.
         """
         if fields.get("model") == SAM_MODEL:
@@ -208,11 +196,7 @@ class SegGPTConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
             raise ValueError(f"unknown fields {unknown} in a SegGPTConfig; known: {sorted(known)}")
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in fields.items()
-        }
-        return cls(**values)
+        return cls(**_values(cls, fields))
 
     @classmethod
     def tiny(cls, *, attention: Attention = "prefix") -> "SegGPTConfig":
@@ -291,23 +275,16 @@ class SegGPTConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SAMConfig:
+class SAMConfig(HeadsConfig):
     """SAM: a ViT over one square picture, a neck, and heads for points, boxes and masks.
 
     `prompt_width` is the width of everything behind the neck, `mask_width` that of the layer that
     reads an earlier mask. The mask decoder has two layers and four masks, as published.
     """
 
-    image_size: int
-    patch_size: int
-    width: int
-    depth: int
-    heads: int
     window_size: int
     global_blocks: tuple[int, ...]
-    mlp_ratio: float = 4.0
     prompt_width: int = 256
-    mask_width: int = 16
     decoder_heads: int = 8
     decoder_mlp: int = 2048
 
@@ -317,23 +294,9 @@ class SAMConfig:
         Raises:
             ValueError: naming the field and what it must be.
         """
-        if self.image_size % self.patch_size:
-            raise ValueError(
-                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
-            )
-        check_heads(self)
+        super().__post_init__()
         if not all(0 <= block < self.depth for block in self.global_blocks):
             raise ValueError(f"global_blocks {self.global_blocks} are not in 0..{self.depth - 1}")
-
-    @property
-    def grid(self) -> int:
-        """Patches along a side of the picture."""
-        return self.image_size // self.patch_size
-
-    @property
-    def mask_size(self) -> int:
-        """Pixels along a side of a mask as the decoder gives and the prompt encoder takes it."""
-        return 4 * self.grid
 
     @property
     def vit(self) -> ViTConfig:
@@ -360,18 +323,14 @@ class SAMConfig:
         """Build from `to_dict`'s output.
 
         Raises:
+            ValueError: for a missing field, or one that no model has.
             CheckpointError: if they are another model's, or of a newer version.
         """
         known = {"model"} | {field.name for field in dataclasses.fields(cls)}
         if fields.get("model") != SAM_MODEL or (set(fields) - known):
             unknown = ", ".join(sorted(set(fields) - known)[:3]) or "no model"
             raise CheckpointError(f"not the fields of a SAM that this seggpt knows ({unknown})")
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in fields.items()
-            if name != "model"
-        }
-        return cls(**values)
+        return cls(**_values(cls, {k: v for k, v in fields.items() if k != "model"}))
 
     @classmethod
     def sam_base(cls) -> "SAMConfig":
@@ -399,3 +358,29 @@ class SAMConfig:
         return dataclasses.replace(
             cls.sam_base(), width=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)
         )
+
+
+def _values(cls: type[HeadsConfig], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config's fields as Python has them; they may come from anyone's file."""
+    types = get_type_hints(cls)
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    for name, value in values.items():
+        if not _fits(value, types[name]):
+            raise ValueError(f"{name} {str(value)[:40]!r} is not a model's")
+    needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
+    if missing := sorted(needed - set(values)):
+        raise ValueError(f"no field {missing[0]}")
+    return values
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    """Tell whether a value is of a field's type, and no larger than any model's."""
+    if get_origin(wanted) is Literal:
+        return value in get_args(wanted)
+    if get_origin(wanted) is tuple:
+        args = get_args(wanted)
+        fits = isinstance(value, tuple) and (args[-1] is Ellipsis or len(value) == len(args))
+        return fits and all(_fits(number, int) for number in value)
+    if wanted in (int, float):
+        return type(value) in (int, wanted) and 0 <= value <= _MOST
+    return type(value) is wanted

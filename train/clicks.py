@@ -42,12 +42,11 @@ from data.clicks import (
     play,
     tight_box,
 )
-from data.folder import Folder, open_folders
-from seggpt.errors import SegGPTError
+from data.folder import Folder
 from train.click_baselines import load_baselines
 from train.click_scores import COUNTED, SetScores, format_scores, to_json
 from train.click_sheets import write_sheets
-from train.evaluate import parse_sets
+from train.tool import open_all, parse_sets, run_tool
 
 logger = logging.getLogger(__name__)
 
@@ -255,21 +254,13 @@ def read_train_sets(weights: str) -> set[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the tables; return the exit code."""
     args = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        _run(args)
-    except (ValueError, FileNotFoundError, SegGPTError) as error:
-        print(f"clicks: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_tool("clicks", lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> None:
     _check(args)
-    folders = [folder for path in args.data for folder in open_folders(path)]
+    folders = open_all(args.data)
     names = {folder.name for folder in folders}
-    if len(names) < len(folders):
-        raise ValueError("--data: two data sets have one name; pass each of them once")
     model = None if args.baselines_only else load_model(args.weights, pairs=args.pairs)
     trained = set(args.train_sets or ())
     if args.train_sets is None and args.weights:

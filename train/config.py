@@ -82,7 +82,8 @@ class TrainConfig:
         views, patch = self.data.pairs.views, self.model.patch_size
         least, most = (0, 1) if self.clicks else (1, views - 1)
         if not all(least <= shots <= most for shots, _ in self.shots) or not self.shots:
-            raise ValueError(f"shots {self.shots} must be from {least} to {most}")
+            limit = "1" if self.clicks else f"views - 1, {most}"
+            raise ValueError(f"shots {self.shots} must be from {least} to {limit}")
         if self.clicks and not self.model.prompt_width:
             raise ValueError("clicks are for a model with heads: set model.prompt_width")
         if self.model.prompt_width and not self.clicks:

@@ -20,11 +20,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from data.benchmarks import Episode, Pair, load_episode, make_episodes, make_reader
-from data.folder import Folder, open_folders
-from seggpt.errors import SegGPTError
+from data.folder import Folder
 from train.baselines import BASELINES, Predict, Prediction
 from train.scores import DatasetScores, Scores, count_pixels, format_scores, to_json
 from train.sheets import write_sheets
+from train.tool import open_all, parse_sets, run_tool
 
 logger = logging.getLogger(__name__)
 
@@ -92,12 +92,6 @@ def _score(
     return {name: dict(of_class) for name, of_class in counts.items()}, seconds
 
 
-def parse_sets(text: str) -> set[str]:
-    """Read the names of data sets in a weights file's metadata: a JSON list, or with commas."""
-    names = json.loads(text) if text.lstrip().startswith("[") else text.split(",")
-    return {name.strip() for name in names} - {""}
-
-
 @dataclass(frozen=True)
 class Model:
     """A model as a predictor of probabilities, and what its weights say of themselves."""
@@ -127,20 +121,12 @@ def load_model(weights: str, *, detail: Detail = "plain") -> Model:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a table for each number of shots; return the exit code."""
     args = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        _run(args)
-    except (ValueError, FileNotFoundError, SegGPTError) as error:
-        print(f"evaluate: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_tool("evaluate", lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> None:
-    folders = [folder for path in args.data for folder in open_folders(path)]
+    folders = open_all(args.data)
     names = {folder.name for folder in folders}
-    if len(names) < len(folders):
-        raise ValueError("--data: two data sets have one name; pass each of them once")
     model = None if args.weights == "none" else load_model(args.weights, detail=args.detail)
     predictors = ({"model": model.predict} if model else {}) | BASELINES
     trained = model.train_sets if model and args.train_sets is None else set(args.train_sets or ())

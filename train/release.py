@@ -15,9 +15,9 @@ import numpy as np
 
 import seggpt.pretrained
 from data.folder import Folder, open_folders
-from seggpt.errors import SegGPTError
 from seggpt.pretrained import DEFAULT
 from seggpt.weights import load_weights, save_weights
+from train.tool import run_tool
 
 LICENCE = "Apache-2.0"
 COLUMNS = ("model", "copy", "histogram", "everything")
@@ -36,12 +36,7 @@ LIMITS = """\
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the weights and their card; return the exit code."""
     args = _parser().parse_args(argv)
-    try:
-        release(args)
-    except (ValueError, OSError, SegGPTError) as error:
-        print(f"release: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_tool("release", lambda: release(args))
 
 
 def release(args: argparse.Namespace) -> None:

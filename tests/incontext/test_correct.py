@@ -2,11 +2,9 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from incontext import Example, Segmenter
 from incontext.answers import Answer
@@ -14,33 +12,12 @@ from incontext.correct import MOST_LOGIT, MOST_SIDE, correct
 from incontext.images import load_image
 from incontext.promptable import EncodedImage, Promptable
 from incontext.results import Result
-from seggpt.config import SegGPTConfig
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.frame import Frame
-from seggpt.model import SegGPT
-from seggpt.sam import PromptedSegGPT
 from tests.data.conftest import quick_compiles as quick_compiles
+from tests.tiny_models import SIDE, random_weights, tiny_prompted
 
-SIDE = 16  # of pictures, of the model's square and of its masks: nothing is resized
-CONFIG = SegGPTConfig(
-    image_size=SIDE,
-    patch_size=4,
-    width=8,
-    depth=2,
-    heads=2,
-    pos_grid=(8, 4),
-    merge_block=0,
-    taps=(0, 1),
-    attention="prefix",
-    decoder_width=4,
-    lookup=True,
-    prompt_width=16,
-    prompt_blocks=1,
-    fusion_blocks=1,
-    mask_width=8,
-    decoder_heads=2,
-    decoder_mlp=12,
-)
+CONFIG = tiny_prompted()
 BOX = [2.0, 3.0, 9.0, 12.0]
 
 
@@ -198,22 +175,9 @@ def test_it_must_be_clear_which_label_is_meant(labels, about, message):
 # --- with a model
 
 
-def make_weights():
-    """Return random weights of an in-context model with heads."""
-    rng = np.random.default_rng(0)
-    models = (
-        lambda: PromptedSegGPT(CONFIG, rngs=nnx.Rngs(0)),
-        lambda: SegGPT(CONFIG.without_heads, rngs=nnx.Rngs(0)),
-    )
-    shapes = {}
-    for make in models:
-        shapes |= nnx.as_pure(nnx.state(nnx.eval_shape(make), nnx.Param))
-    return jax.tree.map(lambda a: 0.5 * rng.normal(size=a.shape).astype(a.dtype), shapes)
-
-
 @pytest.fixture(scope="module")
 def segmenter():
-    return Segmenter(CONFIG, make_weights())
+    return Segmenter(CONFIG, random_weights(CONFIG))
 
 
 @pytest.fixture(scope="module")

@@ -14,35 +14,16 @@ from incontext.answers import Answer, Closer
 from incontext.promptable import Promptable
 from incontext.snap import FINE
 from incontext.zoom import OUTSIDE, Look
-from seggpt.config import SegGPTConfig
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.frame import Frame
 from seggpt.model import SegGPT
 from seggpt.sam import PromptedSegGPT
 from seggpt.weights import save_weights
 from tests.data.conftest import quick_compiles as quick_compiles
+from tests.tiny_models import SIDE, random_weights, tiny_prompted
 
 SAM = Path(__file__).parents[1] / "seggpt" / "golden" / "sam"
-SIDE = 16
-CONFIG = SegGPTConfig(
-    image_size=SIDE,
-    patch_size=4,
-    width=8,
-    depth=2,
-    heads=2,
-    pos_grid=(8, 4),
-    merge_block=0,
-    taps=(0, 1),
-    attention="prefix",
-    decoder_width=4,
-    lookup=True,
-    prompt_width=16,
-    prompt_blocks=1,
-    fusion_blocks=1,
-    mask_width=8,
-    decoder_heads=2,
-    decoder_mlp=12,
-)
+CONFIG = tiny_prompted()
 SIZE = (120, 90)
 BOX, WIDE_BOX = [20.0, 30.0, 50.0, 65.0], [2.0, 2.0, 88.0, 118.0]
 POINTS = [[30.0, 40.0], [45.0, 70.0]]
@@ -50,16 +31,7 @@ POINTS = [[30.0, 40.0], [45.0, 70.0]]
 
 @pytest.fixture(scope="module")
 def weights():
-    """Return random weights of an in-context model with heads."""
-    rng = np.random.default_rng(0)
-    models = (
-        lambda: PromptedSegGPT(CONFIG, rngs=nnx.Rngs(0)),
-        lambda: SegGPT(CONFIG.without_heads, rngs=nnx.Rngs(0)),
-    )
-    shapes = {}
-    for make in models:
-        shapes |= nnx.as_pure(nnx.state(nnx.eval_shape(make), nnx.Param))
-    return jax.tree.map(lambda a: 0.5 * rng.normal(size=a.shape).astype(a.dtype), shapes)
+    return random_weights(CONFIG)
 
 
 @pytest.fixture(scope="module")

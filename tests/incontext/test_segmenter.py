@@ -1,43 +1,21 @@
 """The segmenter on tiny random weights: what must hold whatever the weights are."""
 
-import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 
 from incontext import Context, Example, Segmenter
-from seggpt.config import SegGPTConfig
 from seggpt.errors import CheckpointError, DeviceError, InputError, PromptError
-from seggpt.model import SegGPT
 from seggpt.weights import save_weights
-
-CONFIG = SegGPTConfig(
-    image_size=16,
-    patch_size=4,
-    width=24,
-    depth=2,
-    heads=3,
-    pos_grid=(8, 4),
-    merge_block=0,
-    taps=(0, 1),
-    attention="prefix",
-    decoder_width=4,
-)
-
-
-def make_segmenter(attention: str, seed: int = 0) -> Segmenter:
-    config = dataclasses.replace(CONFIG, attention=attention, lookup=attention == "prefix")
-    model = SegGPT(config, rngs=nnx.Rngs(seed))
-    return Segmenter(config, nnx.as_pure(nnx.state(model, nnx.Param)))
+from tests.tiny_models import tiny_seggpt, tiny_segmenter
 
 
 @pytest.fixture(scope="module", params=["prefix", "mutual"])
 def segmenter(request: pytest.FixtureRequest) -> Segmenter:
-    return make_segmenter(request.param)
+    return tiny_segmenter(request.param)
 
 
 def picture(seed: int, h: int = 20, w: int = 30) -> np.ndarray:
@@ -163,9 +141,9 @@ def test_threads_share_a_segmenter(segmenter: Segmenter) -> None:
 
 
 def test_another_models_context_is_refused() -> None:
-    context = make_segmenter("prefix", seed=1).context(examples())
+    context = tiny_segmenter("prefix", seed=1).context(examples())
     with pytest.raises(PromptError, match="made by model"):
-        make_segmenter("prefix", seed=2).segment(picture(0), context)
+        tiny_segmenter("prefix", seed=2).segment(picture(0), context)
 
 
 def test_bad_examples_are_refused(segmenter: Segmenter, tmp_path: Path) -> None:
@@ -184,7 +162,7 @@ def test_bad_examples_are_refused(segmenter: Segmenter, tmp_path: Path) -> None:
 
 
 def test_weights_load_from_a_file_and_know_their_threshold(tmp_path: Path) -> None:
-    segmenter = make_segmenter("prefix")
+    segmenter = tiny_segmenter("prefix")
     params = jax.tree.map(np.asarray, segmenter._params)
     path = tmp_path / "own.safetensors"
     save_weights(path, params, config=segmenter.config.to_dict(), metadata={"threshold": "0.3"})
@@ -200,7 +178,7 @@ def test_missing_weights_and_devices_are_named() -> None:
     with pytest.raises(CheckpointError, match="nowhere"):
         Segmenter.from_pretrained("nowhere.safetensors")
     with pytest.raises(DeviceError, match="available: cpu"):
-        Segmenter(CONFIG, {}, device="cuda:7")
+        Segmenter(tiny_seggpt(), {}, device="cuda:7")
 
 
 @pytest.mark.parametrize("detail", ["tiles", "refine"])
@@ -223,3 +201,22 @@ def test_an_automatic_batch_gives_what_single_pictures_give(segmenter) -> None:
     for result, alone in zip(together, pictures, strict=True):
         want = segmenter.segment(alone, context).probabilities_lowres
         np.testing.assert_allclose(result.probabilities_lowres, want, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 48}, r"is \(.*\), not \(.*\) as the architecture"),
+        ({"depth": 3, "taps": [0, 2]}, "arrays are missing or too many"),
+        ({"heads": 0}, "heads 0 is not above 0"),
+    ],
+)
+def test_weights_that_are_not_their_architecture_s_are_refused(tmp_path, change, message) -> None:
+    segmenter = tiny_segmenter("prefix")
+    path = tmp_path / "own.safetensors"
+    params = jax.tree.map(np.asarray, segmenter.params)
+    save_weights(path, params, config=segmenter.config.to_dict() | change)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        Segmenter.from_pretrained(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from seggpt.config import SegGPTConfig, ViTConfig
+from seggpt.config import SAMConfig, SegGPTConfig, ViTConfig
 
 PRESETS = [
     SegGPTConfig.tiny,
@@ -83,10 +83,56 @@ def test_leaving_out_heads_leaves_the_rest() -> None:
 def test_heads_that_do_not_fit_are_refused(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(PROMPTED, **change)
-    if "prompt_width" not in change:  # nobody asks without heads
-        dataclasses.replace(SegGPTConfig.tiny(), **change)
 
 
 def test_masks_are_four_pixels_a_patch() -> None:
     assert PROMPTED.mask_size == 4 * 96 // 4
     assert dataclasses.replace(PROMPTED, patch_size=8).mask_size == 48
+
+
+@pytest.mark.parametrize("config", [PROMPTED, SAMConfig.sam_base()])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"heads": 0}, "heads 0 is not above 0"),
+        ({"patch_size": 0}, "patch_size 0 is not above 0"),
+        ({"decoder_heads": -1}, "decoder_heads '-1' is not a model's"),
+        ({"heads": 7}, "not a multiple of heads 7"),
+        ({"heads": "4"}, "heads '4' is not a model's"),
+        ({"heads": True}, "heads 'True' is not a model's"),
+        ({"width": 1.5}, "width '1.5' is not a model's"),
+        ({"depth": 10**9}, "depth '1000000000' is not a model's"),
+        ({"depth": 10**4}, "depth 10000 is not in 1..512"),
+        ({"mlp_ratio": float("nan")}, "mlp_ratio 'nan' is not a model's"),
+        ({"image_size": None}, "image_size 'None' is not a model's"),
+        ({"image_size": [96]}, "is not a model's"),
+    ],
+)
+def test_fields_that_no_model_has_are_refused(config, change, message) -> None:
+    fields = json.loads(json.dumps(config.to_dict())) | change
+    with pytest.raises(ValueError, match=message) as caught:
+        type(config).from_dict(fields)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pos_grid": 5}, "pos_grid '5' is not a model's"),
+        ({"pos_grid": [5, 5, 5]}, "pos_grid"),
+        ({"taps": ["1"]}, "taps"),
+        ({"attention": "some"}, "attention 'some' is not a model's"),
+        ({"lookup": 1}, "lookup '1' is not a model's"),
+    ],
+)
+def test_fields_of_another_kind_are_refused(change, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        SegGPTConfig.from_dict(PROMPTED.to_dict() | change)
+
+
+@pytest.mark.parametrize("config", [PROMPTED, SAMConfig.sam_base()])
+def test_a_missing_field_is_named(config) -> None:
+    fields = config.to_dict()
+    del fields["depth"]
+    with pytest.raises(ValueError, match="no field depth"):
+        type(config).from_dict(fields)

@@ -1,5 +1,3 @@
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,22 +6,11 @@ from flax import nnx
 
 from seggpt.config import SegGPTConfig
 from seggpt.model import INSTANCE, SEMANTIC, SegGPT
+from tests.tiny_models import tiny_seggpt
 
-BASE = SegGPTConfig(
-    image_size=16,
-    patch_size=4,
-    width=24,
-    depth=2,
-    heads=3,
-    pos_grid=(8, 4),
-    merge_block=0,
-    taps=(0, 1),
-    attention="mutual",
-    decoder_width=4,
-)
 CONFIGS = {
-    "mutual": BASE,
-    "prefix": dataclasses.replace(BASE, attention="prefix", decoder_image=True, lookup=True),
+    "mutual": tiny_seggpt("mutual"),
+    "prefix": tiny_seggpt("prefix", decoder_image=True),
 }
 
 
@@ -185,7 +172,7 @@ def test_the_query_alone_is_the_lower_half_of_the_canvas() -> None:
 
 
 def test_painter_has_no_type_tokens() -> None:
-    config = dataclasses.replace(BASE, type_tokens=False)
+    config = tiny_seggpt("mutual", type_tokens=False)
     model = SegGPT(config, rngs=nnx.Rngs(0))
     call = Jitted(model)
     names = {str(path[0]) for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Param))}

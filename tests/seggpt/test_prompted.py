@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from seggpt.config import SegGPTConfig
 from seggpt.model import SegGPT
 from seggpt.prompts import (
     ABSENT,
@@ -20,27 +19,9 @@ from seggpt.prompts import (
 )
 from seggpt.sam import TRUST, Join, Neck, PromptedSegGPT
 from tests.data.conftest import quick_compiles as quick_compiles
+from tests.tiny_models import SIDE, random_weights, tiny_prompted
 
-SIDE, WIDTH = 16, 16
-CONFIG = SegGPTConfig(
-    image_size=SIDE,
-    patch_size=4,
-    width=8,
-    depth=2,
-    heads=2,
-    pos_grid=(8, 4),
-    merge_block=0,
-    taps=(0, 1),
-    attention="prefix",
-    decoder_width=4,
-    lookup=True,
-    prompt_width=WIDTH,
-    prompt_blocks=1,
-    fusion_blocks=1,
-    mask_width=8,
-    decoder_heads=2,
-    decoder_mlp=12,
-)
+CONFIG = tiny_prompted()
 POINTS = ([[3.0, 5.0], [12.0, 9.0], [0.0, 0.0]], [FOREGROUND, BACKGROUND, PADDING])
 BOX = ([[2.0, 1.0], [9.0, 12.0], [0.0, 0.0]], [FIRST_CORNER, SECOND_CORNER, ABSENT])
 BOTH = ([[2.0, 1.0], [9.0, 12.0], [5.0, 5.0]], [FIRST_CORNER, SECOND_CORNER, FOREGROUND])
@@ -51,10 +32,8 @@ def split():
     """Return a model's structure and random weights; no array of them is zero."""
     abstract = nnx.eval_shape(lambda: PromptedSegGPT(CONFIG, rngs=nnx.Rngs(0)))
     graphdef, params = nnx.split(abstract, nnx.Param)
-    rng = np.random.default_rng(0)
-    return graphdef, jax.tree.map(
-        lambda a: jnp.asarray(0.5 * rng.normal(size=a.shape), a.dtype), params
-    )
+    given = random_weights(CONFIG)
+    return graphdef, {name: jax.tree.map(jnp.asarray, given[name]) for name in nnx.as_pure(params)}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +66,7 @@ def assert_same(ours, theirs):
 def test_shapes(split):
     model = nnx.merge(*split)
     embedding = jax.eval_shape(model.encode, pictures(2))
-    assert embedding.shape == (2, 4, 4, WIDTH + model.likeness.channels)
+    assert embedding.shape == (2, 4, 4, CONFIG.prompt_width + model.likeness.channels)
     coords, labels = jnp.zeros((2, 3, 2)), jnp.ones((2, 3), int)
     masks, scores = jax.eval_shape(model.decode, embedding, coords, labels)
     assert masks.shape == (2, 4, CONFIG.mask_size, CONFIG.mask_size)
@@ -97,7 +76,7 @@ def test_shapes(split):
 def test_smaller_pictures_have_smaller_masks(split):
     model = nnx.merge(*split)
     embedding = jax.eval_shape(model.encode, jnp.zeros((1, 8, 12, 3)))
-    assert embedding.shape == (1, 2, 3, WIDTH + model.likeness.channels)
+    assert embedding.shape == (1, 2, 3, CONFIG.prompt_width + model.likeness.channels)
     coords, labels = jnp.zeros((1, 3, 2)), jnp.ones((1, 3), int)
     assert jax.eval_shape(model.decode, embedding, coords, labels)[0].shape == (1, 4, 8, 12)
 
@@ -221,7 +200,7 @@ def test_fusion_lets_patches_look_at_each_other(split, embedding):
     model = nnx.merge(*split)
     image = embedding.reshape(1, 16, -1)
     coords, labels = jnp.asarray([POINTS[0]]), jnp.asarray([POINTS[1]])
-    dense = jnp.zeros((1, 1, WIDTH))
+    dense = jnp.zeros((1, 1, CONFIG.prompt_width))
 
     @jax.jit
     @jax.grad
@@ -229,7 +208,7 @@ def test_fusion_lets_patches_look_at_each_other(split, embedding):
         tokens, _ = model.fuse(image, dense, coords, labels, mask=None, shape=(4, 4))
         return tokens[0, -1, 0]
 
-    assert (np.abs(gradient(image)[0, :, :WIDTH]).sum(axis=-1) > 0).all()
+    assert (np.abs(gradient(image)[0, :, : CONFIG.prompt_width]).sum(axis=-1) > 0).all()
 
 
 def test_open_gates_let_an_earlier_mask_through_pixel_by_pixel(split, embedding):
@@ -269,7 +248,7 @@ def test_a_join_is_blind_to_scale_and_to_other_patches():
     taps = [jax.random.normal(key, (1, 4, CONFIG.width)) for key in keys[:2]]
     patches = jax.random.normal(keys[2], (1, 4, 48))
     want = join(taps, patches)
-    assert want.shape == (1, 4, WIDTH)
+    assert want.shape == (1, 4, CONFIG.prompt_width)
     grown = join([taps[0] * 100, taps[1] * 3 + 5], patches)  # deep blocks say things louder
     np.testing.assert_allclose(grown, want, atol=1e-4)
     louder = join(taps, patches * 100)  # pixels do not

@@ -13,20 +13,9 @@ from seggpt.config import SAMConfig, SegGPTConfig
 from seggpt.errors import CheckpointError
 from seggpt.prompts import make_slots
 from seggpt.sam import SAM
+from tests.tiny_models import tiny_sam
 
-CONFIG = SAMConfig(
-    image_size=16,
-    patch_size=4,
-    width=8,
-    depth=2,
-    heads=2,
-    window_size=3,
-    global_blocks=(1,),
-    prompt_width=16,
-    mask_width=8,
-    decoder_heads=2,
-    decoder_mlp=12,
-)
+CONFIG = tiny_sam(depth=2, window_size=3, global_blocks=(1,), prompt_width=16, mask_width=8)
 
 
 @pytest.fixture(scope="module")

@@ -9,19 +9,12 @@ from data.pack import pack_folders
 from seggpt.canvas import MEAN, STD
 from seggpt.coloring import IGNORE
 from tests.data.drawn import write_drawn_dataset
-from tests.train.tiny import SIZE, tiny_config, tiny_model
+from tests.train.tiny import HEADS, SIZE, tiny_config, tiny_model
 from train.click_probe import CLICKS, Found, make_click_probe, make_clicker
 from train.config import ClicksConfig
 from train.state import init_params
 
-MODEL = tiny_model(
-    prompt_width=16,
-    prompt_blocks=1,
-    fusion_blocks=1,
-    decoder_heads=2,
-    decoder_mlp=16,
-    mask_width=8,
-)
+MODEL = tiny_model(**HEADS)
 CONFIG = tiny_config(MODEL, clicks=ClicksConfig(), shots=((0, 1.0),))
 COUNT = 6  # of each data set; 18 targets are more than one batch
 

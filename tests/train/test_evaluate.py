@@ -11,7 +11,7 @@ from data.folder import open_folders
 from tests.data.drawn import write_drawn_dataset
 from train import evaluate as module
 from train.baselines import BASELINES
-from train.evaluate import SWEEP, Model, evaluate, main, parse_sets
+from train.evaluate import SWEEP, Model, evaluate, main
 from train.scores import format_scores
 
 
@@ -120,15 +120,6 @@ def test_the_threshold_is_chosen_without_unseen_sets(root):
     assert "best on val" in format_scores(scores)
     with pytest.raises(ValueError, match="thresholds"):
         run(root, {"model": timid}, threshold=1.5)
-
-
-@pytest.mark.parametrize("text", ["a,b", " a, b,", '["a", "b"]'])
-def test_trained_sets_are_read_from_metadata(text):
-    assert parse_sets(text) == {"a", "b"}
-
-
-def test_no_trained_sets():
-    assert parse_sets("") == set()
 
 
 def test_the_command_prints_a_table_and_writes_numbers_and_sheets(root, tmp_path, capsys):

@@ -40,13 +40,10 @@ def get_config():
 """
 
 PROMPTED = """
-from tests.train.tiny import tiny_config, tiny_model
+from tests.train.tiny import HEADS, tiny_config, tiny_model
 from configs.prompt_heads import BACKBONE
 from data.config import DataConfig, PairsConfig
 from train.config import ClicksConfig
-
-HEADS = dict(prompt_width=16, prompt_blocks=1, fusion_blocks=1)
-HEADS |= dict(decoder_heads=2, decoder_mlp=16, mask_width=8)
 
 def get_config():
     return tiny_config(

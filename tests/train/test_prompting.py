@@ -20,7 +20,7 @@ from seggpt.prompts import (
     PADDING,
     SECOND_CORNER,
 )
-from tests.train.tiny import SIZE, named, tiny_batch, tiny_config, tiny_model, tiny_pack
+from tests.train.tiny import HEADS, SIZE, named, tiny_batch, tiny_config, tiny_model, tiny_pack
 from train import prompting as module
 from train.config import ClicksConfig, OptimConfig
 from train.optim import make_optimizer
@@ -42,14 +42,7 @@ from train.prompting import (
 )
 from train.state import init_params, init_state, merge_prompted
 
-MODEL = tiny_model(
-    prompt_width=16,
-    prompt_blocks=1,
-    fusion_blocks=1,
-    decoder_heads=2,
-    decoder_mlp=16,
-    mask_width=8,
-)
+MODEL = tiny_model(**HEADS)
 CLICKS = ClicksConfig(clicks=2, mask_rounds=1)
 
 

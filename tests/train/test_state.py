@@ -12,7 +12,7 @@ from seggpt.model import SegGPT
 from seggpt.prompts import FOREGROUND
 from seggpt.sam import PromptedSegGPT
 from seggpt.weights.files import save_weights
-from tests.train.tiny import named, tiny_config, tiny_model
+from tests.train.tiny import HEADS, named, tiny_config, tiny_model
 from train.optim import make_optimizer
 from train.state import (
     SHARP,
@@ -27,14 +27,7 @@ from train.state import (
     split_model,
 )
 
-PROMPTED = tiny_model(
-    prompt_width=16,
-    prompt_blocks=1,
-    fusion_blocks=1,
-    decoder_heads=2,
-    decoder_mlp=16,
-    mask_width=8,
-)
+PROMPTED = tiny_model(**HEADS)
 F32, BF16 = jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)
 
 

@@ -13,17 +13,22 @@ from data.pack import Pack, pack_folders
 from data.pairs import Sampler, collate
 from seggpt.config import Attention, SegGPTConfig
 from tests.data.drawn import write_drawn_dataset
+from tests.tiny_models import SIDE, tiny_seggpt
 from train.config import OptimConfig, TrainConfig
 
-SIZE = 16
+SIZE = SIDE
+HEADS: dict[str, Any] = {
+    "prompt_width": 16,
+    "prompt_blocks": 1,
+    "fusion_blocks": 1,
+    "mask_width": 8,
+}
+HEADS |= {"decoder_heads": 2, "decoder_mlp": 16}
 
 
 def tiny_model(attention: Attention = "prefix", **changes: Any) -> SegGPTConfig:
-    fields: dict[str, Any] = {"image_size": SIZE, "patch_size": 4, "width": 32, "heads": 2}
-    fields |= {"depth": 2, "pos_grid": (8, 4), "merge_block": 0, "taps": (0, 1)}
-    fields |= {"attention": attention, "decoder_width": 4}
-    fields |= dict.fromkeys(("decoder_image", "lookup"), attention == "prefix")
-    return SegGPTConfig(**(fields | changes))
+    fields: dict[str, Any] = {"width": 32, "heads": 2, "decoder_image": attention == "prefix"}
+    return tiny_seggpt(attention, **(fields | changes))
 
 
 def tiny_config(model: SegGPTConfig | None = None, **changes: Any) -> TrainConfig:

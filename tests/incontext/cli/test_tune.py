@@ -6,15 +6,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 from PIL import Image
 
 from incontext import Context
 from incontext.cli import main
 from incontext.tuning import tuner
-from seggpt.config import SegGPTConfig
-from seggpt.model import SegGPT
 from seggpt.weights import save_weights
+from tests.tiny_models import fresh_weights, tiny_seggpt
 
 OUT = ["-o", "p.safetensors"]
 QUICK = ["--steps", "2", "--batch", "2", "--model", "tiny.safetensors"]
@@ -35,20 +33,8 @@ def write_pair(name, *, seed=0, mask=True, size=(24, 18)):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    config = SegGPTConfig(
-        image_size=16,
-        patch_size=4,
-        width=24,
-        depth=2,
-        heads=3,
-        pos_grid=(8, 4),
-        merge_block=0,
-        taps=(0, 1),
-        attention="prefix",
-        decoder_width=4,
-        lookup=True,
-    )
-    params = nnx.as_pure(nnx.state(SegGPT(config, rngs=nnx.Rngs(0)), nnx.Param))
+    config = tiny_seggpt()
+    params = fresh_weights(config)
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_weights(path, jax.tree.map(np.asarray, params), config=config.to_dict())
     return path

@@ -1,34 +1,10 @@
 """The smallest model, and pictures whose bright part is marked."""
 
-import dataclasses
-
 import numpy as np
 import pytest
-from flax import nnx
 
-from incontext import Example, Segmenter
-from seggpt.config import SegGPTConfig
-from seggpt.model import SegGPT
-
-CONFIG = SegGPTConfig(
-    image_size=16,
-    patch_size=4,
-    width=24,
-    depth=2,
-    heads=3,
-    pos_grid=(8, 4),
-    merge_block=0,
-    taps=(0, 1),
-    attention="prefix",
-    decoder_width=4,
-)
-
-
-def make_segmenter(attention="prefix", seed=0, **changes):
-    changes = {"attention": attention, "lookup": attention == "prefix", **changes}
-    config = dataclasses.replace(CONFIG, **changes)
-    model = SegGPT(config, rngs=nnx.Rngs(seed))
-    return Segmenter(config, nnx.as_pure(nnx.state(model, nnx.Param)))
+from incontext import Example
+from tests.tiny_models import tiny_segmenter
 
 
 def make_example(seed, *, label=1, size=(20, 30), bright=True):
@@ -44,12 +20,12 @@ def make_example(seed, *, label=1, size=(20, 30), bright=True):
 
 @pytest.fixture(scope="session")
 def segmenter():
-    return make_segmenter()
+    return tiny_segmenter()
 
 
 @pytest.fixture(scope="session")
 def mutual():
-    return make_segmenter("mutual")
+    return tiny_segmenter("mutual")
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +41,7 @@ def two_labels():
 @pytest.fixture(scope="session")
 def models():
     """Make segmenters of the same size with other weights."""
-    return make_segmenter
+    return tiny_segmenter
 
 
 @pytest.fixture(scope="session")

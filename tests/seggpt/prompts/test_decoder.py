@@ -7,23 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from seggpt.config import SAMConfig
 from seggpt.prompts import MaskDecoder
 from seggpt.prompts.decoder import MASKS, Upscale
+from tests.tiny_models import tiny_sam
 
 WIDTH = 16
-CONFIG = SAMConfig(
-    image_size=8,
-    patch_size=4,
-    width=8,
-    depth=1,
-    heads=2,
-    window_size=0,
-    global_blocks=(),
-    prompt_width=WIDTH,
-    decoder_heads=2,
-    decoder_mlp=12,
-)
+CONFIG = tiny_sam(image_size=8, prompt_width=WIDTH)
 
 
 def test_upscaling_is_a_transposed_convolution():

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from seggpt.config import SAMConfig
 from seggpt.prompts import (
     ABSENT,
     BACKGROUND,
@@ -18,19 +17,10 @@ from seggpt.prompts import (
     PromptEncoder,
     make_slots,
 )
+from tests.tiny_models import SIDE, tiny_sam
 
-SIDE, WIDTH = 16, 8
-CONFIG = SAMConfig(
-    image_size=SIDE,
-    patch_size=4,
-    width=8,
-    depth=1,
-    heads=2,
-    window_size=0,
-    global_blocks=(),
-    prompt_width=WIDTH,
-    decoder_heads=2,
-)
+WIDTH = 8
+CONFIG = tiny_sam()
 NONE = np.zeros((1, 0, 2), np.float32), np.zeros((1, 0), np.int32)
 
 

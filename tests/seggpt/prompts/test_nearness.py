@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from seggpt.config import SAMConfig
 from seggpt.prompts import (
     ABSENT,
     BACKGROUND,
@@ -17,20 +16,11 @@ from seggpt.prompts import (
     Nearness,
 )
 from seggpt.prompts.nearness import REACHES, RIM
+from tests.tiny_models import tiny_sam
 
 SIDE = 32
 SHAPE = (8, 4)  # patches of 4 by 8 pixels: rows and columns differ
-CONFIG = SAMConfig(
-    image_size=SIDE,
-    patch_size=4,
-    width=8,
-    depth=1,
-    heads=2,
-    window_size=0,
-    global_blocks=(),
-    prompt_width=8,
-    decoder_heads=2,
-)
+CONFIG = tiny_sam(image_size=SIDE)
 FEATURES = 2 * len(REACHES) + 2
 BOX, MIDDLE = FEATURES - 2, FEATURES - 1
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from seggpt.config import SAMConfig
 from seggpt.prompts.transformer import (
     Attention,
     Guidance,
@@ -14,20 +13,10 @@ from seggpt.prompts.transformer import (
     TwoWayBlock,
     TwoWayTransformer,
 )
+from tests.tiny_models import tiny_sam
 
 WIDTH, PROMPTS, TOKENS, PATCHES = 8, 2, 3, 5
-CONFIG = SAMConfig(
-    image_size=16,
-    patch_size=4,
-    width=8,
-    depth=1,
-    heads=2,
-    window_size=0,
-    global_blocks=(),
-    prompt_width=WIDTH,
-    decoder_heads=2,
-    decoder_mlp=12,
-)
+CONFIG = tiny_sam()
 EVERYONE = jnp.ones((PROMPTS, TOKENS), bool)
 
 

@@ -1,0 +1,39 @@
+"""What the command-line tools beside training share."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+
+from data.folder import Folder, open_folders
+from seggpt.errors import SegGPTError
+
+
+def run_tool(name: str, work: Callable[[], None]) -> int:
+    """Do a tool's work, tell a foreseen failure in one line, and return the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        work()
+    except (ValueError, OSError, SegGPTError) as error:
+        print(f"{name}: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def open_all(paths: Sequence[str]) -> list[Folder]:
+    """Open the data sets of several folders or zips.
+
+    Raises:
+        ValueError: if two have one name.
+        FileNotFoundError: if there is no such folder or zip.
+    """
+    folders = [folder for path in paths for folder in open_folders(path)]
+    if len({folder.name for folder in folders}) < len(folders):
+        raise ValueError("--data: two data sets have one name; pass each of them once")
+    return folders
+
+
+def parse_sets(text: str) -> set[str]:
+    """Read the names of data sets in a weights file's metadata: a JSON list, or with commas."""
+    names = json.loads(text) if text.lstrip().startswith("[") else text.split(",")
+    return {name.strip() for name in names} - {""}
