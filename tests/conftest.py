@@ -17,6 +17,8 @@ jax.config.update("jax_num_cpu_devices", CPU_DEVICES)
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax-tests"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+# Most programs here are compiled to run once or twice: four times faster, to slower code.
+jax.config.update("jax_disable_most_optimizations", True)
 flags.FLAGS.mark_as_parsed()  # grain's prefetch asks absl, which pytest never parses
 
 

@@ -14,7 +14,6 @@ from incontext.promptable import EncodedImage, Promptable
 from incontext.results import Result
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.frame import Frame
-from tests.data.conftest import quick_compiles as quick_compiles
 from tests.tiny_models import SIDE, random_weights, tiny_prompted
 
 CONFIG = tiny_prompted()

@@ -19,7 +19,6 @@ from seggpt.frame import Frame
 from seggpt.model import SegGPT
 from seggpt.sam import PromptedSegGPT
 from seggpt.weights import save_weights
-from tests.data.conftest import quick_compiles as quick_compiles
 from tests.tiny_models import SIDE, random_weights, tiny_prompted
 
 SAM = Path(__file__).parents[1] / "seggpt" / "golden" / "sam"

@@ -18,7 +18,6 @@ from seggpt.prompts import (
     SECOND_CORNER,
 )
 from seggpt.sam import TRUST, Join, Neck, PromptedSegGPT
-from tests.data.conftest import quick_compiles as quick_compiles
 from tests.tiny_models import SIDE, random_weights, tiny_prompted
 
 CONFIG = tiny_prompted()

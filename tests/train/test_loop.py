@@ -18,7 +18,7 @@ from seggpt.config import SegGPTConfig
 from seggpt.weights.files import load_weights, save_weights
 from tests.data.drawn import write_drawn_dataset
 from tests.data.drawn_sprites import write_sprites
-from tests.train.tiny import SIZE, named, tiny_config, tiny_model
+from tests.train.tiny import HEADS, SIZE, named, tiny_config, tiny_model
 from train import loop
 from train.__main__ import load_recipe, main
 from train.checkpoint import Checkpoints, abstract_state
@@ -31,6 +31,7 @@ from train.step import make_train_step
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 RECIPES = sorted(path for path in CONFIGS.glob("*.py") if "-> TrainConfig:" in path.read_text())
+TWINS = ("prompt_heads", "tiny_cpu_whole")  # other numbers for what another recipe compiles
 LOGGED = {"step", "loss", "grad_norm", "lr", "seconds_per_step"}
 TINY = """
 from tests.train.tiny import tiny_config
@@ -65,7 +66,7 @@ def shrink(config):
     model = {"merge_block": 0, "taps": (0, 1), "depth": 2, "heads": 2, "width": 32}
     model |= {"decoder_width": 4, "pos_grid": (8, 4), "image_size": 4 * patch}
     if config.clicks:
-        model |= {"prompt_width": 16, "decoder_heads": 2, "decoder_mlp": 16, "mask_width": 8}
+        model |= HEADS
     run = {"view_size": views, "data.pack_size": 5 * patch, "data.sprites": 3}
     run |= {"steps": 1, "batch_size": 2, "log_every": 1}
     settings = {f"model.{name}": value for name, value in model.items()} | run
@@ -94,7 +95,12 @@ def train(place):
     return train
 
 
-@pytest.fixture(scope="module", params=RECIPES, ids=lambda path: path.stem)
+def mark_twins(paths):
+    marks = dict.fromkeys(TWINS, pytest.mark.slow)
+    return [pytest.param(p, marks=marks.get(p.stem, ()), id=p.stem) for p in paths]
+
+
+@pytest.fixture(scope="module", params=mark_twins(RECIPES))
 def shrunk(request, train, tmp_path_factory):
     """Return what a shipped recipe is and what a step of it leaves when shrunk."""
     recipe = load_recipe(request.param)
@@ -131,7 +137,7 @@ def test_a_recipe_leaves_what_it_was(shrunk):
     assert after["model"]["width"] == 32 < before["model"]["width"]
     for part in ("optim", "loss", "clicks", "shots", "frozen", "seed"):
         assert after[part] == before[part]
-    for part in ("lookup", "attention", "patch_size", "prompt_blocks", "fusion_blocks"):
+    for part in ("lookup", "attention", "patch_size"):
         assert after["model"][part] == before["model"][part]
 
 
