@@ -10,7 +10,7 @@ from incontext.prompt_rules import Prompts
 from incontext.zoom import Look, look_around, look_at
 
 SCALES = (0.7, 0.5, 0.35, 0.25)  # of a picture's sides: how near to look where nothing says
-EXPECTED = 0.5  # what the model expects of a mask counts so much beside what other looks say of it
+EXPECTED = 3.0  # what the model expects of a mask counts so much beside what other looks say of it
 SAME = 0.8  # masks with a higher IoU are one
 
 

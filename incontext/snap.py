@@ -10,8 +10,8 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 
 FINE = 256  # pixels along a side of what comes out, whatever the picture's size
-REACH = 8  # of those, to each side of a pixel that is fitted
-CALM = 1e-3  # variance of colours (0..1) below which they say nothing
+REACH = 16  # of those, to each side of a pixel that is fitted
+CALM = 3e-4  # variance of colours (0..1) below which they say nothing
 _SURE = 1e-4  # least chance, and least doubt
 
 

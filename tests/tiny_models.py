@@ -36,7 +36,7 @@ def tiny_sam(**changes: Any) -> SAMConfig:
     return SAMConfig(**(fields | changes))
 
 
-def fresh_weights(config: SegGPTConfig, *, seed: int = 0) -> dict[str, Any]:
+def fresh_weights(config: SegGPTConfig, *, seed: int = 0) -> Any:
     """Return an in-context model's first weights."""
     return nnx.as_pure(nnx.state(SegGPT(config, rngs=nnx.Rngs(seed)), nnx.Param))
 

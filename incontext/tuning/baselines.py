@@ -13,7 +13,7 @@ from incontext.tuning.scores import Counts, count_pixels, no_counts
 if TYPE_CHECKING:
     from incontext.segmenter import Segmenter
 
-CANDIDATES = 6  # pictures tried as the only example
+CANDIDATES = 16  # pictures tried as the only example: one may do far better than all of them
 JUDGES = 8  # held-out pictures that choose among them
 MOST_EXAMPLES = 16  # in one context: each costs every picture time
 

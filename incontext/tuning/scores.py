@@ -10,6 +10,7 @@ from incontext.mask_rules import IGNORE
 from incontext.results import Result
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+SLACK = 0.02  # share of the best mean within which thresholds count as equal
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +40,13 @@ class Counts:
         return float(np.mean(known)) if known else 0.0
 
     def best_threshold(self) -> float:
-        """Return the threshold with the best mean; of equals the one nearest to 0.5."""
-        return max(THRESHOLDS, key=lambda t: (round(self.mean(t), 6), -abs(t - 0.5)))
+        """Return the threshold nearest to 0.5 of those whose mean is about the best.
+
+        A few held-out pictures cannot tell thresholds apart that do nearly as well.
+        """
+        means = {threshold: self.mean(threshold) for threshold in THRESHOLDS}
+        enough = (1 - SLACK) * max(means.values())
+        return min((t for t in THRESHOLDS if means[t] >= enough), key=lambda t: abs(t - 0.5))
 
 
 def nearest(threshold: float) -> int:

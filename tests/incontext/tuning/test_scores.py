@@ -38,8 +38,12 @@ def test_a_label_that_no_picture_shows_has_no_score():
     assert no_counts(2).mean(0.5) == 0.0
 
 
-def test_the_best_threshold_is_nearest_to_the_middle_among_equals():
+@pytest.mark.parametrize(
+    ("at_peak", "wanted"), [(1000, 0.5), (1015, 0.5), (1030, 0.8)], ids=["equal", "about", "better"]
+)
+def test_the_best_threshold_is_nearest_to_the_middle_among_about_equals(at_peak, wanted):
     counts = no_counts(1)
-    counts.marked[:] = 10
-    counts.hits[4:12] = 10
-    assert counts.best_threshold() == 0.5
+    counts.marked[:] = 2000
+    counts.hits[4:12] = 1000
+    counts.hits[THRESHOLDS.index(0.8)] = at_peak
+    assert counts.best_threshold() == wanted
