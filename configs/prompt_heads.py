@@ -1,7 +1,7 @@
 """Heads for points, boxes and masks on the shipped model, which itself stays as it is.
 
     python -m train --config configs/prompt_heads.py --data PATH --out runs/heads \
-        --init seggpt/pretrained/seggpt-tiny.safetensors
+        --init runs/whole/weights.safetensors
 
 The rounds are those of "Segment Anything" (appendix A): a point or a box, eight clicks at
 mistakes, two looks at the mask alone. A quarter of the steps start from what the in-context model

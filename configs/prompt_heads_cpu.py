@@ -1,7 +1,7 @@
 """The shipped heads' training: some hours on one CPU core, in two halves.
 
     python -m train --config configs/prompt_heads_cpu.py --data PATH --out runs/heads \
-        --init seggpt/pretrained/seggpt-tiny.safetensors
+        --init runs/whole/weights.safetensors
     python -m train --config configs/prompt_heads_cpu.py --data PATH --out runs/closer \
         --init runs/heads/weights.safetensors --set view_size=72 --set batch_size=6 \
         --set optim.lr=4e-4 --set data.pairs.min_area=0.02 --set steps=1500
