@@ -22,6 +22,7 @@ from incontext.images import ImageSource, load_image
 from incontext.looks import choose, looks_for
 from incontext.prompt_rules import Prompts, check_prompts
 from incontext.runtime import choose_device, enable_compile_cache
+from incontext.settle import settle
 from incontext.snap import FINE, snap
 from incontext.zoom import Look
 from seggpt.canvas import normalize
@@ -192,14 +193,14 @@ class Promptable:
 
     def _look_closer(self, state: EncodedImage, prompt: Prompts, wanted: slice) -> Answer:
         """Answer one prompt by what parts of the picture show."""
+        assert state.picture is not None
         looks = looks_for(prompt, state.size)
-        answers = [self._answer_at(state, prompt, look) for look in looks]
+        answers = [_settled(self._answer_at(state, prompt, look), prompt) for look in looks]
         if len(answers) == 1:
             answer = answers[0].pick(wanted)
         else:
             answer = choose(answers, count=len(range(*wanted.indices(MASKS))))
-        assert state.picture is not None
-        return _snapped(answer, state.picture)
+        return _settled(_snapped(answer, state.picture), prompt)
 
     def _answer_at(self, state: EncodedImage, prompt: Prompts, look: Look | None) -> Answer:
         """Answer one prompt by what a part of the picture shows, or all of it."""
@@ -247,12 +248,25 @@ def _snapped(answer: Answer, picture: UInt8[np.ndarray, "h w 3"]) -> Answer:
     finer = []
     for place, low_res in enumerate(answer.low_res[0]):
         closer = answer.closer[0][place] if answer.closer else None
-        look = closer.look if closer else Look((0, 0, size[1], size[0]), size)
+        look = closer.look if closer else Look.all_of(size)
         x0, y0, x1, y1 = look.box
         snapped = snap(closer.low_res if closer else low_res, picture[y0:y1, x0:x1])
         frame = Frame(look.shape, FINE, squeeze=True)
         finer.append(Closer(look=look, frame=frame, low_res=snapped))
     return replace(answer, closer=(tuple(finer),))
+
+
+def _settled(answer: Answer, prompt: Prompts) -> Answer:
+    """Bring one prompt's masks into line with what it says for certain."""
+    if prompt.masks is not None:  # which may be of other things, too
+        return answer
+    everything = Look.all_of(answer.frame.size)
+    low_res = np.stack([settle(mask, prompt, everything) for mask in answer.low_res[0]])
+    closer = tuple(
+        closer and replace(closer, low_res=settle(closer.low_res, prompt, closer.look))
+        for closer in (answer.closer[0] if answer.closer else ())
+    )
+    return replace(answer, low_res=low_res[None], closer=(closer,) if closer else ())
 
 
 def check_model(fingerprint: str, model: Promptable, *, what: str) -> None:

@@ -24,6 +24,11 @@ class Look:
     box: tuple[int, int, int, int]
     size: tuple[int, int]
 
+    @classmethod
+    def all_of(cls, size: tuple[int, int]) -> "Look":
+        """Return a look at a whole picture."""
+        return cls((0, 0, size[1], size[0]), size)
+
     @property
     def shape(self) -> tuple[int, int]:
         """(height, width) of the part."""
