@@ -57,6 +57,7 @@ class DataConfig:
     names: tuple[str, ...] = ()  # empty: every data set found
     pack_size: int = 128  # side of the decoded pictures, in pixels
     sprites: int = 3000  # pictures made of pasted sprites
+    closeups: int = 0  # things of each data set that are cut out with what is around them
     pairs: PairsConfig = field(default_factory=PairsConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     coloring: ColoringConfig = field(default_factory=ColoringConfig)

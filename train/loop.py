@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from data.closeups import cut_closeups
 from data.folder import open_folders
 from data.loader import make_loader
 from data.pack import Pack, join, pack_folders
@@ -130,7 +131,7 @@ def find_start(
 
 
 def load_packs(config: TrainConfig) -> tuple[Pack, Pack]:
-    """Decode the training pictures, with pasted sprites among them, and the held-out ones.
+    """Decode the training pictures, with pasted sprites and close-ups, and the held-out ones.
 
     Raises:
         ValueError: if there is no data set, or not one of `names`, or it lacks a split.
@@ -149,6 +150,9 @@ def load_packs(config: TrainConfig) -> tuple[Pack, Pack]:
     if classes and data.sprites:
         pasted = paste_sprites(classes, pack.images, count=data.sprites, seed=config.seed)
         pack = join([pack, pasted])
+    if data.closeups:
+        cut = cut_closeups(folders, count=data.closeups, size=data.pack_size, seed=config.seed)
+        pack = join([pack, cut]) if cut else pack
     return pack, held_out
 
 

@@ -31,7 +31,7 @@ from train.step import make_train_step
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 RECIPES = sorted(path for path in CONFIGS.glob("*.py") if "-> TrainConfig:" in path.read_text())
-TWINS = ("prompt_heads", "tiny_cpu_whole")  # other numbers for what another recipe compiles
+TWINS = ("prompt_heads", "prompt_heads_cpu", "tiny_cpu_whole")  # other numbers for what another recipe compiles
 LOGGED = {"step", "loss", "grad_norm", "lr", "seconds_per_step"}
 TINY = """
 from tests.train.tiny import tiny_config
@@ -67,7 +67,7 @@ def shrink(config):
     model |= {"decoder_width": 4, "pos_grid": (8, 4), "image_size": 4 * patch}
     if config.clicks:
         model |= HEADS
-    run = {"view_size": views, "data.pack_size": 5 * patch, "data.sprites": 3}
+    run = {"view_size": views, "data.pack_size": 5 * patch, "data.sprites": 3, "data.closeups": 2}
     run |= {"steps": 1, "batch_size": 2, "log_every": 1}
     settings = {f"model.{name}": value for name, value in model.items()} | run
     return [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
