@@ -1,7 +1,7 @@
 """What a prompt says of its mask for certain, whatever the model makes of the picture.
 
-Who only points at things means what is connected to the points, and who only draws a box draws it
-about as large as the thing.
+Who only points at things means what is connected to the points, and who draws a box draws it about
+as large as the thing.
 """
 
 import numpy as np
@@ -27,8 +27,6 @@ def settle(
     if prompt.boxes is None:
         points = prompt.points[0][prompt.labels[0] == FOREGROUND]
         return keep_pointed(logits, (points + 0.5 - (x0, y0)) / cell)
-    if prompt.points.size:
-        return logits
     corners = (prompt.boxes[0].reshape(2, 2) - (x0, y0)) / cell
     return fill_box(logits, corners.reshape(4))
 
@@ -53,7 +51,7 @@ def keep_pointed(
 def fill_box(
     logits: Float32[np.ndarray, "m m"], box: Float[np.ndarray, " 4"]
 ) -> Float32[np.ndarray, "m m"]:
-    """Raise a mask's logits until its own box is about as large as a given one.
+    """Raise a mask's logits in a box until what is marked there has a box about as large.
 
     `box` is x0, y0, x1, y1 in the mask's cells. A mask that fills its box stays as it is.
     """
@@ -63,7 +61,9 @@ def fill_box(
         return logits
     steps = np.linspace(0, MOST, STEPS)
     raised = next((step for step in steps if _filled(inside > -step) >= FILLED), MOST)
-    return logits + np.float32(raised)
+    filled = logits.copy()
+    filled[y0:y1, x0:x1] += np.float32(raised)
+    return filled
 
 
 def _filled(inside: Bool[np.ndarray, "h w"]) -> float:

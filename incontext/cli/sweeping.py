@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from incontext.cli.runlog import write_atomically
 from incontext.drawing import draw_overlay, save_png
 from incontext.rle import RunLengths, decode
 from seggpt.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = {"json": ".json", "overlay": ".overlay.png"}
 _COLORS = 254  # of the palette, without the background's and the border's
@@ -43,6 +46,14 @@ def sweep_all(args: argparse.Namespace, console: Console) -> Exit:
 
         def work(job: Job, picture: np.ndarray) -> dict[str, Any]:
             records = generator.generate(picture)
+            if not records:
+                logger.warning(
+                    "%s: nothing found; lower --pred-iou-thresh %g or --stability-score-thresh %g, "
+                    "or give SAM's weights with --model: the shipped ones are for prompts",
+                    job.source,
+                    args.pred_iou_thresh,
+                    args.stability_score_thresh,
+                )
             masks = [_runs(record["segmentation"]) for record in records]
             for name, path in zip(formats, job.outputs, strict=True):
                 if name == "overlay":

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from incontext.prompt_rules import check_prompts
-from incontext.settle import FILLED, MOST, fill_box, keep_pointed, settle
+from incontext.settle import FILLED, MOST, STEPS, fill_box, keep_pointed, settle
 from incontext.zoom import Look
 
 CELLS = 20
@@ -51,7 +51,14 @@ def side_of(mask):
 def test_a_box_is_filled_but_no_further_than_needed():
     filled = fill_box(blob(3), np.array([4.0, 4.0, 16.0, 16.0]))
     assert side_of(blob(3) > 0) == 6
-    assert FILLED * 12**2 <= side_of(filled > 0) ** 2 <= 12**2
+    assert side_of(filled > 0) ** 2 >= FILLED * 12**2
+    raised = (filled - blob(3))[4:16, 4:16]
+    assert np.ptp(raised) < 1e-6
+    less = raised[0, 0] - MOST / (STEPS - 1)
+    assert side_of(blob(3) + less > 0) ** 2 < FILLED * 12**2
+    beside = np.ones(filled.shape, bool)
+    beside[4:16, 4:16] = False
+    np.testing.assert_array_equal(filled[beside], blob(3)[beside])
 
 
 def test_a_filled_box_stays_as_it_is():
@@ -80,9 +87,13 @@ def test_places_are_those_of_the_look():
     )
 
 
-def test_a_background_point_keeps_nothing_and_a_box_with_points_is_left_alone():
+def test_background_points_keep_nothing_and_a_box_counts_beside_points():
     everything = Look.all_of(SIZE)
     away = prompt(points=[[35, 17]], labels=[0])
     np.testing.assert_array_equal(settle(two_things(), away, everything), two_things())
-    both = prompt(points=[[35, 17]], boxes=[40, 20, 160, 80])
-    np.testing.assert_array_equal(settle(blob(3), both, everything), blob(3))
+    box = [40, 20, 160, 80]
+    alone, both = (prompt(boxes=box, points=points) for points in (None, [[35, 17]]))
+    np.testing.assert_array_equal(
+        settle(blob(3), both, everything), settle(blob(3), alone, everything)
+    )
+    assert (settle(blob(3), both, everything) > blob(3)).any()

@@ -83,3 +83,12 @@ def test_what_cannot_be_done_is_one_line(picture, capsys, arguments, code, messa
     assert message in error
     assert error.count("\n") == 1
     assert not Path("out").exists()
+
+
+def test_nothing_found_is_said_with_the_mend(picture, capsys):
+    strict = ["--pred-iou-thresh", "1", "--points-per-side", "2"]
+    assert main(["everything", "a.png", *OPTIONS, *strict]) == 0
+    assert json.loads(Path("out/a.json").read_text())["masks"] == []
+    said = capsys.readouterr().err
+    assert "a.png: nothing found" in said
+    assert "--pred-iou-thresh 1" in said
