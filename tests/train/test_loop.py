@@ -31,11 +31,8 @@ from train.step import make_train_step
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 RECIPES = sorted(path for path in CONFIGS.glob("*.py") if "-> TrainConfig:" in path.read_text())
-TWINS = (
-    "prompt_heads",
-    "prompt_heads_cpu",
-    "tiny_cpu_whole",
-)  # other numbers for what another recipe compiles
+# Other numbers for what another recipe compiles.
+TWINS = ("prompt_heads", "prompt_heads_cpu", "tiny_cpu_whole")
 LOGGED = {"step", "loss", "grad_norm", "lr", "seconds_per_step"}
 TINY = """
 from tests.train.tiny import tiny_config
