@@ -1,16 +1,18 @@
 """Which parts of a picture to look at for a prompt, and which of what they show to believe."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 from incontext.answers import Answer
 from incontext.prompt_rules import Prompts
-from incontext.zoom import Look, look_around, look_at
+from incontext.zoom import OUTSIDE, Look, look_around, look_at
 
 SCALES = (0.7, 0.5, 0.35, 0.25)  # of a picture's sides: how near to look where nothing says
 EXPECTED = 3.0  # what the model expects of a mask counts so much beside what other looks say of it
+MOST_SURE = 4.0  # logits of a mask count no more than this in a mean
 SAME = 0.8  # masks with a higher IoU are one
 
 
@@ -64,6 +66,22 @@ def choose(answers: Sequence[Answer], *, count: int) -> Answer:
         frame=answers[0].frame,
         closer=(tuple(closer[index] for index in kept),),
     )
+
+
+def agree(answer: Answer) -> Answer:
+    """Return the mean of all masks of one clear prompt, which are as many tries at one thing."""
+
+    def mean(masks: Float32[np.ndarray, "c m m"]) -> Float32[np.ndarray, "1 m m"]:
+        return np.clip(masks, -MOST_SURE, MOST_SURE).mean(axis=0, keepdims=True)
+
+    first = answer.pick(slice(0, 1))
+    closer = first.closer
+    if closer and closer[0][0]:
+        near = np.stack([c.low_res for c in answer.closer[0] if c])
+        closer = ((replace(closer[0][0], low_res=mean(near)[0]),),)
+    # What a look does not show stays as it is.
+    low_res = np.where(first.low_res <= OUTSIDE, OUTSIDE, mean(answer.low_res[0])[None])
+    return replace(first, low_res=low_res.astype(np.float32), closer=closer)
 
 
 def _cut_off(answer: Answer) -> Float[np.ndarray, " c"]:

@@ -19,7 +19,7 @@ from PIL import Image
 from incontext.answers import Answer, Closer, join_answers
 from incontext.hub import find_source
 from incontext.images import ImageSource, load_image
-from incontext.looks import choose, looks_for
+from incontext.looks import agree, choose, looks_for
 from incontext.prompt_rules import Prompts, check_prompts
 from incontext.runtime import choose_device, enable_compile_cache
 from incontext.settle import settle
@@ -196,10 +196,13 @@ class Promptable:
         assert state.picture is not None
         looks = looks_for(prompt, state.size)
         answers = [_settled(self._answer_at(state, prompt, look), prompt) for look in looks]
-        if len(answers) == 1:
-            answer = answers[0].pick(wanted)
+        count = len(range(*wanted.indices(MASKS)))
+        if len(answers) > 1:
+            answer = choose(answers, count=count)
+        elif count == 1 and prompt.boxes is not None and prompt.masks is None:
+            answer = _settled(agree(answers[0]), prompt)
         else:
-            answer = choose(answers, count=len(range(*wanted.indices(MASKS))))
+            answer = answers[0].pick(wanted)
         return _settled(_snapped(answer, state.picture), prompt)
 
     def _answer_at(self, state: EncodedImage, prompt: Prompts, look: Look | None) -> Answer:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32
 
-MARGIN = 0.15  # of a thing's size, on each side of it
+MARGIN = 0.1  # of a thing's size, on each side of it
 LEAST = 24  # pixels along a side: closer, there is nothing more to see
 WORTH = 0.7  # a look at more of a picture than this is not worth another
 NARROW = 0.6  # least ratio of a look's sides

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from incontext.answers import Answer, Closer
-from incontext.looks import SCALES, choose, looks_for
+from incontext.looks import SCALES, agree, choose, looks_for
 from incontext.prompt_rules import check_prompts
-from incontext.zoom import Look
+from incontext.zoom import OUTSIDE, Look
 from seggpt.frame import Frame
 
 SIZE, SIDE = (120, 200), 20
@@ -113,3 +113,26 @@ def test_several_masks_are_unlike_each_other_and_the_best_comes_first():
     assert chosen.scores[0, 0] >= chosen.scores[0, 1]
     everything = choose([whole([one, twin, other], [0.9, 0.8, 0.2])], count=3)
     assert everything.low_res.shape == (1, 3, SIDE, SIDE)
+
+
+def test_all_masks_of_a_clear_prompt_agree_on_their_mean():
+    look = Look((40, 30, 80, 70), SIZE)
+    masks = [square(5, 5, 8), square(5, 5, 8), square(5, 5, 8), square(6, 6, 10)]
+    answer = near(look, masks, [0.7, 0.9, 0.2, 0.1])
+    one = agree(answer)
+    assert one.low_res.shape == (1, 1, SIDE, SIDE)
+    np.testing.assert_array_equal(one.scores, answer.scores[:, :1])
+    ((closer,),) = one.closer
+    assert closer is not None
+    assert closer.look == look
+    np.testing.assert_array_equal(closer.low_res > 0, square(5, 5, 8) > 0)
+    np.testing.assert_allclose(closer.low_res, np.mean(masks, axis=0))
+    shown = look.out_of(np.zeros((SIDE, SIDE), np.float32)) > OUTSIDE
+    np.testing.assert_array_equal(one.low_res[0, 0][~shown], OUTSIDE)
+
+
+def test_no_mask_is_so_sure_that_it_outvotes_the_others():
+    masks = [square(5, 5, 8)] * 3 + [np.full((SIDE, SIDE), -100.0, np.float32)]
+    one = agree(whole(masks, [0.5] * 4))
+    assert not one.closer
+    np.testing.assert_array_equal(one.low_res[0, 0] > 0, square(5, 5, 8) > 0)

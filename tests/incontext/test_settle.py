@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from incontext.prompt_rules import check_prompts
-from incontext.settle import FILLED, MOST, STEPS, fill_box, keep_pointed, settle
+from incontext.settle import FILLED, MOST, STEPS, fill_box, keep_boxed, keep_pointed, settle
 from incontext.zoom import Look
 
 CELLS = 20
@@ -74,6 +74,20 @@ def test_a_box_between_cells_changes_nothing():
     np.testing.assert_array_equal(fill_box(blob(3), np.array([4.1, 4.1, 4.2, 4.2])), blob(3))
 
 
+def test_what_lies_beside_a_box_and_specks_in_it_go():
+    logits = two_things()
+    logits[16:18, 4:6] = 3
+    box = np.array([1.0, 1.0, 18.0, 19.0])
+    kept = keep_boxed(logits, box)
+    assert (kept[12:18, 10:16] > 0).all()
+    assert (kept[2:6, 2:6] > 0).all()  # 16 cells beside 36: it may be of the same thing
+    assert (kept > 0).sum() == 16 + 36
+    beside = keep_boxed(logits, np.array([8.0, 8.0, 13.0, 19.0]))
+    assert (beside > 0).sum() == 6 * 3
+    nothing = np.full((CELLS, CELLS), -1.0, np.float32)
+    np.testing.assert_array_equal(keep_boxed(nothing, box), nothing)
+
+
 def test_places_are_those_of_the_look():
     look = Look((100, 50, 200, 100), SIZE)  # cells of 5 x 2.5 pixels
     on_the_second = prompt(points=[[100 + 5 * 12, 50 + 2.5 * 14]])
@@ -82,9 +96,8 @@ def test_places_are_those_of_the_look():
     whole = settle(two_things(), prompt(points=[[35, 17]]), Look.all_of(SIZE))
     assert (whole > 0).sum() == 16
     box = prompt(boxes=[100 + 5 * 4, 50 + 2.5 * 4, 100 + 5 * 16, 50 + 2.5 * 16])
-    np.testing.assert_array_equal(
-        settle(blob(3), box, look), fill_box(blob(3), np.array([4.0, 4.0, 16.0, 16.0]))
-    )
+    filled = fill_box(blob(3), np.array([4.0, 4.0, 16.0, 16.0]))
+    np.testing.assert_array_equal(settle(blob(3), box, look), filled)
 
 
 def test_background_points_keep_nothing_and_a_box_counts_beside_points():
