@@ -12,6 +12,7 @@ from incontext.zoom import OUTSIDE, Look, look_around, look_at
 
 SCALES = (0.7, 0.5, 0.35, 0.25)  # of a picture's sides: how near to look where nothing says
 EXPECTED = 3.0  # what the model expects of a mask counts so much beside what other looks say of it
+CUT = 6.0  # and so much counts which share of its look's edges it fills: it goes on behind them
 MOST_SURE = 4.0  # logits of a mask count no more than this in a mean
 SAME = 0.8  # masks with a higher IoU are one
 
@@ -48,7 +49,7 @@ def choose(answers: Sequence[Answer], *, count: int) -> Answer:
     ious = both / np.maximum(areas[:, None] + areas - both, 1)
     expected = np.concatenate([answer.scores[0] for answer in answers])
     cut = np.concatenate([_cut_off(answer) for answer in answers])
-    worth = (ious.mean(axis=1) + EXPECTED * expected - cut) / (1 + EXPECTED)
+    worth = (ious.mean(axis=1) + EXPECTED * expected - CUT * cut) / (1 + EXPECTED)
     order = np.argsort(-worth, kind="stable").tolist()
     kept: list[int] = []
     for index in order:
@@ -62,7 +63,7 @@ def choose(answers: Sequence[Answer], *, count: int) -> Answer:
     ]
     return Answer(
         low_res=np.concatenate([answer.low_res[0] for answer in answers])[None, kept],
-        scores=worth[None, kept].astype(np.float32),
+        scores=np.maximum(worth[None, kept], 0).astype(np.float32),
         frame=answers[0].frame,
         closer=(tuple(closer[index] for index in kept),),
     )

@@ -99,6 +99,9 @@ def test_a_mask_that_runs_out_of_its_look_is_not_believed():
     inside, cut = near(look, [square(5, 5, 9)], [0.5]), near(look, [square(0, 0, 20)], [0.6])
     chosen = choose([cut, inside], count=1)
     assert chosen.closer[0][0] is inside.closer[0][0]
+    part = near(look, [square(5, 0, 8)], [0.6])  # a tenth of the edges is enough
+    assert choose([part, inside], count=1).closer[0][0] is inside.closer[0][0]
+    assert (choose([cut, part], count=2).scores >= 0).all()
     # Where the picture ends with the look, nothing is cut off.
     everything = Look((0, 0, SIZE[1], SIZE[0]), SIZE)
     full = near(everything, [square(0, 0, 20)], [0.6])
