@@ -56,6 +56,8 @@ def keep_boxed(
     x0, y0, x1, y1 = _cells(box, len(logits))
     inside = np.zeros(logits.shape, bool)
     inside[y0:y1, x0:x1] = True
+    if not inside.any():  # too small a box to tell
+        return logits
     parts = _parts(inside & (logits > 0))
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0

@@ -70,8 +70,9 @@ def test_what_is_surely_nothing_is_not_marked():
     assert (fill_box(nothing, np.array([4.0, 4.0, 16.0, 16.0])) < 0).all()
 
 
-def test_a_box_between_cells_changes_nothing():
-    np.testing.assert_array_equal(fill_box(blob(3), np.array([4.1, 4.1, 4.2, 4.2])), blob(3))
+@pytest.mark.parametrize("change", [fill_box, keep_boxed])
+def test_a_box_between_cells_changes_nothing(change):
+    np.testing.assert_array_equal(change(blob(3), np.array([4.1, 4.1, 4.2, 4.2])), blob(3))
 
 
 def test_what_lies_beside_a_box_and_specks_in_it_go():
