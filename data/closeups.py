@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jaxtyping import Bool
 
+from data.clicks import tight_box
 from data.folder import Folder
 from data.pack import Entry, Pack, Source, squeeze
 
@@ -90,11 +91,10 @@ def _part_around(
     marked: Bool[np.ndarray, "h w"], rng: np.random.Generator
 ) -> tuple[slice, slice] | None:
     """Draw a part of a picture that holds a thing and some of what is around it."""
-    spans = [np.flatnonzero(marked.any(axis=axis)) for axis in (1, 0)]
-    if not len(spans[0]):
+    if not marked.any():
         return None
-    low = np.array([span[0] for span in spans])
-    high = np.array([span[-1] + 1 for span in spans])
+    box = tight_box(marked)
+    low, high = np.array([box.y0, box.x0]), np.array([box.y1, box.x1])
     if (high - low).max() < LEAST:
         return None
     extent = (high - low) * np.exp(rng.uniform(*np.log(ROOM)))

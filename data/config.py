@@ -61,3 +61,13 @@ class DataConfig:
     pairs: PairsConfig = field(default_factory=PairsConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     coloring: ColoringConfig = field(default_factory=ColoringConfig)
+
+    def __post_init__(self) -> None:
+        """Check that numbers of pictures are none below 0.
+
+        Raises:
+            ValueError: naming the field.
+        """
+        for name in ("sprites", "closeups"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} {getattr(self, name)} must not be negative")

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from data.closeups import LEAST, NARROW, ROOM, VISIBLE, cut_closeups
+from data.config import DataConfig
 from data.folder import open_folders
 from tests.data.drawn import write_drawn_dataset
 
@@ -51,6 +52,12 @@ def test_a_cut_out_holds_its_thing_and_names_what_is_visible(root):
         assert all(shares[i] >= VISIBLE for i in entry.instances)
         # The thing takes its share of a cut-out that is up to so many times as large.
         assert max(shares[i] for i in entry.instances) > 0.4 * NARROW / ROOM[1] ** 2
+
+
+@pytest.mark.parametrize("name", ["closeups", "sprites"])
+def test_a_negative_number_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name} -1 must not be negative"):
+        DataConfig(**{name: -1})
 
 
 def test_the_same_seed_cuts_the_same(root):
