@@ -1,5 +1,6 @@
 """Cut-outs around single things."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_a_cut_out_holds_its_thing_and_names_what_is_visible(root):
 @pytest.mark.parametrize("name", ["closeups", "sprites"])
 def test_a_negative_number_is_refused(name):
     with pytest.raises(ValueError, match=f"{name} -1 must not be negative"):
-        DataConfig(**{name: -1})
+        dataclasses.replace(DataConfig(), **{name: -1})
 
 
 def test_the_same_seed_cuts_the_same(root):
