@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from incontext.detail import Detail
 from incontext.images import ImageSource, load_image
 from incontext.mask_rules import AskedKind
 from incontext.masks import LoadedMask, MaskSource, check_same_size, load_masks
@@ -50,6 +51,7 @@ class Context:
         ensemble: How several examples were brought together.
         seg_type: Whether masks mean every thing of a class, or one certain thing.
         threshold: The one to use with it; None leaves it to the model.
+        detail: How closely pictures are looked at with it, unless asked otherwise.
         about: What a tuned prompt says of itself, as JSON can hold it: scores, colours, command.
     """
 
@@ -61,6 +63,7 @@ class Context:
     seg_type: SegType = "semantic"
     names: Mapping[int, str] = field(default_factory=dict)
     threshold: float | None = None
+    detail: Detail = "plain"
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -75,6 +78,7 @@ class Context:
             "seg_type": self.seg_type,
             "names": {str(label): name for label, name in self.names.items()},
             "threshold": self.threshold,
+            "detail": self.detail,
             "about": dict(self.about),
         }
         arrays = {f"array_{i:04d}": _narrow(np.asarray(leaf)) for i, leaf in enumerate(leaves)}
@@ -103,6 +107,7 @@ class Context:
             seg_type=about["seg_type"],
             names={int(label): name for label, name in about["names"].items()},
             threshold=about.get("threshold"),
+            detail=_detail(path, about.get("detail", "plain")),
             about=about.get("about", {}),
         )
 
@@ -122,6 +127,13 @@ class Context:
             raise PromptError("a prompt of tokens cannot be joined with examples; tune pixels")
         both = [np.concatenate(pair, axis=1) for pair in zip(mine, others, strict=True)]
         return replace(self, arrays=jax.tree.unflatten(jax.tree.structure(self.arrays), both))
+
+
+def _detail(path: str | PathLike[str], value: object) -> Detail:
+    for known in get_args(Detail):
+        if value == known:
+            return known
+    raise CheckpointError(f"{path}: unknown detail {value!r}; a newer version wrote this file")
 
 
 def _narrow(array: np.ndarray) -> np.ndarray:

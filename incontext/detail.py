@@ -1,6 +1,6 @@
-"""More detail than one look gives: tiles of a large picture, or a second look at what was found.
+"""More detail than one look gives: the picture at more pixels, in tiles, or seen again in parts.
 
-Both give boxes to look at again. What each box shows is laid over a finer grid with a weight that
+Tiles and second looks are boxes. What each box shows is laid over a finer grid with a weight that
 falls to its rim, so that boxes meet without a seam.
 """
 
@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float32
 from PIL import Image
 from scipy import ndimage
 
-Detail = Literal["plain", "tiles", "refine"]
+Detail = Literal["plain", "large", "tiles", "refine"]
 
+LARGE = 2  # times the model's size, along a side
 TILES = 2  # along the shorter side of a picture
 OVERLAP = 0.25  # of a tile, with the next one
 MARGIN = 0.5  # of a found thing's size, on each side of it

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from incontext.batching import choose_batch, most_pictures
 from incontext.context import Context, Ensemble, Example, SegType, load_examples, split_labels
 from incontext.correct import correct
-from incontext.detail import Box, Detail, blend, found_boxes, tile_boxes
+from incontext.detail import LARGE, Box, Detail, blend, found_boxes, tile_boxes
 from incontext.ensemble import tile_examples
 from incontext.hub import find_source
 from incontext.images import ImageSource, load_image
@@ -224,7 +224,7 @@ class Segmenter:
         boxes: ArrayLike | None = None,
         about: int | None = None,
         threshold: float | None = None,
-        detail: Detail = "plain",
+        detail: Detail | None = None,
     ) -> Result:
         """Segment one picture; see `segment_many`.
 
@@ -250,17 +250,19 @@ class Segmenter:
         *,
         batch_size: int | Literal["auto"] = 1,
         threshold: float | None = None,
-        detail: Detail = "plain",
+        detail: Detail | None = None,
     ) -> Iterator[Result]:
         """Segment pictures one by one or in batches; nothing is kept of those already done.
 
-        `detail` gives finer masks for more time: `tiles` also looks at overlapping parts of each
-        picture, `refine` again at what was found. A `batch_size` of "auto" is as many as fit the
-        device's memory and gain time.
+        `detail` gives finer masks for more time: `large` looks at each picture at twice the model's
+        size, `tiles` also at overlapping parts of it, `refine` again at what was found. Without it
+        the context decides, which is `plain` unless it was tuned. A `batch_size` of "auto" is as
+        many as fit the device's memory and gain time.
 
         Raises:
             InputError: at the first picture that cannot be read.
-            PromptError: if the context is another model's.
+            PromptError: if the context is another model's, or the model sees one size only and is
+                asked for another.
         """
         if not isinstance(context, Context):
             context = self.context(context)
@@ -271,15 +273,17 @@ class Segmenter:
             )
         chosen = self.threshold if context.threshold is None else context.threshold
         chosen = chosen if threshold is None else threshold
+        detail = detail or context.detail
+        size = self._query_size(detail)
         stream = iter(images)
-        count = self._batch_size(context) if batch_size == "auto" else batch_size
+        count = self._batch_size(context, size) if batch_size == "auto" else batch_size
         while part := tuple(islice(stream, count)):
             if batch_size == "auto":
                 count = len(part)  # a stream that is shorter than a batch is not filled up
             pictures = [load_image(image) for image in part]
-            probabilities = self._probabilities(pictures, context, count)
+            probabilities = self._probabilities(pictures, context, count, size)
             for source, picture, chances in zip(part, pictures, probabilities, strict=True):
-                if detail != "plain":
+                if detail in ("tiles", "refine"):
                     boxes = _boxes(detail, chances, picture.shape[:2], threshold=chosen)
                     crops = [picture[b.top : b.bottom, b.left : b.right] for b in boxes]
                     looks = self._looks(crops, context, count)
@@ -294,10 +298,25 @@ class Segmenter:
                     threshold=chosen,
                 )
 
-    def _batch_size(self, context: Context) -> int:
+    @property
+    def sees_other_sizes(self) -> bool:
+        """Whether queries may have another size than the examples."""
+        return self.config.attention == "prefix" and not self.config.rel_pos
+
+    def _query_size(self, detail: Detail) -> int:
+        if detail != "large":
+            return self.config.image_size
+        if not self.sees_other_sizes:
+            raise PromptError(
+                "detail large is for models with prefix attention and without relative positions, "
+                "such as seggpt-tiny; use tiles"
+            )
+        return LARGE * self.config.image_size
+
+    def _batch_size(self, context: Context, size: int) -> int:
         """Compile for the largest batch worth trying, and say how much of it fits."""
         tried = most_pictures(self.device)
-        size, passes = self.config.image_size, len(context.passes)
+        passes = len(context.passes)
         queries = jax.ShapeDtypeStruct((tried, size, size, 3), jnp.float32)
         kind = KINDS[context.seg_type]
         lowered = self._paint.lower(self._params, context.arrays, queries, kind, passes=passes)
@@ -307,14 +326,16 @@ class Segmenter:
         self, crops: Sequence[np.ndarray], context: Context, batch_size: int
     ) -> list[Float32[np.ndarray, "planes gh gw"]]:
         """Return the probabilities of any number of crops."""
+        size = self.config.image_size
         parts = (crops[i : i + batch_size] for i in range(0, len(crops), batch_size))
-        return [look for part in parts for look in self._probabilities(part, context, batch_size)]
+        return [
+            look for part in parts for look in self._probabilities(part, context, batch_size, size)
+        ]
 
     def _probabilities(
-        self, pictures: Sequence[np.ndarray], context: Context, batch_size: int
+        self, pictures: Sequence[np.ndarray], context: Context, batch_size: int, size: int
     ) -> list[Float32[np.ndarray, "planes gh gw"]]:
-        """Return the probabilities of background and labels at the model's own size."""
-        size = self.config.image_size
+        """Return the probabilities of background and labels, of pictures seen at a size."""
         # A short last batch is filled up, so that one compiled program serves all.
         filled = [*pictures, *[pictures[-1]] * (batch_size - len(pictures))]
         queries = normalize(jnp.asarray(np.stack([squeeze_image(p, size) for p in filled])))

@@ -29,7 +29,7 @@ from train.tool import open_all, parse_sets, run_tool
 logger = logging.getLogger(__name__)
 
 Split = Literal["auto", "train", "val", "all"]
-Detail = Literal["plain", "tiles", "refine"]  # as `Segmenter.segment` takes it
+Detail = Literal["plain", "large", "tiles", "refine"]  # as `Segmenter.segment` takes it
 SWEEP = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 

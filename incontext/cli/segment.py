@@ -10,7 +10,7 @@ from incontext.cli.verbs import Subparsers, positive, unit_interval
 FORMATS_HELP = "mask (default), overlay, cutout, ...; several with commas or repeated"
 MASK_KINDS = ("auto", "binary", "labels", "rgb")
 ENSEMBLES = ("auto", "feature", "spatial")
-DETAILS = ("plain", "tiles", "refine")
+DETAILS = ("plain", "large", "tiles", "refine")
 SEG_TYPES = ("semantic", "instance")
 EPILOG = """\
 examples:
@@ -108,8 +108,8 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--detail",
         choices=DETAILS,
-        default="plain",
-        help="finer masks for more time: look at tiles too, or again at what was found",
+        help="finer masks for more time: more pixels, tiles too, or again at what was found "
+        "(default: plain, or what the prompt says)",
     )
     there = group.add_mutually_exclusive_group()
     there.add_argument("--overwrite", action="store_true", help="replace files that exist")

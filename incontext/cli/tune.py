@@ -110,6 +110,12 @@ def _add_learning(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--batch", type=positive, metavar="N", help="views a step")
     group.add_argument("--micro-batch", type=positive, metavar="N", help="views at a time")
     group.add_argument("--lr", type=_rate, metavar="R", help="Adam's learning rate")
+    group.add_argument(
+        "--turns",
+        action="store_true",
+        default=None,
+        help="learn from turned views too: for what has no top, such as tissue, walls and fields",
+    )
     group.add_argument("--remat", action="store_true", default=None, help="trade time for memory")
     group.add_argument("--seed", type=int, metavar="N")
     group.add_argument("--model", metavar="NAME|PATH", help="weights (see seggpt models)")

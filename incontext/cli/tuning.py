@@ -33,6 +33,7 @@ SETTINGS = {
     "micro_batch": "micro_batch",
     "lr": "lr",
     "hold_out": "hold_out",
+    "turns": "turns",
     "remat": "remat",
     "seed": "seed",
 }

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from incontext.segmenter import Segmenter
 
 CANDIDATES = 16  # pictures tried as the only example: one may do far better than all of them
-JUDGES = 8  # held-out pictures that choose among them
+JUDGES = 12  # pictures that choose among them: those held out, then others to learn from
 MOST_EXAMPLES = 16  # in one context: each costs every picture time
 
 
@@ -43,7 +43,8 @@ def score_plain(
 ) -> list[Plain]:
     """Score the best single example, and all by both ensembles; the best comes first.
 
-    Single examples are tried in the order in which they show most labels.
+    Single examples are tried in the order in which they show most labels. The best is chosen on
+    other pictures to learn from, too: the best of many on a few is best there by luck.
     """
 
     def plain(name: str, rows: Sequence[int], ensemble: Ensemble, judges: Pictures) -> Plain:
@@ -55,7 +56,10 @@ def score_plain(
     rng = np.random.default_rng([seed, 4])
     order = cover_labels(train, rng)
     few = held.take(sorted(rng.permutation(len(held))[:JUDGES].tolist()))
-    singles = [plain("1 example", [row], "feature", few) for row in order[:CANDIDATES]]
+    singles = []
+    for row in order[:CANDIDATES]:
+        others = [other for other in order if other != row][: JUDGES - len(few)]
+        singles.append(plain("1 example", [row], "feature", few.joined(train.take(others))))
     best = max(singles, key=lambda one: one.score)
     plains = [plain("1 example, the best", best.rows, "feature", held)]
     if len(order) > 1:

@@ -42,6 +42,8 @@ class TuneConfig:
             model's own where it can see those, for a third of the time.
         scale: Least area of a crop, as a share of its picture.
         jitter: How far brightness, contrast and saturation of a view are changed, as a share.
+        turns: Whether views are also turned upside down and on their side: for what has no top,
+            such as tissue, walls and fields from above.
         average: Share of the learned arrays' running average that stays at each step; the average
             is what is judged and saved. 0 takes the last step's arrays.
         remat: Compute activations twice to hold fewer.
@@ -65,6 +67,7 @@ class TuneConfig:
     view_size: int = 0
     scale: float = 0.25
     jitter: float = 0.2
+    turns: bool = False
     average: float = 0.9
     remat: bool = False
     seed: int = 0

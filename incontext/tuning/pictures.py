@@ -52,6 +52,14 @@ class Pictures:
         files = tuple(self.files[i] for i in rows)
         return Pictures(self.images[rows], self.slots[rows], self.labels, files)
 
+    def joined(self, other: "Pictures") -> "Pictures":
+        """Return these pictures and others with the same labels."""
+        images, slots = (
+            np.concatenate(pair)
+            for pair in ((self.images, other.images), (self.slots, other.slots))
+        )
+        return Pictures(images, slots, self.labels, self.files + other.files)
+
     def shares(self) -> np.ndarray:
         """Return the share of each picture that each label covers, of (pictures, labels)."""
         return np.stack(

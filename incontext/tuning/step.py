@@ -44,7 +44,9 @@ def make_view(
     ) -> View:
         size = config.view_size or prompt.config.image_size
         key_cut, key_color = jax.random.split(key)
-        pixels, slots = cut_view(key_cut, image, slots, size=size, scale=config.scale)
+        pixels, slots = cut_view(
+            key_cut, image, slots, size=size, scale=config.scale, turns=config.turns
+        )
         if config.jitter:
             pixels = change_colors(key_color, pixels, amount=config.jitter)
         query = normalize(pixels)

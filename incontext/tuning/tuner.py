@@ -19,7 +19,7 @@ from incontext.tuning.pictures import Pictures, hold_out, read_pictures
 from incontext.tuning.prepare import fill, prepare_run
 from incontext.tuning.prompt import round_half
 from incontext.tuning.resume import load_state, run_key, save_state, state_path
-from incontext.tuning.scores import Counts
+from incontext.tuning.scores import SLACK, Counts
 from seggpt.config import SegGPTConfig
 from seggpt.errors import PromptError
 
@@ -139,6 +139,9 @@ def tune_prompt(
         segmenter, run, ended.state.best, seg_type=seg_type, names=names or {}, about=about
     )
     counts = score_context(segmenter, context, held)
+    if ended.ending != "interrupted" and segmenter.sees_other_sizes:
+        context, counts = _look_closer(segmenter, context, counts, held)
+        plains = _look_closer_untuned(segmenter, plains, held)
     threshold = counts.best_threshold()
     score, best = counts.mean(threshold), plains[0]
     is_tuned = score > best.score
@@ -169,6 +172,27 @@ def tune_prompt(
         held_out=bool(held_rows),
         learned_from=train,
     )
+
+
+def _look_closer(
+    segmenter: "Segmenter", context: Context, counts: Counts, held: Pictures
+) -> tuple[Context, Counts]:
+    """Return the context that looks at twice the model's size, if that is clearly better."""
+    large = dataclasses.replace(context, detail="large")
+    finer = score_context(segmenter, large, held)
+    before, after = (c.mean(c.best_threshold()) for c in (counts, finer))
+    return (large, finer) if after > (1 + SLACK) * before else (context, counts)
+
+
+def _look_closer_untuned(
+    segmenter: "Segmenter", plains: Sequence[Plain], held: Pictures
+) -> Sequence[Plain]:
+    """Let the best plain context look closer as well, so that a prompt does not win by that."""
+    best = plains[0]
+    context, counts = _look_closer(segmenter, best.context, best.counts, held)
+    if context is best.context:
+        return plains
+    return [Plain(f"{best.name}, large", context, counts, best.rows), *plains]
 
 
 def resolve(config: TuneConfig, segmenter: "Segmenter") -> TuneConfig:

@@ -15,12 +15,14 @@ def cut_view(
     *,
     size: int,
     scale: float,
+    turns: bool = False,
 ) -> tuple[Float[Array, "s s 3"], Int[Array, "s s"]]:
     """Cut a random box out of a picture, flip it or not, and resize it: RGB in 0..1 and labels.
 
-    The box covers `scale` to all of the picture.
+    The box covers `scale` to all of the picture. With `turns` it is also turned upside down or
+    not, and its rows become columns or not.
     """
-    key_area, key_aspect, key_place, key_flip = jax.random.split(key, 4)
+    key_area, key_aspect, key_place, key_flip, key_turn = jax.random.split(key, 5)
     area = jax.random.uniform(key_area, minval=scale, maxval=1.0)
     bound = jnp.log(ASPECT)
     aspect = jnp.exp(jax.random.uniform(key_aspect, minval=-bound, maxval=bound))
@@ -29,11 +31,15 @@ def cut_view(
     top, left, bottom, right = jnp.concatenate([corner, corner + sides])
     flip = jax.random.bernoulli(key_flip)
     left, right = jnp.where(flip, right, left), jnp.where(flip, left, right)
+    upside_down, on_side = turns & jax.random.bernoulli(key_turn, shape=(2,))
+    top, bottom = jnp.where(upside_down, bottom, top), jnp.where(upside_down, top, bottom)
     rows, cols = _places(top, bottom, len(image), size), _places(left, right, len(image), size)
     pixels = jnp.einsum("ys,stc->ytc", _weights(rows, len(image)), image.astype(jnp.float32) / 255)
     pixels = jnp.einsum("xt,ytc->yxc", _weights(cols, len(image)), pixels)
     near_y, near_x = (jnp.clip(jnp.round(p).astype(int), 0, len(image) - 1) for p in (rows, cols))
-    return pixels, slots[near_y][:, near_x].astype(jnp.int32)
+    slots = slots[near_y][:, near_x].astype(jnp.int32)
+    pixels, slots = (jnp.where(on_side, a.swapaxes(0, 1), a) for a in (pixels, slots))
+    return pixels, slots
 
 
 def change_colors(

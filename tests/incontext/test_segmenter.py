@@ -1,6 +1,7 @@
 """The segmenter on tiny random weights: what must hold whatever the weights are."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -191,6 +192,25 @@ def test_more_detail_gives_a_finer_grid_of_the_same_classes(segmenter, detail) -
     np.testing.assert_allclose(closer.probabilities_lowres.sum(axis=0), 1, atol=1e-5)
     if detail == "tiles":
         assert closer.probabilities_lowres.shape[1] > plain.probabilities_lowres.shape[1]
+
+
+def test_a_context_says_how_closely_to_look_unless_asked_otherwise() -> None:
+    segmenter = tiny_segmenter(rel_pos=False)
+    context = segmenter.context(examples(2))
+    large = replace(context, detail="large")
+    image = picture(9, 64, 96)
+    one, other = segmenter.segment(image, large), segmenter.segment(image, context, detail="large")
+    np.testing.assert_array_equal(one.probabilities_lowres, other.probabilities_lowres)
+    assert one.probabilities_lowres.shape[1] == 2 * segmenter.config.image_size
+    np.testing.assert_allclose(one.probabilities_lowres.sum(axis=0), 1, atol=1e-5)
+    one, other = segmenter.segment(image, large, detail="plain"), segmenter.segment(image, context)
+    np.testing.assert_array_equal(one.probabilities_lowres, other.probabilities_lowres)
+
+
+def test_a_model_that_sees_one_size_refuses_a_larger_one() -> None:
+    mutual = tiny_segmenter("mutual")
+    with pytest.raises(PromptError, match="detail large is for models with prefix attention"):
+        mutual.segment(picture(9), examples(1), detail="large")
 
 
 def test_an_automatic_batch_gives_what_single_pictures_give(segmenter) -> None:

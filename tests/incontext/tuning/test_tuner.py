@@ -17,7 +17,9 @@ from incontext.tuning.resume import state_path
 from incontext.tuning.scores import no_counts
 from incontext.tuning.step import ADAM, make_step, make_view
 from incontext.tuning.tuner import tune_prompt
-from seggpt.errors import PromptError
+from seggpt.errors import CheckpointError, PromptError
+from seggpt.weights import load_weights, save_weights
+from tests.tiny_models import tiny_segmenter
 
 SMALL = TuneConfig(
     steps=8, batch_size=2, views=4, reuse=1, cells=64, lr=0.05, patience=100, prompts=1
@@ -159,6 +161,32 @@ def test_the_plain_context_is_kept_when_every_prompt_is_worse(segmenter, example
     assert not result.is_tuned
     assert "the plain context is kept" in result.verdict
     assert result.context.arrays is result.plains[0].context.arrays
+
+
+def test_a_prompt_looks_closer_where_that_is_better(examples, monkeypatch, tmp_path):
+    segmenter = tiny_segmenter(rel_pos=False)
+    score = tuner.score_context
+
+    def better_if_large(segmenter, context, pictures):
+        counts = score(segmenter, context, pictures)
+        counts.hits[:] = counts.marked if context.detail == "large" else 0
+        return counts
+
+    monkeypatch.setattr(tuner, "score_context", better_if_large)
+    result = tune_prompt(segmenter, examples, config=dataclasses.replace(SMALL, steps=2))
+    assert result.plains[0].name.endswith(", large")
+    assert result.plains[0].context.detail == "large"
+    result.tuned_context.save(tmp_path / "p.safetensors")
+    assert Context.load(tmp_path / "p.safetensors").detail == "large"
+
+
+def test_a_detail_of_a_newer_version_is_refused(segmenter, examples, tmp_path):
+    path = tmp_path / "c.safetensors"
+    segmenter.context(examples[:1]).save(path)
+    saved = load_weights(path)
+    save_weights(path, saved.params, config={**saved.config, "detail": "huge"})
+    with pytest.raises(CheckpointError, match="unknown detail 'huge'"):
+        Context.load(path)
 
 
 def interrupt_at(step):

@@ -22,6 +22,19 @@ def test_labels_follow_the_pixels():
         )
 
 
+def test_turned_views_show_a_picture_in_every_way_with_its_labels():
+    slots = np.array([[0, 0], [1, 2]], np.uint8).repeat(12, axis=0).repeat(12, axis=1)
+    image = np.repeat(slots[..., None] * 120, 3, axis=2)
+    cut = jax.jit(partial(cut_view, size=24, scale=1.0, turns=True))
+    seen = set()
+    for seed in range(60):
+        pixels, labels = cut(jax.random.key(seed), jnp.asarray(image), jnp.asarray(slots))
+        near = np.round(np.asarray(pixels)[4::16, 4::16, 0] * 255 / 120).astype(int)
+        np.testing.assert_array_equal(near, np.asarray(labels)[4::16, 4::16])
+        seen.add(tuple(near.ravel().tolist()))
+    assert len(seen) == 8
+
+
 def test_views_differ_by_key_and_cover_at_least_their_share():
     ramp = np.broadcast_to(np.arange(48)[:, None, None] * 5, (48, 48, 3)).astype(np.uint8)
     slots = jnp.zeros((48, 48), jnp.uint8)
