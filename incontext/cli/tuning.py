@@ -58,7 +58,6 @@ def tune_all(args: argparse.Namespace, console: Console) -> Exit:
         state.unlink()  # of a run that was given up
     segmenter = incontext.Segmenter.from_pretrained(args.model, device=args.device)
     examples = [incontext.Example(image, mask, kind=args.mask_kind) for image, mask in pairs]
-    console.say(f"reading {len(pairs)} pictures, then scoring them untuned")
     with live_line(console) as tell:
         tuned = tune_prompt(
             segmenter,
@@ -68,6 +67,7 @@ def tune_all(args: argparse.Namespace, console: Console) -> Exit:
             names=names,
             labels=args.labels,
             tell=tell,
+            say=console.say,
             state_for=out,
             resume=args.resume,
             command=command_of(args),

@@ -90,6 +90,7 @@ def tune_prompt(
     names: Mapping[int, str] | None = None,
     labels: Sequence[int] | None = None,
     tell: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] | None = None,
     state_for: str | PathLike[str] | None = None,
     resume: bool = False,
     command: str = "",
@@ -97,17 +98,20 @@ def tune_prompt(
     """Learn a prompt from labelled pictures; no weight of the model changes.
 
     Ctrl-C ends the learning and keeps the best prompt so far. With `state_for`, the path of the
-    prompt to be written, the run can be gone on with later by `resume`.
+    prompt to be written, the run can be gone on with later by `resume`. `tell` is given every step,
+    `say` what comes before and after them.
 
     Raises:
         PromptError: if the examples or the settings do not make sense for the model.
         InputError: if a picture or a mask cannot be used.
     """
     started = time.monotonic()
+    say = say or (lambda text: None)
     config = resolve(config or TuneConfig(), segmenter)
     deadline = started + 60 * config.minutes
     size = segmenter.config.image_size
     side = size * (SIDE if size <= LARGE else LARGE_SIDE)
+    say(f"reading {len(examples)} pictures, then scoring them untuned")
     pictures = read_pictures(examples, side=side, labels=labels)
     train_rows, held_rows = hold_out(pictures, config.hold_out, seed=config.seed)
     train = pictures.take(train_rows)
@@ -140,6 +144,7 @@ def tune_prompt(
     )
     counts = score_context(segmenter, context, held)
     if ended.ending != "interrupted" and segmenter.sees_other_sizes:
+        say("scoring the prompt and the best examples with a larger look")
         context, counts = _look_closer(segmenter, context, counts, held)
         plains = _look_closer_untuned(segmenter, plains, held)
     threshold = counts.best_threshold()
