@@ -143,10 +143,16 @@ def tune_prompt(
         segmenter, run, ended.state.best, seg_type=seg_type, names=names or {}, about=about
     )
     counts = score_context(segmenter, context, held)
-    if ended.ending != "interrupted" and segmenter.sees_other_sizes:
+    ending = ended.ending
+    if ending != "interrupted" and segmenter.sees_other_sizes:
         say("scoring the prompt and the best examples with a larger look")
-        context, counts = _look_closer(segmenter, context, counts, held)
-        plains = _look_closer_untuned(segmenter, plains, held)
+        try:
+            plains, (context, counts) = (
+                _look_closer_untuned(segmenter, plains, held),
+                _look_closer(segmenter, context, counts, held),
+            )
+        except KeyboardInterrupt:  # what was learned is kept, without the larger look
+            ending = "interrupted"
     threshold = counts.best_threshold()
     score, best = counts.mean(threshold), plains[0]
     is_tuned = score > best.score
@@ -171,7 +177,7 @@ def tune_prompt(
         plains=plains,
         tuned=counts,
         threshold=threshold,
-        ending=ended.ending,
+        ending=ending,
         history=ended.state.history,
         judged=held,
         held_out=bool(held_rows),

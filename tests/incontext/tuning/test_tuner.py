@@ -180,6 +180,22 @@ def test_a_prompt_looks_closer_where_that_is_better(examples, monkeypatch, tmp_p
     assert Context.load(tmp_path / "p.safetensors").detail == "large"
 
 
+def test_ctrl_c_at_the_larger_look_keeps_what_was_learned(examples, monkeypatch):
+    score = tuner.score_context
+
+    def interrupted_if_large(segmenter, context, pictures):
+        if context.detail == "large":
+            raise KeyboardInterrupt
+        return score(segmenter, context, pictures)
+
+    monkeypatch.setattr(tuner, "score_context", interrupted_if_large)
+    result = tune_prompt(
+        tiny_segmenter(rel_pos=False), examples, config=dataclasses.replace(SMALL, steps=2)
+    )
+    assert (result.ending, result.tuned_context.detail) == ("interrupted", "plain")
+    assert result.history[-1][0] == 2
+
+
 def test_a_detail_of_a_newer_version_is_refused(segmenter, examples, tmp_path):
     path = tmp_path / "c.safetensors"
     segmenter.context(examples[:1]).save(path)
