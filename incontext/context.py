@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from incontext.adaptation import Adaptation
 from incontext.detail import Detail
 from incontext.images import ImageSource, load_image
 from incontext.mask_rules import AskedKind
@@ -19,6 +20,7 @@ from seggpt.weights import load_weights, save_weights
 Ensemble = Literal["feature", "spatial"]
 SegType = Literal["semantic", "instance"]
 FORMAT = "seggpt-context-1"
+ADAPTED = "seggpt-context-2"  # with an adapter, which those who read the first do not know
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,7 @@ class Context:
         seg_type: Whether masks mean every thing of a class, or one certain thing.
         threshold: The one to use with it; None leaves it to the model.
         detail: How closely pictures are looked at with it, unless asked otherwise.
+        adaptation: A small net that corrects what is painted, where one was learned.
         about: What a tuned prompt says of itself, as JSON can hold it: scores, colours, command.
     """
 
@@ -64,13 +67,15 @@ class Context:
     names: Mapping[int, str] = field(default_factory=dict)
     threshold: float | None = None
     detail: Detail = "plain"
+    adaptation: Adaptation | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the context as one safetensors file; 16 bits where they lose nothing."""
         leaves, _ = jax.tree.flatten(self.arrays)
+        adaptation = self.adaptation
         about = {
-            "format": FORMAT,
+            "format": ADAPTED if adaptation else FORMAT,
             "model": self.model,
             "labels": list(self.labels),
             "passes": [list(labels) for labels in self.passes],
@@ -81,8 +86,11 @@ class Context:
             "detail": self.detail,
             "about": dict(self.about),
         }
-        arrays = {f"array_{i:04d}": _narrow(np.asarray(leaf)) for i, leaf in enumerate(leaves)}
-        save_weights(path, arrays, config=about)
+        arrays: dict[str, Any] = {f"array_{i:04d}": leaf for i, leaf in enumerate(leaves)}
+        if adaptation:
+            about["adapter_size"] = adaptation.size
+            arrays["adapter"] = adaptation.params
+        save_weights(path, jax.tree.map(lambda a: _narrow(np.asarray(a)), arrays), config=about)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Context":
@@ -93,11 +101,13 @@ class Context:
         """
         loaded = load_weights(path)
         about = loaded.config
-        if about.get("format") != FORMAT:
+        if about.get("format") not in (FORMAT, ADAPTED):
             raise CheckpointError(
                 f"{path}: not a saved context; make one with Context.save, or pass example pairs"
             )
-        leaves = [loaded.params[name] for name in sorted(loaded.params)]
+        arrays = dict(loaded.params)
+        adapter = arrays.pop("adapter", None)
+        leaves = [arrays[name] for name in sorted(arrays)]
         return cls(
             labels=tuple(about["labels"]),
             passes=tuple(tuple(labels) for labels in about["passes"]),
@@ -108,6 +118,7 @@ class Context:
             names={int(label): name for label, name in about["names"].items()},
             threshold=about.get("threshold"),
             detail=_detail(path, about.get("detail", "plain")),
+            adaptation=Adaptation(about["adapter_size"], adapter) if adapter else None,
             about=about.get("about", {}),
         )
 

@@ -93,7 +93,7 @@ def blend(
     if not boxes:
         return coarse
     fine = tuple(_fine(coarse.shape[axis + 1], boxes, size, axis) for axis in (0, 1))
-    total = _resized(coarse, fine)
+    total = resize_planes(coarse, fine)
     weights = np.ones(fine, np.float32)
     for box, look in zip(boxes, looks, strict=True):
         top, bottom = _cells(box.top, box.bottom, fine[0] / size[0])
@@ -102,7 +102,7 @@ def blend(
         # Where the box ends inside the picture its weight ends; at the picture's rim it does not.
         rim = (box.top > 0, box.bottom < size[0], box.left > 0, box.right < size[1])
         weight = 50 * np.outer(_ramp(shape[0], *rim[:2]), _ramp(shape[1], *rim[2:]))
-        total[:, top:bottom, left:right] += weight * _resized(look, shape)
+        total[:, top:bottom, left:right] += weight * resize_planes(look, shape)
         weights[top:bottom, left:right] += weight
     return total / weights
 
@@ -126,9 +126,10 @@ def _ramp(cells: int, falls_first: bool, falls_last: bool) -> Float32[np.ndarray
     return np.minimum(rising, falling)
 
 
-def _resized(
+def resize_planes(
     planes: Float32[np.ndarray, "planes gh gw"], shape: tuple[int, ...]
 ) -> Float32[np.ndarray, "planes h w"]:
+    """Resize planes (bilinear)."""
     height, width = shape
     resized = [
         Image.fromarray(p).resize((width, height), Image.Resampling.BILINEAR) for p in planes

@@ -345,7 +345,11 @@ class Segmenter:
         rgb = np.clip(np.asarray(denormalize(painted)), 0, 1)
         colors = palette(max(len(part) for part in context.passes))
         rows = rgb.reshape(len(filled), count, *rgb.shape[1:])
-        return [combine_passes(row, context.passes, colors) for row in rows[: len(pictures)]]
+        chances = [combine_passes(row, context.passes, colors) for row in rows]
+        if context.adaptation:
+            with jax.default_device(self.device):
+                chances = context.adaptation.correct(filled, chances)
+        return chances[: len(pictures)]
 
 
 def _boxes(

@@ -10,7 +10,7 @@ from incontext.cli.segment import MASK_KINDS, SEG_TYPES
 from incontext.cli.verbs import Subparsers, positive
 
 SUFFIX = ".safetensors"
-LEARN = ("auto", "cache", "tokens", "pixels")
+LEARN = ("auto", "adapter", "cache", "tokens", "pixels")
 STARTS = ("spread", "best", "random")
 EPILOG = """\
 examples:
@@ -19,7 +19,8 @@ examples:
   seggpt segment new/ --prompt leaf.safetensors -o out/
 
 A mask has its picture's name (leaf.jpg with leaf.png or leaf_mask.png). The model does not change:
-what is learned is what it is shown. Ctrl-C keeps the best so far; --resume goes on.
+what is learned is what it is shown, or a small net that corrects what it paints (--learn adapter).
+Ctrl-C keeps the best so far; --resume goes on.
 """
 
 

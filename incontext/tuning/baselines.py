@@ -1,5 +1,8 @@
 """What examples reach without tuning: the contexts that a tuned prompt must beat."""
 
+import dataclasses
+import functools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,16 +19,34 @@ if TYPE_CHECKING:
 CANDIDATES = 16  # pictures tried as the only example: one may do far better than all of them
 JUDGES = 12  # pictures that choose among them: those held out, then others to learn from
 MOST_EXAMPLES = 16  # in one context: each costs every picture time
+ENSEMBLES: tuple[Ensemble, ...] = ("feature", "spatial")
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A context, and pictures that judge it: none of those that it was made from."""
+
+    context: Context
+    pictures: Pictures
 
 
 @dataclass(frozen=True, eq=False)
 class Plain:
-    """A context of examples as they are, and how it does on the held-out pictures."""
+    """A context of examples as they are, and how it does.
+
+    Attributes:
+        name: What to call it.
+        context: The one to use.
+        counts: What was found in trials.
+        rows: Which of the pictures learned from it shows.
+        trials: Contexts made like it, and what judged them.
+    """
 
     name: str
     context: Context
     counts: Counts
-    rows: tuple[int, ...]  # which of the pictures learned from it shows
+    rows: tuple[int, ...]
+    trials: tuple[Trial, ...]
 
     @property
     def threshold(self) -> float:
@@ -46,28 +67,99 @@ def score_plain(
     Single examples are tried in the order in which they show most labels. The best is chosen on
     other pictures to learn from, too: the best of many on a few is best there by luck.
     """
-
-    def plain(name: str, rows: Sequence[int], ensemble: Ensemble, judges: Pictures) -> Plain:
-        context = segmenter.context(
-            as_examples(train.take(rows)), ensemble=ensemble, seg_type=seg_type
-        )
-        return Plain(name, context, score_context(segmenter, context, judges), tuple(rows))
-
-    rng = np.random.default_rng([seed, 4])
-    order = cover_labels(train, rng)
-    few = held.take(sorted(rng.permutation(len(held))[:JUDGES].tolist()))
-    singles = []
-    for row in order[:CANDIDATES]:
-        others = [other for other in order if other != row][: JUDGES - len(few)]
-        singles.append(plain("1 example", [row], "feature", few.joined(train.take(others))))
-    best = max(singles, key=lambda one: one.score)
-    plains = [plain("1 example, the best", best.rows, "feature", held)]
+    order = cover_labels(train, np.random.default_rng([seed, 4]))
+    plains = [_best_single(segmenter, train, held, order, seg_type=seg_type, seed=seed)]
     if len(order) > 1:
-        rows = order[:MOST_EXAMPLES]
-        count = f"all {len(rows)}" if len(rows) == len(order) else f"{len(rows)} of {len(order)}"
-        plains.append(plain(f"{count} examples, feature", rows, "feature", held))
-        plains.append(plain(f"{count} examples, spatial", rows, "spatial", held))
+        for ensemble in ENSEMBLES:
+            context = _show(segmenter, train, order, ensemble, seg_type)
+            trials = (Trial(context, held),)
+            plains.append(_plain(segmenter, ensemble, order, context, trials))
     return sorted(plains, key=lambda one: -one.score)
+
+
+def cross_plain(
+    segmenter: "Segmenter",
+    pictures: Pictures,
+    parts: Sequence[Sequence[int]],
+    *,
+    seg_type: SegType,
+    seed: int,
+) -> list[Plain]:
+    """Score the same as `score_plain` does, on every part of the pictures by the others."""
+    order = cover_labels(pictures, np.random.default_rng([seed, 4]))
+    nobody = pictures.take([])
+    single = _best_single(segmenter, pictures, nobody, order, seg_type=seg_type, seed=seed)
+    rest = pictures.take([row for row in range(len(pictures)) if row not in single.rows])
+    trials = (Trial(single.context, rest),)
+    plains = [dataclasses.replace(single, counts=score_trials(segmenter, trials), trials=trials)]
+    for ensemble in ENSEMBLES:
+        context = _show(segmenter, pictures, order, ensemble, seg_type)
+        trials = tuple(
+            Trial(
+                _show(segmenter, pictures, [r for r in order if r not in part], ensemble, seg_type),
+                pictures.take(part),
+            )
+            for part in parts
+        )
+        plains.append(_plain(segmenter, ensemble, order, context, trials))
+    return sorted(plains, key=lambda one: -one.score)
+
+
+def _best_single(
+    segmenter: "Segmenter",
+    train: Pictures,
+    held: Pictures,
+    order: Sequence[int],
+    *,
+    seg_type: SegType,
+    seed: int,
+) -> Plain:
+    """Choose among single examples on some held-out pictures and others; score it on the former."""
+    rng = np.random.default_rng([seed, 8])
+    few = held.take(sorted(rng.permutation(len(held))[:JUDGES].tolist()))
+    best = -1.0, 0, None
+    for row in order[:CANDIDATES]:
+        context = _show(segmenter, train, [row], "feature", seg_type)
+        others = [other for other in order if other != row][: JUDGES - len(few)]
+        counts = score_context(segmenter, context, few.joined(train.take(others)))
+        score = counts.mean(counts.best_threshold())
+        if score > best[0]:
+            best = score, row, context
+    _, row, context = best
+    assert context is not None  # read_pictures: some picture shows something
+    trials = (Trial(context, held),)
+    counts = score_trials(segmenter, trials)
+    return Plain("1 example, the best", context, counts, (row,), trials)
+
+
+def _plain(
+    segmenter: "Segmenter",
+    ensemble: Ensemble,
+    order: Sequence[int],
+    context: Context,
+    trials: tuple[Trial, ...],
+) -> Plain:
+    shown = order[:MOST_EXAMPLES]
+    count = f"all {len(shown)}" if len(shown) == len(order) else f"{len(shown)} of {len(order)}"
+    name = f"{count} examples, {ensemble}"
+    return Plain(name, context, score_trials(segmenter, trials), tuple(shown), trials)
+
+
+def _show(
+    segmenter: "Segmenter",
+    pictures: Pictures,
+    rows: Sequence[int],
+    ensemble: Ensemble,
+    seg_type: SegType,
+) -> Context:
+    examples = as_examples(pictures.take(rows[:MOST_EXAMPLES]))
+    return segmenter.context(examples, ensemble=ensemble, seg_type=seg_type)
+
+
+def score_trials(segmenter: "Segmenter", trials: Sequence[Trial]) -> Counts:
+    """Count what contexts find on the pictures that judge them."""
+    counts = [score_context(segmenter, trial.context, trial.pictures) for trial in trials]
+    return functools.reduce(operator.add, counts)
 
 
 def score_context(segmenter: "Segmenter", context: Context, pictures: Pictures) -> Counts:

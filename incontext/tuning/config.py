@@ -4,11 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-Learn = Literal["auto", "pixels", "tokens", "cache"]
+Learned = Literal["pixels", "tokens", "cache", "adapter"]
+Learn = Literal["auto"] | Learned
 Start = Literal["auto", "spread", "best", "random"]
 
 MAX_PROMPT_BYTES = 8_000_000
-RATES: dict[str, float] = {"pixels": 0.1, "tokens": 0.05, "cache": 0.03}  # Adam's, by `learn`
+# Adam's, by `learn`.
+RATES: dict[Learned, float] = {"pixels": 0.1, "tokens": 0.05, "cache": 0.03, "adapter": 0.005}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,27 +19,31 @@ class TuneConfig:
 
     Attributes:
         learn: `pixels` learns an image and a target as the paper does, `tokens` the embedded
-            prompt, `cache` the keys and values of a prefix model's later blocks; `auto` is `cache`
-            where the model has one, else `pixels`.
+            prompt, `cache` the keys and values of a prefix model's later blocks, `adapter` a small
+            net that corrects what the model paints; `auto` is `adapter` where the model sees other
+            sizes than its examples' and there are pictures enough, else `cache` where it has one,
+            else `pixels`.
         start: `spread` starts from some tokens of many pictures, `best` from the example that does
-            best alone, `random` from noise, for comparison; `auto` is `spread` with `cache`, the
-            only one that can, else `best`.
+            best alone, `random` from noise, for comparison; `auto` is `spread` with `cache` and
+            `adapter`, which alone can, else `best`.
         prompts: How many image and target pairs the prompt has, or as many tokens as so many pairs
             have; several work as an ensemble. 0 chooses: one with a `spread` start, else with
             prefix attention up to three, as a file holds, else one.
-        steps: Updates of the prompt; 0 chooses by the number of pictures.
+        steps: Updates; 0 chooses by what is learned.
         minutes: When to stop at the latest; a run that is cut here depends on the machine's speed.
         batch_size: Views an update sees.
-        micro_batch: Views in memory together; gradients of a batch are added up.
+        micro_batch: Views in memory together; gradients of a batch are added up. An adapter takes
+            a batch at once.
         lr: Adam's learning rate; 0 is the one of `RATES`.
-        hold_out: Pictures kept aside to compare and to stop by; None chooses.
+        hold_out: Pictures kept aside to compare and to stop by; None chooses, or leaves out each
+            in turn.
         labels_per_pass: Labels painted together; 0 chooses by what a file may hold.
         first_block: With `cache`, the first block whose keys and values are learned; what blocks
             before it do is computed once for a view.
         cells: Cells of all pictures that the lookup keeps; 0 chooses by the number of passes.
         lookup_rate: Learning rate of these cells, as a share of `lr`, with `cache` and a
             `first_block` of 0; 0 keeps them as they are.
-        patience: Rounds without a better score after which to stop.
+        patience: Rounds without a better score after which to stop; adapters learn to the end.
         view_size: Side of the views that are learned from, in pixels; 0 takes two thirds of the
             model's own where it can see those, for a third of the time.
         scale: Least area of a crop, as a share of its picture.

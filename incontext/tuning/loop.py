@@ -1,33 +1,30 @@
 """The loop: rounds of views and updates, a look at held-out pictures after each, the best kept."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32, PyTree
+from jaxtyping import Array, PyTree
 
-from incontext.passes import combine_passes
-from incontext.squeeze import squeeze_image
-from incontext.tuning.config import RATES, TuneConfig
+from incontext.context import Context
+from incontext.tuning.config import RATES, Learned, TuneConfig
 from incontext.tuning.pictures import Pictures
-from incontext.tuning.prompt import Palette, Prompt
-from incontext.tuning.scores import Counts, count_pixels, no_counts
-from incontext.tuning.step import (
-    ADAM,
-    WARMUP,
-    View,
-    join_started,
-    make_step,
-    make_view,
-    start_one,
-)
-from seggpt.canvas import denormalize, normalize
+from incontext.tuning.scores import Counts
+from incontext.tuning.step import ADAM, WARMUP
 from seggpt.errors import PromptError
+
+View = PyTree
+"""What an update sees of a picture; views of a round are stacked."""
+
+Update = Callable[..., tuple[PyTree, PyTree, PyTree, Array]]
+"""Learned arrays, moments, their average, views, rows of these, rate and the average's share in;
+the next three and the loss out."""
 
 Ending = Literal["steps", "patience", "minutes", "interrupted"]
 
@@ -40,7 +37,7 @@ class Progress:
     steps: int
     loss: float
     before: float
-    now: float
+    now: float | None  # where there is something to score on
     best: float
     seconds_left: float
 
@@ -56,7 +53,7 @@ class RunState:
     round: int = 0
     best_score: float = -1.0
     best_round: int = 0
-    history: list[tuple[int, float, float]] = field(default_factory=list)  # step, loss, IoU
+    history: list[tuple[int, float, float | None]] = field(default_factory=list)  # step, loss, IoU
 
 
 @dataclass(frozen=True)
@@ -67,61 +64,40 @@ class Ended:
     ending: Ending
 
 
-class Judge:
-    """Scores prompts on pictures that are taken through the frozen part only once."""
+@dataclass(frozen=True, kw_only=True)
+class Run(ABC):
+    """Everything that stays the same while something is learned."""
 
-    def __init__(
-        self, prompt: Prompt, palette: Palette, params: PyTree, frozen: PyTree, pictures: Pictures
-    ) -> None:
-        self._palette = palette
-        self._pictures = pictures
-        self._frozen = frozen
-        self._params = params
-        size = prompt.config.image_size
-        self._queries = [normalize(jnp.asarray(squeeze_image(i, size))) for i in pictures.images]
-        self._prompt = prompt
-        self._started: list[Any] = []
-        self._expand = jax.jit(prompt.expand)
-        self._start = jax.jit(partial(start_one, prompt))
-        self._paint = jax.jit(self._paint_one)
-
-    def counts(self, learned: PyTree) -> Counts:
-        """Return what a prompt finds on all pictures."""
-        arrays = self._expand(self._params, learned, self._frozen)
-        if not self._started:
-            self._started = [self._start(self._params, arrays, q) for q in self._queries]
-        total = no_counts(len(self._pictures.labels))
-        for query, started, slots in zip(
-            self._queries, self._started, self._pictures.slots, strict=True
-        ):
-            rgb = np.asarray(self._paint(self._params, arrays, query, started))
-            chances = self._combine(rgb)
-            total += count_pixels(chances, slots, labels=self._pictures.labels)
-        return total
-
-    def _paint_one(self, params: PyTree, arrays: PyTree, query: jax.Array, started: Any) -> Any:
-        stacked = jax.tree.map(lambda a: a[None], started)
-        painted = self._prompt.finish(params, arrays, query[None], join_started(stacked))
-        return jnp.clip(denormalize(painted.astype(jnp.float32)), 0, 1)
-
-    def _combine(
-        self, rgb: Float32[np.ndarray, "passes h w 3"]
-    ) -> Float32[np.ndarray, "planes h w"]:
-        return combine_passes(rgb, self._palette.passes, self._palette.colors)
-
-
-@dataclass(frozen=True)
-class Run:
-    """Everything that stays the same while a prompt is learned."""
-
-    prompt: Prompt
-    palette: Palette
-    params: PyTree
-    frozen: PyTree
     pictures: Pictures
-    judge: Judge
     config: TuneConfig
-    steps: int
+
+    keeps_last: ClassVar[bool] = False  # whatever the scores say, which then do not end it either
+
+    @property
+    @abstractmethod
+    def kind(self) -> Learned:
+        """What is learned."""
+
+    @property
+    @abstractmethod
+    def view_numbers(self) -> int:
+        """How many numbers a prepared view has."""
+
+    @abstractmethod
+    def cutter(self, learned: PyTree) -> Callable[[int, Array], View]:
+        """Return what cuts a view out of the picture of a row, by a key."""
+
+    @abstractmethod
+    def updater(self) -> Update:
+        """Return a compiled update."""
+
+    @abstractmethod
+    def counts(self, learned: PyTree) -> Counts | None:
+        """Return what is found with it on the pictures that judge, if there are any."""
+
+    @abstractmethod
+    def context(self, learned: PyTree) -> Context:
+        """Return a context that holds it, rounded to what its file holds."""
 
     def begin(self, learned: PyTree) -> RunState:
         """Return the state before the first round."""
@@ -144,45 +120,36 @@ class Run:
         Raises:
             PromptError: at a loss that is not finite.
         """
-        step = make_step(self.prompt, self.palette, self.config)
-        prepare, expand = make_view(self.prompt, self.config), jax.jit(self.prompt.expand)
+        update = self.updater()
         per_round = self.round_steps
         started, first = time.monotonic(), state.round * per_round
         copy = partial(jax.tree.map, jnp.copy)
+        steps = self.config.steps
         try:
-            while (done := state.round * per_round) < self.steps:
-                if state.round - state.best_round >= self.config.patience:
+            while (done := state.round * per_round) < steps:
+                if state.round - state.best_round >= self.config.patience:  # never if `keeps_last`
                     return Ended(state, "patience")
                 rng = np.random.default_rng([self.config.seed, 3, state.round])
-                arrays = expand(self.params, state.learned, self.frozen)
-                pool = self._views(prepare, arrays, rng, deadline)
+                pool = self._views(self.cutter(state.learned), rng, deadline)
                 learned, moments, average = map(copy, (state.learned, state.moments, state.average))
                 losses: list[float] = []
                 for number, index in enumerate(self._order(rng, len(pool[0])), done):
-                    if time.monotonic() > deadline or number >= self.steps:
+                    if time.monotonic() > deadline or number >= steps:
                         break
                     rate, share = jnp.float32(self._rate(number)), jnp.float32(self._keep(number))
-                    learned, moments, average, loss = step(
-                        self.params,
-                        learned,
-                        moments,
-                        average,
-                        self.frozen,
-                        pool,
-                        index,
-                        rate,
-                        share,
+                    learned, moments, average, loss = update(
+                        learned, moments, average, pool, index, rate, share
                     )
                     losses.append(_finite(float(loss), number + 1))
                     spent = time.monotonic() - started
-                    left = spent / (number + 1 - first) * (self.steps - number - 1)
+                    left = spent / (number + 1 - first) * (steps - number - 1)
                     now = state.history[-1][2] if state.history else before
                     left = min(left, max(deadline - time.monotonic(), 0))
                     best = max(state.best_score, 0.0)
-                    tell(Progress(number + 1, self.steps, losses[-1], before, now, best, left))
+                    tell(Progress(number + 1, steps, losses[-1], before, now, best, left))
                 if losses:
                     self._judge(state, (learned, moments, average), done + len(losses), losses)
-                    if done + len(losses) == min(self.steps, state.round * per_round):
+                    if done + len(losses) == min(steps, state.round * per_round):
                         keep(state)  # a round cut short is learned again by a run that goes on
                 if time.monotonic() > deadline:
                     return Ended(state, "minutes")
@@ -193,15 +160,8 @@ class Run:
     @property
     def round_views(self) -> int:
         """How many views are prepared together: as many as memory allows."""
-        passes, side = len(self.palette.passes), self.config.view_size
-        side = side or self.prompt.config.image_size
-        patches = (side // self.prompt.config.patch_size) ** 2
-        # Two streams or a stream and taps, and the pixels with what the lookup found.
-        taps = sum(tap < self.prompt.blocks for tap in self.prompt.config.taps)
-        numbers = passes * patches * self.prompt.config.width * (2 + taps)
-        numbers += side**2 * (4 + 4 * passes)
         batch = self.config.batch_size
-        fit = min(self.config.views, self.config.pool_bytes // (4 * numbers))
+        fit = min(self.config.views, self.config.pool_bytes // (4 * self.view_numbers))
         return max(batch, fit // batch * batch)
 
     @property
@@ -211,12 +171,12 @@ class Run:
 
     def _rate(self, number: int) -> float:
         """Return the learning rate: a short warm-up, half a cosine to zero."""
-        peak = self.config.lr or RATES[self.prompt.kind]
+        peak = self.config.lr or RATES[self.kind]
         return (
             peak
             * min(1.0, (number + 1) / WARMUP)
             * 0.5
-            * (1 + float(np.cos(np.pi * number / self.steps)))
+            * (1 + float(np.cos(np.pi * number / self.config.steps)))
         )
 
     def _keep(self, number: int) -> float:
@@ -224,11 +184,7 @@ class Run:
         return min(self.config.average, (1 + number) / (4 + number))
 
     def _views(
-        self,
-        prepare: Callable[..., View],
-        arrays: PyTree,
-        rng: np.random.Generator,
-        deadline: float,
+        self, cut: Callable[[int, Array], View], rng: np.random.Generator, deadline: float
     ) -> View:
         """Cut a round's views, from every picture about as often."""
         total = self.round_views
@@ -238,8 +194,7 @@ class Run:
         keys = jax.random.split(jax.random.key(int(rng.integers(2**31))), total)
         views = []
         for row, key in zip(rows, keys, strict=True):
-            image, slots = self.pictures.images[row], self.pictures.slots[row]
-            views.append(prepare(self.params, arrays, image, slots, key))
+            views.append(cut(int(row), key))
             if time.monotonic() > deadline and len(views) >= self.config.batch_size:
                 break
         return jax.tree.map(lambda *a: jnp.stack(a), *views)
@@ -260,13 +215,13 @@ class Run:
     ) -> None:
         """End a round: look at the held-out pictures, and keep the prompt if it is the best."""
         average = reached[-1]
-        counts = self.judge.counts(average)
-        score = counts.mean(counts.best_threshold())
+        counts = self.counts(average)
+        score = counts.mean(counts.best_threshold()) if counts else None
         state.learned, state.moments, state.average = reached
         state.round += 1
         state.history.append((steps, float(np.mean(losses)), score))
-        if score > state.best_score:
-            state.best, state.best_score, state.best_round = average, score, state.round
+        if self.keeps_last or (score or 0.0) > state.best_score:
+            state.best, state.best_score, state.best_round = average, score or 0.0, state.round
 
 
 def _finite(loss: float, step: int) -> float:

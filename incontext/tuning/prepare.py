@@ -14,7 +14,6 @@ from incontext.passes import LABELS_PER_PASS
 from incontext.squeeze import squeeze_image, squeeze_labels
 from incontext.tuning.baselines import Plain, cover_labels
 from incontext.tuning.config import MAX_PROMPT_BYTES, TuneConfig
-from incontext.tuning.loop import Judge, Run
 from incontext.tuning.pictures import Pictures
 from incontext.tuning.prompt import (
     Palette,
@@ -23,6 +22,8 @@ from incontext.tuning.prompt import (
     encode_cells,
     random_pairs,
 )
+from incontext.tuning.prompt_run import Judge, PromptRun
+from seggpt.adapter import adapter_bytes
 from seggpt.canvas import normalize
 from seggpt.config import CELL
 from seggpt.model import INSTANCE, SEMANTIC
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 LOOKED_UP = 32  # pictures whose cells the lookup draws from, and whose tokens a prompt starts from
 MOST_PAIRS = 3  # without being told
-MOST_CELLS, FEW_CELLS = 6000, 1536  # of a prompt with one pass, and of one with several
+MOST_CELLS, FEW_CELLS = 6000, 1500  # of a prompt with one pass, and of one with several
 LEARNED_CELLS = 2000  # of a prompt with one pass, where they are learned: each costs every step
 RARITY = 0.25  # power of the inverse share of its label in the chance of a token to be kept
 
@@ -59,12 +60,13 @@ def _prompt(
     config: TuneConfig, segmenter: "Segmenter", *, pairs: int, seg_type: SegType = "semantic"
 ) -> Prompt:
     assert config.learn != "auto"  # resolve
+    kind = "cache" if config.learn == "adapter" else config.learn  # an adapter's base
     return Prompt(
         graphdef=segmenter.graphdef,
         config=segmenter.config,
-        kind=config.learn,
+        kind=kind,
         pairs=pairs,
-        blocks=config.first_block if config.learn == "cache" else 0,
+        blocks=config.first_block if kind == "cache" else 0,
         type_id=SEMANTIC if seg_type == "semantic" else INSTANCE,
         learns_lookup=_learns_lookup(config, segmenter),
     )
@@ -84,7 +86,7 @@ def prepare_run(
     *,
     config: TuneConfig,
     seg_type: SegType,
-) -> tuple[Run, PyTree]:
+) -> tuple[PromptRun, PyTree]:
     """Return a run and the prompt that it starts from."""
     model = segmenter.config
     prompt = _prompt(config, segmenter, pairs=config.prompts, seg_type=seg_type)
@@ -101,7 +103,17 @@ def prepare_run(
         learned, frozen = jax.jit(prompt.split)(segmenter.params, images, targets, lookup)
     learned = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), learned)
     judge = Judge(prompt, palette, segmenter.params, frozen, held)
-    run = Run(prompt, palette, segmenter.params, frozen, train, judge, config, config.steps)
+    run = PromptRun(
+        pictures=train,
+        config=config,
+        prompt=prompt,
+        palette=palette,
+        params=segmenter.params,
+        frozen=frozen,
+        judge=judge,
+        model=segmenter.fingerprint,
+        seg_type=seg_type,
+    )
     return run, learned
 
 
@@ -111,7 +123,7 @@ def choose_palette(
     """Divide labels into passes: as in training where the file can hold that, else fewer."""
     per_pass = config.labels_per_pass
     if not per_pass:
-        fit = max(1, MAX_PROMPT_BYTES // _pass_bytes(prompt, params, config.cells))
+        fit = max(1, _most_bytes(config, labels) // _pass_bytes(prompt, params, config.cells))
         per_pass = -(-len(labels) // min(fit, -(-len(labels) // LABELS_PER_PASS)))
     return Palette(split_labels(range(1, len(labels) + 1), per_pass))
 
@@ -189,6 +201,12 @@ def _lookup(
         slots.append(small[::CELL, ::CELL].ravel())
     joined = jax.tree.map(lambda *a: jnp.concatenate(a, axis=1), *parts)
     return choose_cells(joined, np.concatenate(slots), config.cells, seed=config.seed)
+
+
+def _most_bytes(config: TuneConfig, labels: Sequence[int]) -> int:
+    """Return what a file may hold beside an adapter, if there is one."""
+    beside = adapter_bytes(len(labels) + 1) if config.learn == "adapter" else 0
+    return MAX_PROMPT_BYTES - beside
 
 
 def _pass_bytes(prompt: Prompt, params: PyTree, cells: int) -> int:

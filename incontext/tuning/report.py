@@ -45,7 +45,7 @@ pre {{ background: #f3f3f3; padding: .6rem; overflow: auto }}
 
 def score_rows(tuned: Tuned) -> tuple[list[str], list[list[str]]]:
     """Return the head and the rows of the table: untuned contexts, then the tuned prompt."""
-    labels = tuned.judged.labels
+    labels = tuned.learned_from.labels
     names = show_names(labels, tuned.context.names)
     head = ["context", "mean IoU", "threshold", *(names[label] for label in labels)]
     entries = [(plain.name, plain.counts, plain.threshold) for plain in reversed(tuned.plains)]
@@ -75,19 +75,15 @@ def write_page(path: Path, tuned: Tuned, segmenter: "Segmenter", *, command: str
     head, rows = score_rows(tuned)
     cells = [f"<tr>{''.join(f'<th>{html.escape(c)}</th>' for c in head)}</tr>"]
     cells += [f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in row)}</tr>" for row in rows]
-    where = "that were held out" if tuned.held_out else "that it learned from"
     best = tuned.plains[0]
-    contexts = ((best.context, best.threshold), (tuned.tuned_context, tuned.threshold))
+    total = sum(len(trial.pictures) for trial in tuned.trials)
     page = PAGE.format(
         title=html.escape(tuned.verdict),
         command=html.escape(command),
-        scored=f"Scored on {len(tuned.judged)} pictures {where}",
+        scored=f"Scored on {total} pictures ({tuned.judging})",
         table=f"<table>{''.join(cells)}</table>",
         plain=html.escape(best.name),
-        rows="\n".join(
-            _pictures(tuned.judged, index, segmenter, contexts)
-            for index in range(min(SHOWN, len(tuned.judged)))
-        ),
+        rows="\n".join(_draw_rows(tuned, segmenter)),
     )
     try:
         path.write_text(page, encoding="utf-8")
@@ -100,22 +96,38 @@ def _row(name: str, counts: Counts, threshold: float) -> list[str]:
     return [name, f"{counts.mean(threshold):.1f}", f"{threshold:.2f}", *by_label]
 
 
-def _pictures(
-    judged: Pictures,
-    index: int,
+def _draw_rows(tuned: Tuned, segmenter: "Segmenter") -> list[str]:
+    """Draw some of the pictures that judged both the prompt and the best plain context."""
+    best, rows = tuned.plains[0], []
+    for trial in tuned.trials:
+        for index in range(len(trial.pictures)):
+            picture = trial.pictures.take([index])
+            plain = next((t.context for t in best.trials if _has(t.pictures, picture)), None)
+            if plain is not None and len(rows) < SHOWN:
+                contexts = ((plain, best.threshold), (trial.context, tuned.threshold))
+                rows.append(_draw_row(picture, segmenter, contexts))
+    return rows
+
+
+def _has(pictures: Pictures, one: Pictures) -> bool:
+    return any(np.array_equal(image, one.images[0]) for image in pictures.images)
+
+
+def _draw_row(
+    picture: Pictures,
     segmenter: "Segmenter",
     contexts: tuple[tuple["Context", float], ...],
 ) -> str:
     """Draw one picture, its mask, and what contexts find in it."""
-    image, slots = judged.images[index], judged.slots[index].astype(np.int32)
+    image, slots = picture.images[0], picture.slots[0].astype(np.int32)
     values = np.zeros(256, np.int32)
-    values[1 : len(judged.labels) + 1] = judged.labels
+    values[1 : len(picture.labels) + 1] = picture.labels
     maps = [np.where(slots == IGNORE, 0, values[slots])]
     maps += [segmenter.segment(image, c, threshold=t).label_map for c, t in contexts]
     palette = make_palette(None)
     panels = [image, *(draw_overlay(image, m % 256, palette=palette) for m in maps)]
     figures = "".join(f'<img alt="" src="{_data_url(panel)}">' for panel in panels)
-    return f'<div class="row" title="{html.escape(judged.files[index])}">{figures}</div>'
+    return f'<div class="row" title="{html.escape(picture.files[0])}">{figures}</div>'
 
 
 def _data_url(pixels: np.ndarray) -> str:

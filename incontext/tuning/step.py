@@ -113,11 +113,23 @@ def make_step(
         updates, moments = ADAM.update(grads, moments)
         if prompt.learns_lookup:
             updates = _slow_cells(updates, config.lookup_rate)
-        learned = jax.tree.map(lambda a, u: a - rate * u, learned, updates)
-        average = jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, average, learned)
+        learned, average = move(learned, average, updates, rate=rate, keep=keep)
         return learned, moments, average, loss / len(index)
 
     return step
+
+
+def move(
+    learned: PyTree,
+    average: PyTree,
+    updates: PyTree,
+    *,
+    rate: Float[Array, ""],
+    keep: Float[Array, ""],
+) -> tuple[PyTree, PyTree]:
+    """Return the learned arrays after an update, and their average; `keep` of it stays."""
+    learned = jax.tree.map(lambda a, u: a - rate * u, learned, updates)
+    return learned, jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, average, learned)
 
 
 def _slow_cells(updates: PyTree, share: float) -> PyTree:

@@ -6,20 +6,25 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import jax
 from jaxtyping import PyTree
 
+from incontext.adaptation import adapter_size
 from incontext.context import Context, Example, SegType
-from incontext.tuning.baselines import Plain, score_context, score_plain
-from incontext.tuning.config import TuneConfig
-from incontext.tuning.loop import Ending, Progress, Run
-from incontext.tuning.pictures import Pictures, hold_out, read_pictures
-from incontext.tuning.prepare import fill, prepare_run
-from incontext.tuning.prompt import round_half
+from incontext.tuning.baselines import Plain, Trial
+from incontext.tuning.config import Learned, TuneConfig
+from incontext.tuning.learning import (
+    Judging,
+    Session,
+    learn_crossed,
+    learn_held_out,
+    look_closer,
+)
+from incontext.tuning.loop import Ending, Progress, Run, RunState
+from incontext.tuning.pictures import Pictures, read_pictures
 from incontext.tuning.resume import load_state, run_key, save_state, state_path
-from incontext.tuning.scores import SLACK, Counts
+from incontext.tuning.scores import Counts
 from seggpt.config import SegGPTConfig
 from seggpt.errors import PromptError
 
@@ -30,8 +35,13 @@ if TYPE_CHECKING:
 # the nearest label of a whole picture the one that it would be without this step.
 SIDE, LARGE_SIDE = 3, 1
 LARGE = 256  # model sizes above this count as large
-STEPS = {"cache": 120, "tokens": 300, "pixels": 300}  # without being told
+# Without being told.
+STEPS: dict[Learned, int] = {"cache": 120, "tokens": 300, "pixels": 300, "adapter": 300}
 VIEW = 2 / 3  # of the model's size, where views may be smaller
+SPREAD = ("cache", "adapter")  # kinds that can start from tokens of many pictures
+CROSSED = 32  # pictures up to which an adapter is judged by leaving out each part in turn
+FEWEST = 4  # pictures that show something, for an adapter to learn from
+MOST_PAINTED = 1_000_000_000  # bytes of what is painted on the pictures that an adapter learns from
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +58,8 @@ class Tuned:
         threshold: The one at which it does best.
         ending: Why the run ended.
         history: Step, loss and mean IoU after each round.
-        judged: The pictures that the scores are of.
-        held_out: Whether those were kept out of the learning.
+        trials: Contexts made like the prompt, and the pictures that judged them.
+        judging: How those were kept out of the learning.
         learned_from: The pictures that were learned from.
     """
 
@@ -60,9 +70,9 @@ class Tuned:
     tuned: Counts
     threshold: float
     ending: Ending
-    history: Sequence[tuple[int, float, float]]
-    judged: Pictures
-    held_out: bool
+    history: Sequence[tuple[int, float, float | None]]
+    trials: tuple[Trial, ...]
+    judging: Judging
     learned_from: Pictures
 
     @property
@@ -74,8 +84,8 @@ class Tuned:
     def verdict(self) -> str:
         """What came of it, in one line."""
         best = self.plains[0]
-        where = "pictures held out" if self.held_out else "its own pictures (too few to hold out)"
-        numbers = f"mean IoU {self.score:.1f} against {best.score:.1f} ({best.name}), {where}"
+        numbers = f"mean IoU {self.score:.1f} against {best.score:.1f} ({best.name})"
+        numbers += f", {self.judging}"
         if self.is_tuned:
             return f"tuned: {numbers}"
         return f"tuning did not beat the plain examples: {numbers}; the plain context is kept"
@@ -107,69 +117,62 @@ def tune_prompt(
     """
     started = time.monotonic()
     say = say or (lambda text: None)
-    config = resolve(config or TuneConfig(), segmenter)
-    deadline = started + 60 * config.minutes
+    asked = config or TuneConfig()
+    config = resolve(asked, segmenter)
     size = segmenter.config.image_size
     side = size * (SIDE if size <= LARGE else LARGE_SIDE)
     say(f"reading {len(examples)} pictures, then scoring them untuned")
     pictures = read_pictures(examples, side=side, labels=labels)
-    train_rows, held_rows = hold_out(pictures, config.hold_out, seed=config.seed)
-    train = pictures.take(train_rows)
-    held = pictures.take(held_rows) if held_rows else pictures
-    config = fill(config, segmenter, train)
-    plains = score_plain(segmenter, train, held, seg_type=seg_type, seed=config.seed)
-    run, learned = prepare_run(segmenter, train, held, plains, config=config, seg_type=seg_type)
-    state = run.begin(learned)
-    key = run_key(config, pictures, segmenter.fingerprint)
+    if config.learn == "adapter" and (trouble := _adapter_trouble(pictures, config, segmenter)):
+        if asked.learn == "adapter":
+            raise PromptError(f"--learn adapter {trouble}: take --learn cache")
+        config = resolve(dataclasses.replace(asked, learn="cache"), segmenter)
     path = state_path(state_for) if state_for else None
-    if resume and path and path.exists():
-        state = load_state(path, state, key=key)
-    ended = run.learn(
-        state,
-        before=plains[0].score,
+    key = run_key(config, pictures, segmenter.fingerprint)
+
+    def begin(run: Run, learned: PyTree) -> RunState:
+        fresh = run.begin(learned)
+        is_left = resume and path and path.exists()
+        return load_state(path, fresh, key=key) if path and is_left else fresh
+
+    session = Session(
+        segmenter=segmenter,
+        config=config,
+        seg_type=seg_type,
+        deadline=started + 60 * config.minutes,
         tell=tell or (lambda progress: None),
+        say=say,
+        begin=begin,
         keep=lambda state: save_state(path, state, key=key) if path else None,
-        deadline=deadline,
     )
-    about = {
-        "learn": run.prompt.kind,
-        "pictures": len(train),
-        "held_out": len(held_rows),
-        "steps": ended.state.history[-1][0] if ended.state.history else 0,
-        "seed": config.seed,
-        "command": command,
-    }
-    context = as_context(
-        segmenter, run, ended.state.best, seg_type=seg_type, names=names or {}, about=about
-    )
-    counts = score_context(segmenter, context, held)
-    ending = ended.ending
-    if ending != "interrupted" and segmenter.sees_other_sizes:
-        say("scoring the prompt and the best examples with a larger look")
-        try:
-            plains, (context, counts) = (
-                _look_closer_untuned(segmenter, plains, held),
-                _look_closer(segmenter, context, counts, held),
-            )
-        except KeyboardInterrupt:  # what was learned is kept, without the larger look
-            ending = "interrupted"
+    is_crossed = config.learn == "adapter" and config.hold_out is None and len(pictures) <= CROSSED
+    learn = learn_crossed if is_crossed else learn_held_out
+    found = learn(session, pictures)
+    if found.ending != "interrupted" and segmenter.sees_other_sizes:
+        found = look_closer(session, found)
+    counts, plains = found.counts, found.plains
     threshold = counts.best_threshold()
     score, best = counts.mean(threshold), plains[0]
     is_tuned = score > best.score
     about = {
-        **context.about,
+        **found.context.about,
+        "learn": config.learn,
+        "pictures": len(found.learned_from),
+        "held_out": len(pictures) - len(found.learned_from),
+        "steps": found.history[-1][0] if found.history else 0,
+        "seed": config.seed,
+        "command": command,
         "score": round(score, 2),
         "plain_score": round(best.score, 2),
         "iou": _by_label(pictures, counts.iou(threshold)),
     }
-    context = dataclasses.replace(context, threshold=threshold, about=about)
+    known = {"names": names or {}}
+    context = dataclasses.replace(found.context, threshold=threshold, about=about, **known)
     kept = context
     if not is_tuned:
         about = about | {"learn": "nothing", "score": round(best.score, 2), "examples": best.name}
         about["iou"] = _by_label(pictures, best.counts.iou(best.threshold))
-        kept = dataclasses.replace(
-            best.context, threshold=best.threshold, names=names or {}, about=about
-        )
+        kept = dataclasses.replace(best.context, threshold=best.threshold, about=about, **known)
     return Tuned(
         context=kept,
         tuned_context=context,
@@ -177,33 +180,12 @@ def tune_prompt(
         plains=plains,
         tuned=counts,
         threshold=threshold,
-        ending=ending,
-        history=ended.state.history,
-        judged=held,
-        held_out=bool(held_rows),
-        learned_from=train,
+        ending=found.ending,
+        history=found.history,
+        trials=found.trials,
+        judging=found.judging,
+        learned_from=found.learned_from,
     )
-
-
-def _look_closer(
-    segmenter: "Segmenter", context: Context, counts: Counts, held: Pictures
-) -> tuple[Context, Counts]:
-    """Return the context that looks at twice the model's size, if that is clearly better."""
-    large = dataclasses.replace(context, detail="large")
-    finer = score_context(segmenter, large, held)
-    before, after = (c.mean(c.best_threshold()) for c in (counts, finer))
-    return (large, finer) if after > (1 + SLACK) * before else (context, counts)
-
-
-def _look_closer_untuned(
-    segmenter: "Segmenter", plains: Sequence[Plain], held: Pictures
-) -> Sequence[Plain]:
-    """Let the best plain context look closer as well, so that a prompt does not win by that."""
-    best = plains[0]
-    context, counts = _look_closer(segmenter, best.context, best.counts, held)
-    if context is best.context:
-        return plains
-    return [Plain(f"{best.name}, large", context, counts, best.rows), *plains]
 
 
 def resolve(config: TuneConfig, segmenter: "Segmenter") -> TuneConfig:
@@ -213,6 +195,11 @@ def resolve(config: TuneConfig, segmenter: "Segmenter") -> TuneConfig:
         PromptError: if the model cannot learn what is asked for.
     """
     is_prefix = segmenter.config.attention == "prefix"
+    if config.learn == "adapter" and not segmenter.sees_other_sizes:
+        raise PromptError(
+            "--learn adapter needs a model with prefix attention and without relative positions, "
+            "such as seggpt-tiny: learn pixels or tokens"
+        )
     if config.learn == "cache" and not is_prefix:
         raise PromptError(
             "--learn cache needs a model with prefix attention, and this one has mutual "
@@ -220,12 +207,15 @@ def resolve(config: TuneConfig, segmenter: "Segmenter") -> TuneConfig:
         )
     learn = config.learn
     if learn == "auto":
-        learn = "cache" if is_prefix else "pixels"
+        spreads = segmenter.sees_other_sizes and config.start in ("auto", "spread")
+        learn = "adapter" if spreads else "cache" if is_prefix else "pixels"
     start = config.start
-    if start == "spread" and learn != "cache":
+    if start == "spread" and learn not in SPREAD:
         raise PromptError(f"--start spread needs --learn cache, and this run learns {learn}")
+    if start not in ("auto", "spread") and learn == "adapter":
+        raise PromptError(f"--learn adapter has no --start {start}: leave that out")
     if start == "auto":
-        start = "spread" if learn == "cache" else "best"
+        start = "spread" if learn in SPREAD else "best"
     return dataclasses.replace(
         config,
         learn=learn,
@@ -233,6 +223,18 @@ def resolve(config: TuneConfig, segmenter: "Segmenter") -> TuneConfig:
         steps=config.steps or STEPS[learn],
         view_size=_view_size(config.view_size, segmenter.config),
     )
+
+
+def _adapter_trouble(pictures: Pictures, config: TuneConfig, segmenter: "Segmenter") -> str:
+    """Return what keeps an adapter from learning from these pictures, if anything does."""
+    shown = int((pictures.shares().sum(axis=1) > 0).sum()) - (config.hold_out or 0)
+    if shown < FEWEST:
+        return f"needs {FEWEST} pictures with something marked to learn from, and there are {shown}"
+    size, labels = adapter_size(segmenter.config), len(pictures.labels)
+    painted = 2 * len(pictures) * (labels + 1) * size**2
+    if painted > MOST_PAINTED:
+        return f"needs {painted / 1e9:.1f} GB for {len(pictures)} pictures and {labels} labels"
+    return ""
 
 
 def _view_size(asked: int, model: SegGPTConfig) -> int:
@@ -251,38 +253,6 @@ def _view_size(asked: int, model: SegGPTConfig) -> int:
     if asked or fixed:
         return asked or model.image_size
     return max(1, round(VIEW * model.grid)) * model.patch_size
-
-
-def as_context(
-    segmenter: "Segmenter",
-    run: Run,
-    learned: PyTree,
-    *,
-    seg_type: SegType,
-    names: Mapping[int, str],
-    about: Mapping[str, Any],
-) -> Context:
-    """Return a prompt as a context, rounded to what its file holds."""
-    labels = run.pictures.labels
-    arrays = jax.device_get(jax.jit(run.prompt.expand)(run.params, learned, run.frozen))
-    depth = run.prompt.config.depth
-    # The squares in the lookup's keys reach thousands: 16 bits are too few for them.
-    arrays = (*round_half(arrays[:depth]), *arrays[depth:])
-    colors = {
-        str(labels[slot - 1]): "#" + "".join(f"{round(255 * c):02x}" for c in color)
-        for part in run.palette.passes
-        for slot, color in zip(part, run.palette.colors[1:], strict=False)
-    }
-    return Context(
-        labels=labels,
-        passes=tuple(tuple(labels[slot - 1] for slot in part) for part in run.palette.passes),
-        arrays=arrays,
-        model=segmenter.fingerprint,
-        ensemble="feature",
-        seg_type=seg_type,
-        names=names,
-        about={**about, "colors": colors},
-    )
 
 
 def _by_label(pictures: Pictures, values: Sequence[float | None]) -> dict[str, float | None]:

@@ -1,26 +1,29 @@
 """Random crops, flips and colours of a picture, on the accelerator, driven by keys."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 ASPECT = 4 / 3  # crops are up to this much wider or taller
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 
 
-def cut_view(
-    key: Array,
-    image: UInt8[Array, "side side 3"],
-    slots: UInt8[Array, "side side"],
-    *,
-    size: int,
-    scale: float,
-    turns: bool = False,
-) -> tuple[Float[Array, "s s 3"], Int[Array, "s s"]]:
-    """Cut a random box out of a picture, flip it or not, and resize it: RGB in 0..1 and labels.
+class Window(NamedTuple):
+    """A part of a picture, in shares of its sides; turned where bottom or right come first."""
 
-    The box covers `scale` to all of the picture. With `turns` it is also turned upside down or
-    not, and its rows become columns or not.
+    top: Float[Array, ""]
+    left: Float[Array, ""]
+    bottom: Float[Array, ""]
+    right: Float[Array, ""]
+    on_side: Bool[Array, ""]  # whether rows become columns
+
+
+def draw_window(key: Array, *, scale: float, turns: bool = False) -> Window:
+    """Draw a box that covers `scale` to all of a picture, flipped or not.
+
+    With `turns` it is also turned upside down or not, and its rows become columns or not.
     """
     key_area, key_aspect, key_place, key_flip, key_turn = jax.random.split(key, 5)
     area = jax.random.uniform(key_area, minval=scale, maxval=1.0)
@@ -33,13 +36,40 @@ def cut_view(
     left, right = jnp.where(flip, right, left), jnp.where(flip, left, right)
     upside_down, on_side = turns & jax.random.bernoulli(key_turn, shape=(2,))
     top, bottom = jnp.where(upside_down, bottom, top), jnp.where(upside_down, top, bottom)
-    rows, cols = _places(top, bottom, len(image), size), _places(left, right, len(image), size)
-    pixels = jnp.einsum("ys,stc->ytc", _weights(rows, len(image)), image.astype(jnp.float32) / 255)
+    return Window(top, left, bottom, right, on_side)
+
+
+def cut_pixels(
+    image: Float[Array, "side side c"], window: Window, *, size: int
+) -> Float[Array, "s s c"]:
+    """Cut a window out of a picture and resize it."""
+    rows, cols = _grid(window, len(image), size)
+    pixels = jnp.einsum("ys,stc->ytc", _weights(rows, len(image)), image)
     pixels = jnp.einsum("xt,ytc->yxc", _weights(cols, len(image)), pixels)
-    near_y, near_x = (jnp.clip(jnp.round(p).astype(int), 0, len(image) - 1) for p in (rows, cols))
-    slots = slots[near_y][:, near_x].astype(jnp.int32)
-    pixels, slots = (jnp.where(on_side, a.swapaxes(0, 1), a) for a in (pixels, slots))
-    return pixels, slots
+    return jnp.where(window.on_side, pixels.swapaxes(0, 1), pixels)
+
+
+def cut_labels(slots: UInt8[Array, "side side"], window: Window, *, size: int) -> Int[Array, "s s"]:
+    """Cut a window out of a label map and resize it to the nearest."""
+    places = _grid(window, len(slots), size)
+    rows, cols = (jnp.clip(jnp.round(p).astype(int), 0, len(slots) - 1) for p in places)
+    cut = slots[rows][:, cols].astype(jnp.int32)
+    return jnp.where(window.on_side, cut.T, cut)
+
+
+def cut_view(
+    key: Array,
+    image: UInt8[Array, "side side 3"],
+    slots: UInt8[Array, "side side"],
+    *,
+    size: int,
+    scale: float,
+    turns: bool = False,
+) -> tuple[Float[Array, "s s 3"], Int[Array, "s s"]]:
+    """Cut a random window out of a picture and its labels: RGB in 0..1 and labels."""
+    window = draw_window(key, scale=scale, turns=turns)
+    pixels = cut_pixels(image.astype(jnp.float32) / 255, window, size=size)
+    return pixels, cut_labels(slots, window, size=size)
 
 
 def change_colors(
@@ -56,6 +86,12 @@ def change_colors(
     out = (out - mean) * factor(key_contrast) + mean
     grey = (out @ jnp.asarray(LUMA))[..., None]
     return jnp.clip(grey + (out - grey) * factor(key_saturation), 0, 1)
+
+
+def _grid(window: Window, old: int, new: int) -> tuple[Float[Array, " new"], Float[Array, " new"]]:
+    """Return where the rows and columns of a window's new pixels lie among the old ones."""
+    top, left, bottom, right, _ = window
+    return _places(top, bottom, old, new), _places(left, right, old, new)
 
 
 def _places(

@@ -19,7 +19,7 @@ def begin(segmenter, examples, **changes):
     config = tuner.resolve(dataclasses.replace(SMALL, **changes), segmenter)
     pictures = tuner.read_pictures(examples, side=48)
     config = prepare.fill(config, segmenter, pictures)
-    plains = [Plain("1 example", segmenter.context(examples[:1]), no_counts(1), (0,))]
+    plains = [Plain("1 example", segmenter.context(examples[:1]), no_counts(1), (0,), ())]
     run, learned = prepare.prepare_run(
         segmenter, pictures, pictures, plains, config=config, seg_type="semantic"
     )

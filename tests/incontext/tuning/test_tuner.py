@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from incontext import Context
-from incontext.tuning import prepare, tuner
+from incontext.tuning import baselines, prepare, tuner
 from incontext.tuning.baselines import Plain
 from incontext.tuning.config import TuneConfig
 from incontext.tuning.prompt import Prompt
@@ -45,7 +45,7 @@ def plain_run(segmenter, examples):
     config = tuner.resolve(dataclasses.replace(SMALL, views=100, pool_bytes=50_000), segmenter)
     pictures = tuner.read_pictures(examples, side=24)
     config = prepare.fill(config, segmenter, pictures)
-    plains = [Plain("1 example", segmenter.context(examples[:1]), no_counts(1), (0,))]
+    plains = [Plain("1 example", segmenter.context(examples[:1]), no_counts(1), (0,), ())]
     return prepare.prepare_run(
         segmenter, pictures, pictures, plains, config=config, seg_type="semantic"
     )
@@ -149,14 +149,14 @@ def test_what_does_not_beat_the_examples_is_not_kept(segmenter, examples, tmp_pa
 
 
 def test_the_plain_context_is_kept_when_every_prompt_is_worse(segmenter, examples, monkeypatch):
-    score = tuner.score_context
+    score = baselines.score_context
 
     def nothing(segmenter, context, pictures):
         counts = score(segmenter, context, pictures)
         counts.hits[:] = 0
         return counts
 
-    monkeypatch.setattr(tuner, "score_context", nothing)
+    monkeypatch.setattr(baselines, "score_context", nothing)
     result = tune_prompt(segmenter, examples, config=dataclasses.replace(SMALL, steps=2))
     assert not result.is_tuned
     assert "the plain context is kept" in result.verdict
@@ -165,15 +165,16 @@ def test_the_plain_context_is_kept_when_every_prompt_is_worse(segmenter, example
 
 def test_a_prompt_looks_closer_where_that_is_better(examples, monkeypatch, tmp_path):
     segmenter = tiny_segmenter(rel_pos=False)
-    score = tuner.score_context
+    score = baselines.score_context
 
     def better_if_large(segmenter, context, pictures):
         counts = score(segmenter, context, pictures)
         counts.hits[:] = counts.marked if context.detail == "large" else 0
         return counts
 
-    monkeypatch.setattr(tuner, "score_context", better_if_large)
-    result = tune_prompt(segmenter, examples, config=dataclasses.replace(SMALL, steps=2))
+    monkeypatch.setattr(baselines, "score_context", better_if_large)
+    config = dataclasses.replace(SMALL, steps=2, learn="cache")
+    result = tune_prompt(segmenter, examples, config=config)
     assert result.plains[0].name.endswith(", large")
     assert result.plains[0].context.detail == "large"
     result.tuned_context.save(tmp_path / "p.safetensors")
@@ -181,17 +182,16 @@ def test_a_prompt_looks_closer_where_that_is_better(examples, monkeypatch, tmp_p
 
 
 def test_ctrl_c_at_the_larger_look_keeps_what_was_learned(examples, monkeypatch):
-    score = tuner.score_context
+    score = baselines.score_context
 
     def interrupted_if_large(segmenter, context, pictures):
         if context.detail == "large":
             raise KeyboardInterrupt
         return score(segmenter, context, pictures)
 
-    monkeypatch.setattr(tuner, "score_context", interrupted_if_large)
-    result = tune_prompt(
-        tiny_segmenter(rel_pos=False), examples, config=dataclasses.replace(SMALL, steps=2)
-    )
+    monkeypatch.setattr(baselines, "score_context", interrupted_if_large)
+    config = dataclasses.replace(SMALL, steps=2, learn="cache")
+    result = tune_prompt(tiny_segmenter(rel_pos=False), examples, config=config)
     assert (result.ending, result.tuned_context.detail) == ("interrupted", "plain")
     assert result.history[-1][0] == 2
 
@@ -245,7 +245,6 @@ def test_a_run_stops_when_nothing_improves_or_time_is_up(segmenter, examples):
 
 def test_one_picture_is_learned_from_and_said_to_judge_itself(segmenter, examples):
     result = tune_prompt(segmenter, examples[:1], config=dataclasses.replace(SMALL, steps=2))
-    assert not result.held_out
     assert "its own pictures (too few to hold out)" in result.verdict
 
 
@@ -301,7 +300,7 @@ def test_the_average_is_what_is_judged(plain_run, monkeypatch):
     monkeypatch.setattr(run.judge, "counts", lambda arrays: seen.append(arrays) or no_counts(1))
     for average in (0.0, 0.9):
         config = dataclasses.replace(run.config, average=average, steps=4)
-        again = dataclasses.replace(run, config=config, steps=4)
+        again = dataclasses.replace(run, config=config)
         state = again.begin(jax.tree.map(jnp.copy, learned))
         told = {"before": 0.0, "tell": lambda p: None, "keep": lambda s: None}
         again.learn(state, **told, deadline=float("inf"))
@@ -340,7 +339,9 @@ def test_the_report_has_every_context_and_label(tuned, segmenter, tmp_path):
     assert len(table.splitlines()) == 2 + len(tuned.plains)
     write_page(tmp_path / "page.html", tuned, segmenter, command="seggpt tune a b")
     page = (tmp_path / "page.html").read_text()
-    assert page.count('<img alt="" src="data:image/png;base64,') == 4 * len(tuned.judged)
+    assert page.count('<img alt="" src="data:image/png;base64,') == 4 * len(
+        tuned.trials[0].pictures
+    )
     assert "seggpt tune a b" in page
 
 

@@ -1,0 +1,278 @@
+"""An adapter being learned: a net that corrects what the frozen model paints by a plain prompt.
+
+What it learns from must be painted as badly as other pictures will be, or it learns to trust it
+too much: every picture is painted by examples that do not include it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float16, Float32, Int, PyTree, UInt8
+
+from incontext.adaptation import Adaptation, adapter_size
+from incontext.context import Context, SegType
+from incontext.detail import resize_planes
+from incontext.tuning.baselines import cover_labels
+from incontext.tuning.config import TuneConfig
+from incontext.tuning.loop import Run, Update, View
+from incontext.tuning.pictures import Pictures
+from incontext.tuning.prepare import prepare_run
+from incontext.tuning.prompt import round_half
+from incontext.tuning.scores import Counts, count_pixels, no_counts
+from incontext.tuning.step import ADAM, move
+from incontext.tuning.views import change_colors, cut_labels, cut_pixels, draw_window
+from seggpt.adapter import adapt, fresh_adapter
+from seggpt.canvas import normalize
+from seggpt.coloring import IGNORE
+
+if TYPE_CHECKING:
+    from incontext.segmenter import Segmenter
+
+FOLDS = 4  # parts that the pictures are divided into; each is painted by the others
+RARITY = 0.25  # power of the inverse share of a label in the weight of its pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterRun(Run):
+    """Learns an adapter.
+
+    Attributes:
+        base: The context that it corrects.
+        size: Side of the squares that the adapter looks at.
+        painted: What the model paints on the pictures by examples that do not include them.
+        judged: Pictures to score on, if any.
+        judged_painted: What the base paints on those.
+    """
+
+    base: Context
+    size: int
+    painted: Float16[np.ndarray, "n planes s s"]
+    judged: Pictures | None = None
+    judged_painted: Sequence[Float32[np.ndarray, "planes gh gw"]] = ()
+
+    # Its loss on others falls to the end, which a few pictures cannot tell: the last is kept.
+    keeps_last: ClassVar[bool] = True
+
+    @property
+    def kind(self) -> Literal["adapter"]:
+        """What is learned."""
+        return "adapter"
+
+    @property
+    def view_numbers(self) -> int:
+        """How many numbers a prepared view has."""
+        return self.size**2 * (4 + self.painted.shape[1])
+
+    def cutter(self, learned: PyTree) -> Callable[[int, Array], View]:
+        """Return what cuts a view out of a picture, its labels and what is painted on it."""
+
+        def cut(row: int, key: Array) -> View:
+            image, slots = self.pictures.images[row], self.pictures.slots[row]
+            return _cut(image, slots, self.painted[row], key, config=self.config)
+
+        return cut
+
+    def updater(self) -> Update:
+        """Return a compiled update; a batch is never divided."""
+        weights = jnp.asarray(label_weights(self.pictures))
+        return partial(_update, weights)
+
+    def counts(self, learned: PyTree) -> Counts | None:
+        """Return what is found on the pictures that judge, if there are any."""
+        if self.judged is None:
+            return None
+        adaptation = Adaptation(self.size, learned)
+        total = no_counts(len(self.judged.labels))
+        for image, slots, planes in zip(
+            self.judged.images, self.judged.slots, self.judged_painted, strict=True
+        ):
+            (chances,) = adaptation.correct([image], [planes])
+            total += count_pixels(chances, slots, labels=self.judged.labels)
+        return total
+
+    def start(self) -> PyTree:
+        """Return an adapter that corrects nothing yet."""
+        return fresh_adapter(self.painted.shape[1], seed=self.config.seed)
+
+    def context(self, learned: PyTree) -> Context:
+        """Return the base with the adapter."""
+        params = round_half(jax.device_get(learned))
+        return replace(self.base, adaptation=Adaptation(self.size, params))
+
+
+@dataclass(frozen=True, eq=False)
+class Crossed:
+    """Pictures in parts, each painted by the others.
+
+    Attributes:
+        parts: The rows of each part.
+        bases: Contexts of the pictures that are not in a part.
+        painted: What those paint on it, for all pictures.
+    """
+
+    parts: list[list[int]]
+    bases: list[Context]
+    painted: Float16[np.ndarray, "n planes s s"]
+
+
+def cross_paint(
+    segmenter: "Segmenter", pictures: Pictures, *, config: TuneConfig, seg_type: SegType
+) -> Crossed:
+    """Paint each picture by examples that do not include it."""
+    size = adapter_size(segmenter.config)
+    painted = np.zeros((len(pictures), len(pictures.labels) + 1, size, size), np.float16)
+    parts, bases = divide(pictures, seed=config.seed), []
+    for rows in parts:
+        others = pictures.take(all_but(rows, len(pictures)))
+        bases.append(make_base(segmenter, others, config=config, seg_type=seg_type))
+        looks = paint_pictures(segmenter, bases[-1], pictures.take(rows))
+        for row, chances in zip(rows, looks, strict=True):
+            painted[row] = resize_planes(chances, (size, size))
+    return Crossed(parts, bases, painted)
+
+
+def crossed_runs(pictures: Pictures, crossed: Crossed, config: TuneConfig) -> list[AdapterRun]:
+    """Return for each part a run that learns from the others and is judged by it."""
+    runs = []
+    for rows, base in zip(crossed.parts, crossed.bases, strict=True):
+        others = all_but(rows, len(pictures))
+        runs.append(
+            AdapterRun(
+                pictures=pictures.take(others),
+                config=config,
+                base=base,
+                size=crossed.painted.shape[-1],
+                painted=crossed.painted[others],
+                judged=pictures.take(rows),
+                judged_painted=list(crossed.painted[rows].astype(np.float32)),
+            )
+        )
+    return runs
+
+
+def make_adapter_run(
+    segmenter: "Segmenter",
+    pictures: Pictures,
+    crossed: Crossed,
+    held: Pictures | None,
+    *,
+    config: TuneConfig,
+    seg_type: SegType,
+) -> AdapterRun:
+    """Return a run that learns from all pictures and is judged by those held out, if any."""
+    base = make_base(segmenter, pictures, config=config, seg_type=seg_type)
+    return AdapterRun(
+        pictures=pictures,
+        config=config,
+        base=base,
+        size=crossed.painted.shape[-1],
+        painted=crossed.painted,
+        judged=held,
+        judged_painted=() if held is None else paint_pictures(segmenter, base, held),
+    )
+
+
+def all_but(rows: Sequence[int], total: int) -> list[int]:
+    """Return the other rows."""
+    return [row for row in range(total) if row not in rows]
+
+
+def divide(pictures: Pictures, *, seed: int) -> list[list[int]]:
+    """Divide pictures into parts so that the others of every part show something."""
+    order = cover_labels(pictures, np.random.default_rng([seed, 7]))
+    order += [row for row in range(len(pictures)) if row not in order]
+    count = min(FOLDS, len(pictures))
+    return [sorted(order[part::count]) for part in range(count)]
+
+
+def label_weights(pictures: Pictures) -> Float32[np.ndarray, " planes"]:
+    """Return the weight of a pixel of each label, those of the background being 1."""
+    planes = len(pictures.labels) + 1
+    counts = np.bincount(pictures.slots.ravel(), minlength=256)[:planes]
+    weights = (1 / np.maximum(counts, 1)) ** RARITY
+    return (weights / weights[0]).astype(np.float32)
+
+
+def adapter_loss(
+    params: PyTree,
+    images: Float[Array, "b s s 3"],
+    chances: Float[Array, "b s s planes"],
+    slots: Int[Array, "b s s"],
+    *,
+    weights: Float[Array, " planes"],
+) -> Float[Array, ""]:
+    """Return the weighted cross-entropy of labels, plus 1 less the soft IoU of a batch."""
+    logs = jax.nn.log_softmax(adapt(params, images, chances))
+    known = slots != IGNORE
+    truth = (slots[..., None] == jnp.arange(len(weights))) & known[..., None]
+    weight = truth @ weights
+    entropy = -((truth * logs).sum(axis=-1) * weight).sum() / jnp.maximum(weight.sum(), 1)
+    found = jnp.exp(logs) * known[..., None]
+    hits = (found * truth).sum(axis=(0, 1, 2))
+    union = (found + truth).sum(axis=(0, 1, 2)) - hits
+    shown = truth.any(axis=(0, 1, 2))[1:]
+    overlap = ((hits + 1) / (union + 1))[1:] * shown
+    return entropy + 1 - overlap.sum() / jnp.maximum(shown.sum(), 1)
+
+
+def make_base(
+    segmenter: "Segmenter", pictures: Pictures, *, config: TuneConfig, seg_type: SegType
+) -> Context:
+    """Return a context of some tokens of every picture, which looks closely."""
+    nobody = pictures.take([])
+    run, learned = prepare_run(segmenter, pictures, nobody, [], config=config, seg_type=seg_type)
+    return replace(run.context(learned), detail="large")
+
+
+def paint_pictures(
+    segmenter: "Segmenter", context: Context, pictures: Pictures
+) -> list[Float32[np.ndarray, "planes gh gw"]]:
+    """Return the probabilities that a context gives pictures."""
+    results = segmenter.segment_many(pictures.images, context)
+    return [result.probabilities_lowres for result in results]
+
+
+# Compiled once for all runs: those without a part of the pictures differ in numbers alone.
+@partial(jax.jit, static_argnames="config")
+def _cut(
+    image: UInt8[Array, "side side 3"],
+    slots: UInt8[Array, "side side"],
+    painted: Float16[Array, "planes s s"],
+    key: Array,
+    *,
+    config: TuneConfig,
+) -> View:
+    """Cut a view out of a picture, its labels and what is painted on it."""
+    size = painted.shape[-1]
+    key_window, key_color = jax.random.split(key)
+    window = draw_window(key_window, scale=config.scale, turns=config.turns)
+    pixels = cut_pixels(image.astype(jnp.float32) / 255, window, size=size)
+    if config.jitter:
+        pixels = change_colors(key_color, pixels, amount=config.jitter)
+    planes = jnp.moveaxis(painted.astype(jnp.float32), 0, -1)
+    chances = cut_pixels(planes, window, size=size)
+    return normalize(pixels), chances, cut_labels(slots, window, size=size)
+
+
+@partial(jax.jit, donate_argnums=(1, 2, 3))
+def _update(
+    weights: Float[Array, " planes"],
+    learned: PyTree,
+    moments: PyTree,
+    average: PyTree,
+    pool: View,
+    index: Int[Array, "parts micro"],
+    rate: Float[Array, ""],
+    keep: Float[Array, ""],
+) -> tuple[PyTree, PyTree, PyTree, Float[Array, ""]]:
+    """Change an adapter by one batch, which is never divided."""
+    views = jax.tree.map(lambda a: a[index.reshape(-1)], pool)
+    loss, grads = jax.value_and_grad(adapter_loss)(learned, *views, weights=weights)
+    updates, moments = ADAM.update(grads, moments)
+    learned, average = move(learned, average, updates, rate=rate, keep=keep)
+    return learned, moments, average, loss

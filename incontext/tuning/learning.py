@@ -1,0 +1,181 @@
+"""Two ways to learn, and to score what was learned: by pictures held out, or left out in turn."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from jaxtyping import PyTree
+
+from incontext.context import Context, SegType
+from incontext.tuning.adapter_run import cross_paint, crossed_runs, make_adapter_run
+from incontext.tuning.baselines import Plain, Trial, cross_plain, score_plain, score_trials
+from incontext.tuning.config import TuneConfig
+from incontext.tuning.loop import Ended, Ending, Progress, Run, RunState
+from incontext.tuning.pictures import Pictures, hold_out
+from incontext.tuning.prepare import fill, prepare_run
+from incontext.tuning.scores import SLACK, Counts
+
+if TYPE_CHECKING:
+    from incontext.segmenter import Segmenter
+
+PAINTING = "painting {count} pictures, each by examples that do not include it"
+CROSSED_TIME = 0.8  # of the time left, for the runs without a part
+
+Judging = Literal[
+    "pictures held out",
+    "pictures left out in turn",
+    "its own pictures (too few to hold out)",
+]
+"""Which pictures the scores are of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What every way of learning is given."""
+
+    segmenter: "Segmenter"
+    config: TuneConfig
+    seg_type: SegType
+    deadline: float
+    tell: Callable[[Progress], None]
+    say: Callable[[str], None]
+    begin: Callable[[Run, PyTree], RunState]  # afresh, or where a run was stopped
+    keep: Callable[[RunState], None]
+
+    def learn(self, run: Run, state: RunState, *, before: float) -> Ended:
+        """Carry out the run whose prompt is saved."""
+        return run.learn(
+            state, before=before, tell=self.tell, keep=self.keep, deadline=self.deadline
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What learning came to, before it is judged."""
+
+    plains: Sequence[Plain]
+    context: Context
+    counts: Counts
+    trials: tuple[Trial, ...]
+    ending: Ending
+    history: Sequence[tuple[int, float, float | None]]
+    judging: Judging
+    learned_from: Pictures
+
+
+def learn_held_out(session: Session, pictures: Pictures) -> Found:
+    """Learn from some pictures, and score what was learned on the others."""
+    segmenter, seg_type = session.segmenter, session.seg_type
+    train_rows, held_rows = hold_out(pictures, session.config.hold_out, seed=session.config.seed)
+    train = pictures.take(train_rows)
+    held = pictures.take(held_rows) if held_rows else pictures
+    config = fill(session.config, segmenter, train)
+    plains = score_plain(segmenter, train, held, seg_type=seg_type, seed=config.seed)
+    run: Run
+    if config.learn == "adapter":
+        session.say(PAINTING.format(count=len(train)))
+        crossed = cross_paint(segmenter, train, config=config, seg_type=seg_type)
+        run = make_adapter_run(segmenter, train, crossed, held, config=config, seg_type=seg_type)
+        learned = run.start()
+    else:
+        run, learned = prepare_run(segmenter, train, held, plains, config=config, seg_type=seg_type)
+    ended = session.learn(run, session.begin(run, learned), before=plains[0].score)
+    context = run.context(ended.state.best)
+    trials = (Trial(context, held),)
+    return Found(
+        plains=plains,
+        context=context,
+        counts=score_trials(segmenter, trials),
+        trials=trials,
+        ending=ended.ending,
+        history=ended.state.history,
+        judging="pictures held out" if held_rows else "its own pictures (too few to hold out)",
+        learned_from=train,
+    )
+
+
+def learn_crossed(session: Session, pictures: Pictures) -> Found:
+    """Learn an adapter from all pictures; before, for its score, from all but a part in turn.
+
+    The runs without a part judge the way of learning, and choose the threshold.
+    """
+    segmenter, seg_type = session.segmenter, session.seg_type
+    config = fill(session.config, segmenter, pictures)
+    session.say(PAINTING.format(count=len(pictures)))
+    crossed = cross_paint(segmenter, pictures, config=config, seg_type=seg_type)
+    plains = cross_plain(segmenter, pictures, crossed.parts, seg_type=seg_type, seed=config.seed)
+    runs = crossed_runs(pictures, crossed, config)
+    session.say(f"learning {len(runs)} times without a part of the pictures, to score on it")
+    # Until a part's run has ended, what its adapter starts from stands for it.
+    contexts = [run.context(run.start()) for run in runs]
+    ending: Ending = "steps"
+    start = time.monotonic()
+    for index, run in enumerate(runs):
+        share = CROSSED_TIME * (index + 1) / len(runs)
+        ended = run.learn(
+            run.begin(run.start()),
+            before=plains[0].score,
+            tell=session.tell,
+            keep=lambda state: None,
+            deadline=start + share * (session.deadline - start),
+        )
+        contexts[index] = run.context(ended.state.best)
+        if ended.ending == "interrupted":
+            ending = "interrupted"
+            break
+    trials = tuple(
+        Trial(context, pictures.take(rows))
+        for context, rows in zip(contexts, crossed.parts, strict=True)
+    )
+    counts = score_trials(segmenter, trials)
+    run = make_adapter_run(segmenter, pictures, crossed, None, config=config, seg_type=seg_type)
+    state = session.begin(run, run.start())
+    if ending != "interrupted":
+        session.say(f"learning from all {len(pictures)} pictures")
+        ended = session.learn(run, state, before=plains[0].score)
+        state, ending = ended.state, ended.ending
+    return Found(
+        plains=plains,
+        context=run.context(state.best),
+        counts=counts,
+        trials=trials,
+        ending=ending,
+        history=state.history,
+        judging="pictures left out in turn",
+        learned_from=pictures,
+    )
+
+
+def look_closer(session: Session, found: Found) -> Found:
+    """Let the prompt and the best plain context look at twice the model's size, if better."""
+    segmenter, best = session.segmenter, found.plains[0]
+    session.say("scoring the prompt and the best examples with a larger look")
+    try:
+        context, counts, trials = _closer(segmenter, best.context, best.counts, best.trials)
+        plains = found.plains
+        if context is not best.context:  # so that a prompt does not win by its look
+            name = f"{best.name}, large"
+            plains = [Plain(name, context, counts, best.rows, trials), *plains]
+        context, counts, trials = _closer(segmenter, found.context, found.counts, found.trials)
+    except KeyboardInterrupt:  # what was learned is kept, without the larger look
+        return dataclasses.replace(found, ending="interrupted")
+    return dataclasses.replace(found, plains=plains, context=context, counts=counts, trials=trials)
+
+
+def _closer(
+    segmenter: "Segmenter", context: Context, counts: Counts, trials: tuple[Trial, ...]
+) -> tuple[Context, Counts, tuple[Trial, ...]]:
+    """Return what looks at twice the model's size, if that is clearly better."""
+    if context.detail == "large":
+        return context, counts, trials
+    large = tuple(
+        Trial(dataclasses.replace(trial.context, detail="large"), trial.pictures)
+        for trial in trials
+    )
+    finer = score_trials(segmenter, large)
+    before, after = (c.mean(c.best_threshold()) for c in (counts, finer))
+    if after <= (1 + SLACK) * before:
+        return context, counts, trials
+    return dataclasses.replace(context, detail="large"), finer, large

@@ -1,0 +1,215 @@
+"""Adapters learn from pictures painted by others, and go wherever their context goes."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from incontext import Context
+from incontext.tuning import adapter_run
+from incontext.tuning.adapter_run import all_but, cross_paint, divide
+from incontext.tuning.config import TuneConfig
+from incontext.tuning.pictures import read_pictures
+from incontext.tuning.prepare import fill
+from incontext.tuning.report import write_page
+from incontext.tuning.resume import state_path
+from incontext.tuning.tuner import resolve, tune_prompt
+from seggpt.errors import CheckpointError, PromptError
+from seggpt.weights import load_weights, save_weights
+from tests.tiny_models import tiny_segmenter
+
+SMALL = TuneConfig(steps=6, batch_size=2, views=4, reuse=1, cells=64, patience=1)
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    """A model that sees pictures of other sizes than its examples."""
+    return tiny_segmenter(rel_pos=False)
+
+
+@pytest.fixture(scope="module")
+def tuned(segmenter, examples):
+    return tune_prompt(segmenter, examples, config=SMALL)
+
+
+def test_every_picture_is_painted_by_the_others(segmenter, examples):
+    pictures = read_pictures(examples, side=48)
+    config = fill(resolve(SMALL, segmenter), segmenter, pictures)
+    crossed = cross_paint(segmenter, pictures, config=config, seg_type="semantic")
+    assert sorted(row for part in crossed.parts for row in part) == list(range(8))
+    # What a picture's own mask says must not change how it is painted.
+    rows = crossed.parts[0]
+    other = dataclasses.replace(pictures, slots=pictures.slots.copy())
+    other.slots[rows[0]] = 1 - other.slots[rows[0]]
+    assert divide(other, seed=0) == crossed.parts
+    again = cross_paint(segmenter, other, config=config, seg_type="semantic")
+    np.testing.assert_array_equal(again.painted[rows], crossed.painted[rows])
+    rest = all_but(rows, 8)
+    assert np.abs(again.painted[rest].astype(float) - crossed.painted[rest]).max() > 0
+
+
+def test_the_others_of_every_part_show_something(example):
+    marked = [example(0), example(1), example(2), example(3)]
+    empty = [example(seed, bright=False) for seed in range(4, 10)]
+    pictures = read_pictures([*empty, *marked], side=24)
+    shown = pictures.shares()[:, 0] > 0
+    for part in divide(pictures, seed=0):
+        assert shown[all_but(part, 10)].sum() == 3
+
+
+def test_all_pictures_are_learned_from_and_judge_in_turn(tuned, examples):
+    assert tuned.judging == "pictures left out in turn"
+    assert len(tuned.learned_from) == sum(len(t.pictures) for t in tuned.trials) == len(examples)
+    assert tuned.tuned.marked.sum() == (tuned.learned_from.slots == 1).sum()
+    assert tuned.tuned_context.about["learn"] == "adapter"
+    assert tuned.tuned_context.about["steps"] == SMALL.steps  # patience does not end it
+    assert tuned.tuned_context.detail == "large"
+
+
+def test_it_changes_what_is_found_and_comes_back_from_its_file(
+    segmenter, tuned, examples, tmp_path
+):
+    path = tmp_path / "p.safetensors"
+    tuned.tuned_context.save(path)
+    loaded = Context.load(path)
+    bare = dataclasses.replace(loaded, adaptation=None)
+    found = [
+        segmenter.segment(examples[0].image, context).probabilities_lowres
+        for context in (tuned.tuned_context, loaded, bare)
+    ]
+    np.testing.assert_array_equal(found[0], found[1])
+    assert found[0].shape == (2, 32, 32)
+    np.testing.assert_allclose(found[0].sum(axis=0), 1, atol=1e-5)
+    assert np.abs(found[0] - found[2]).max() > 0.001
+    # Closer looks and batches are corrected, too.
+    sizes = {
+        detail: segmenter.segment(
+            examples[0].image, loaded, detail=detail
+        ).probabilities_lowres.shape[1:]
+        for detail in ("plain", "tiles")
+    }
+    assert sizes["plain"] == (32, 32)
+    assert min(sizes["tiles"]) > 32 - 13  # as fine as the picture at most
+    results = segmenter.segment_many([e.image for e in examples[:3]], loaded, batch_size=2)
+    np.testing.assert_allclose(next(results).probabilities_lowres, found[0], atol=1e-4)
+
+
+def test_another_format_is_refused(tuned, tmp_path):
+    path = tmp_path / "p.safetensors"
+    tuned.tuned_context.save(path)
+    saved = load_weights(path)
+    assert saved.config["format"] == "seggpt-context-2"
+    save_weights(path, saved.params, config={**saved.config, "format": "seggpt-context-3"})
+    with pytest.raises(CheckpointError, match="not a saved context"):
+        Context.load(path)
+
+
+def test_the_same_seed_gives_the_same_bytes_resumed_or_not(segmenter, examples, tuned, tmp_path):
+    out = tmp_path / "p.safetensors"
+    steps = []
+
+    def stop(progress):
+        steps.append(progress)
+        if len(steps) == 4 * SMALL.steps + 5:  # four runs before it
+            raise KeyboardInterrupt
+
+    stopped = tune_prompt(segmenter, examples, config=SMALL, tell=stop, state_for=out)
+    assert (stopped.ending, stopped.history[-1][0]) == ("interrupted", 4)
+    assert state_path(out).exists()
+    resumed = tune_prompt(segmenter, examples, config=SMALL, state_for=out, resume=True)
+    assert resumed.history == tuned.history
+    for name, result in (("a", tuned), ("b", resumed)):
+        result.tuned_context.save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_ctrl_c_before_the_last_run_starts_it_not(segmenter, examples):
+    def stop(progress):
+        raise KeyboardInterrupt
+
+    result = tune_prompt(segmenter, examples, config=SMALL, tell=stop)
+    assert (result.ending, list(result.history)) == ("interrupted", [])
+    assert sum(len(trial.pictures) for trial in result.trials) == len(examples)
+
+
+def test_pictures_can_be_held_out_instead(segmenter, examples):
+    config = dataclasses.replace(SMALL, hold_out=3)
+    result = tune_prompt(segmenter, examples, config=config)
+    assert result.judging == "pictures held out"
+    assert (len(result.learned_from), len(result.trials[0].pictures)) == (5, 3)
+    assert all(score is not None for _, _, score in result.history)
+
+
+def test_many_pictures_are_not_left_out_in_turn(segmenter, examples, monkeypatch):
+    monkeypatch.setattr("incontext.tuning.tuner.CROSSED", 7)
+    result = tune_prompt(segmenter, examples, config=dataclasses.replace(SMALL, steps=2))
+    assert (result.judging, len(result.learned_from)) == ("pictures held out", 6)
+
+
+def test_too_few_pictures_learn_a_cache(segmenter, examples):
+    result = tune_prompt(segmenter, examples[:3], config=SMALL)
+    assert result.tuned_context.about["learn"] == "cache"
+    config = dataclasses.replace(SMALL, learn="adapter")
+    with pytest.raises(PromptError, match=r"needs 4 pictures with something marked .* there are 3"):
+        tune_prompt(segmenter, examples[:3], config=config)
+
+
+def test_too_much_to_paint_is_refused(segmenter, examples, monkeypatch):
+    monkeypatch.setattr("incontext.tuning.tuner.MOST_PAINTED", 1000)
+    config = dataclasses.replace(SMALL, learn="adapter")
+    with pytest.raises(PromptError, match=r"needs 0.0 GB for 8 pictures and 1 labels"):
+        tune_prompt(segmenter, examples, config=config)
+
+
+def test_what_a_model_cannot_do_is_refused(mutual, segmenter, examples):
+    config = dataclasses.replace(SMALL, learn="adapter")
+    with pytest.raises(PromptError, match="--learn adapter needs a model with prefix attention"):
+        tune_prompt(mutual, examples, config=config)
+    with pytest.raises(PromptError, match="--learn adapter has no --start best"):
+        tune_prompt(segmenter, examples, config=dataclasses.replace(config, start="best"))
+
+
+def test_the_model_does_not_change(segmenter, tuned):
+    assert tuned.tuned_context.model == tiny_segmenter(rel_pos=False).fingerprint
+
+
+def test_weights_favour_rare_labels(examples):
+    pictures = read_pictures(examples, side=48)
+    weights = adapter_run.label_weights(pictures)
+    assert weights[0] == 1 < weights[1]
+
+
+def test_what_is_ignored_does_not_matter():
+    rng = np.random.default_rng(0)
+    chances = rng.dirichlet(np.ones(2), (1, 16, 16)).astype(np.float32)
+    image = rng.normal(size=(1, 16, 16, 3)).astype(np.float32)
+    slots = rng.integers(0, 2, (1, 16, 16))
+    slots[0, :8] = 255
+    params = adapter_run.fresh_adapter(2, seed=0)
+    weights = jnp.array([1, 2], jnp.float32)
+
+    def loss(chances):
+        arrays = map(jnp.asarray, (image, chances, slots))
+        return float(adapter_run.adapter_loss(params, *arrays, weights=weights))
+
+    changed = chances.copy()
+    changed[0, :8] = changed[0, :8, :, ::-1]
+    assert loss(changed) == pytest.approx(loss(chances), abs=1e-6)
+    assert loss(chances[..., ::-1]) != pytest.approx(loss(chances), abs=1e-3)
+
+
+def test_the_page_shows_what_was_found_without_a_picture(tuned, segmenter, tmp_path):
+    write_page(tmp_path / "page.html", tuned, segmenter, command="seggpt tune a b")
+    page = (tmp_path / "page.html").read_text()
+    assert "Scored on 8 pictures (pictures left out in turn)" in page
+    assert page.count("<img") == 4 * 6
+    assert not re.search(r"\bNone\b", page)
+
+
+def test_a_round_has_no_score_where_nothing_judges(tuned):
+    assert [score for _, _, score in tuned.history] == [None] * len(tuned.history)
+    leaves = jax.tree.leaves(tuned.tuned_context.adaptation.params)
+    assert all(leaf.dtype == np.float32 for leaf in leaves)
