@@ -13,7 +13,7 @@ from incontext.tuning.adapter_run import cross_paint, crossed_runs, make_adapter
 from incontext.tuning.baselines import Plain, Trial, cross_plain, score_plain, score_trials
 from incontext.tuning.config import TuneConfig
 from incontext.tuning.loop import Ended, Ending, Progress, Run, RunState
-from incontext.tuning.pictures import Pictures, hold_out
+from incontext.tuning.pictures import Pictures, hold_out, warn_of_single
 from incontext.tuning.prepare import fill, prepare_run
 from incontext.tuning.scores import SLACK, Counts
 
@@ -103,6 +103,7 @@ def learn_crossed(session: Session, pictures: Pictures) -> Found:
     """
     segmenter, seg_type = session.segmenter, session.seg_type
     config = fill(session.config, segmenter, pictures)
+    warn_of_single(pictures)
     session.say(PAINTING.format(count=len(pictures)))
     crossed = cross_paint(segmenter, pictures, config=config, seg_type=seg_type)
     plains = cross_plain(segmenter, pictures, crossed.parts, seg_type=seg_type, seed=config.seed)

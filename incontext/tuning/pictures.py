@@ -132,21 +132,30 @@ def hold_out(pictures: Pictures, count: int | None, *, seed: int) -> tuple[list[
     if count is None:
         count = min(max(1, total // SHARE), MOST_HELD_OUT) if total >= FEW else 0
     shown = pictures.shares() > 0
-    only = {int(np.flatnonzero(column)[0]) for column in shown.T if column.sum() == 1}
+    only = warn_of_single(pictures)
     free = [i for i in range(total) if i not in only]
-    for slot in np.flatnonzero(shown.sum(axis=0) == 1):
-        logger.warning(
-            "label %d is in one picture only (%s): it is learned from there and its score is "
-            "not known; add pictures that show it",
-            pictures.labels[slot],
-            one_line(pictures.files[int(np.flatnonzero(shown[:, slot])[0])]),
-        )
     count = min(count, max(len(free) - (not only), 0))
     rng = np.random.default_rng([seed, 1])
     draws = [rng.permutation(np.array(free, int))[:count] for _ in range(50)]
     best = max(draws, key=lambda draw: _seen_on_both_sides(shown, draw))
     held = sorted(int(i) for i in best)
     return [i for i in range(total) if i not in held], held
+
+
+def warn_of_single(pictures: Pictures) -> set[int]:
+    """Say which labels are in one picture only; return those pictures."""
+    shown = pictures.shares() > 0
+    only: set[int] = set()
+    for slot in np.flatnonzero(shown.sum(axis=0) == 1):
+        row = int(np.flatnonzero(shown[:, slot])[0])
+        only.add(row)
+        logger.warning(
+            "label %d is in one picture only (%s): it is learned from there and its score is "
+            "not known; add pictures that show it",
+            pictures.labels[slot],
+            one_line(pictures.files[row]),
+        )
+    return only
 
 
 def show_names(labels: Sequence[int], names: Mapping[int, str]) -> dict[int, str]:

@@ -149,6 +149,14 @@ def test_many_pictures_are_not_left_out_in_turn(segmenter, examples, monkeypatch
     assert (result.judging, len(result.learned_from)) == ("pictures held out", 6)
 
 
+def test_a_label_in_one_picture_is_said_and_missed(segmenter, examples, example, caplog):
+    marked = [*examples[:5], example(30, label=2)]
+    result = tune_prompt(segmenter, marked, config=dataclasses.replace(SMALL, steps=1))
+    assert "label 2 is in one picture only" in caplog.text
+    assert result.tuned_context.labels == (1, 2)
+    assert result.tuned.marked[1] > 0  # counted, and found by nothing that was made without it
+
+
 def test_too_few_pictures_learn_a_cache(segmenter, examples):
     result = tune_prompt(segmenter, examples[:3], config=SMALL)
     assert result.tuned_context.about["learn"] == "cache"
