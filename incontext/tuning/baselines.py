@@ -1,6 +1,5 @@
 """What examples reach without tuning: the contexts that a tuned prompt must beat."""
 
-import dataclasses
 import functools
 import operator
 from collections.abc import Sequence
@@ -87,11 +86,7 @@ def cross_plain(
 ) -> list[Plain]:
     """Score the same as `score_plain` does, on every part of the pictures by the others."""
     order = cover_labels(pictures, np.random.default_rng([seed, 4]))
-    nobody = pictures.take([])
-    single = _best_single(segmenter, pictures, nobody, order, seg_type=seg_type, seed=seed)
-    rest = pictures.take([row for row in range(len(pictures)) if row not in single.rows])
-    trials = (Trial(single.context, rest),)
-    plains = [dataclasses.replace(single, counts=score_trials(segmenter, trials), trials=trials)]
+    plains = [_cross_single(segmenter, pictures, parts, order, seg_type=seg_type)]
     for ensemble in ENSEMBLES:
         context = _show(segmenter, pictures, order, ensemble, seg_type)
         trials = tuple(
@@ -103,6 +98,44 @@ def cross_plain(
         )
         plains.append(_plain(segmenter, ensemble, order, context, trials))
     return sorted(plains, key=lambda one: -one.score)
+
+
+def _cross_single(
+    segmenter: "Segmenter",
+    pictures: Pictures,
+    parts: Sequence[Sequence[int]],
+    order: Sequence[int],
+    *,
+    seg_type: SegType,
+) -> Plain:
+    """Choose the best single example; for its score, for each part by the other pictures alone.
+
+    The best of many, scored on the pictures that chose it, would look better than it is.
+    """
+    contexts = {
+        row: _show(segmenter, pictures, [row], "feature", seg_type) for row in order[:CANDIDATES]
+    }
+    counts = {
+        (row, judge): score_context(segmenter, context, pictures.take([judge]))
+        for row, context in contexts.items()
+        for judge in range(len(pictures))
+        if judge != row
+    }
+
+    def choose(part: Sequence[int]) -> int:
+        others = [row for row in contexts if row not in part] or list(contexts)
+
+        def score(row: int) -> float:
+            by = [c for (one, judge), c in counts.items() if one == row and judge not in part]
+            total = functools.reduce(operator.add, by, no_counts(len(pictures.labels)))
+            return total.mean(total.best_threshold())
+
+        return max(others, key=score)
+
+    trials = tuple(Trial(contexts[choose(part)], pictures.take(part)) for part in parts)
+    best = choose(())
+    found = score_trials(segmenter, trials)
+    return Plain("1 example, the best", contexts[best], found, (best,), trials)
 
 
 def _best_single(

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from incontext import Context
-from incontext.tuning import adapter_run
+from incontext.tuning import adapter_run, baselines
 from incontext.tuning.adapter_run import all_but, cross_paint, divide
+from incontext.tuning.baselines import cross_plain
 from incontext.tuning.config import TuneConfig
 from incontext.tuning.pictures import read_pictures
 from incontext.tuning.prepare import fill
@@ -133,6 +134,26 @@ def test_ctrl_c_before_the_last_run_starts_it_not(segmenter, examples):
     result = tune_prompt(segmenter, examples, config=SMALL, tell=stop)
     assert (result.ending, list(result.history)) == ("interrupted", [])
     assert sum(len(trial.pictures) for trial in result.trials) == len(examples)
+
+
+def test_the_best_example_is_chosen_without_those_that_score_it(segmenter, examples, monkeypatch):
+    pictures = read_pictures(examples, side=48)
+    parts = divide(pictures, seed=0)
+    rows_of = {}
+    show = baselines._show
+
+    def noted(segmenter, pictures, rows, ensemble, seg_type):
+        context = show(segmenter, pictures, rows, ensemble, seg_type)
+        rows_of[id(context)] = rows
+        return context
+
+    monkeypatch.setattr(baselines, "_show", noted)
+    plains = cross_plain(segmenter, pictures, parts, seg_type="semantic", seed=0)
+    assert len(plains) == 3
+    for plain in plains:
+        judged = [rows_of[id(trial.context)] for trial in plain.trials]
+        assert all(not set(rows) & set(part) for rows, part in zip(judged, parts, strict=True))
+        assert plain.counts.marked.sum() == (pictures.slots == 1).sum()
 
 
 def test_pictures_can_be_held_out_instead(segmenter, examples):
