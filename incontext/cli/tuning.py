@@ -199,6 +199,7 @@ def command_of(args: argparse.Namespace) -> str:
         value = getattr(args, name)
         value = os.path.basename(value) if name == "config" and value else value
         words += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
+    words += [f"--{name}" for name in ("turns",) if getattr(args, name)]
     if args.labels:
         words += ["--labels", ",".join(map(str, args.labels))]
     return shlex.join(words)

@@ -1,5 +1,6 @@
 """`seggpt tune`: from folders to a prompt that `seggpt segment` uses; every mistake is one line."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from incontext import Context
 from incontext.cli import main
+from incontext.cli.tuning import command_of
 from incontext.tuning import tuner
 from seggpt.weights import save_weights
 from tests.tiny_models import fresh_weights, tiny_seggpt
@@ -216,3 +218,13 @@ def test_another_models_prompt_is_refused_by_segment(place, said, weights):
     argv = ["segment", "images/shot0.jpg", "--prompt", "p.safetensors", "-o", "out"]
     assert main(argv) == 2
     assert "this context was made by model" in said()[-1]
+
+
+def test_the_command_in_the_file_names_what_changes_the_result():
+    names = ("config", "learn", "start", "prompts", "steps", "lr", "hold_out", "seed", "labels")
+    args = argparse.Namespace(
+        **dict.fromkeys(names), images="a/b/", masks="m", output="x/p", turns=1
+    )
+    assert command_of(args) == "seggpt tune b m -o p --turns"
+    args.turns, args.lr = None, 0.1
+    assert command_of(args) == "seggpt tune b m -o p --lr 0.1"
