@@ -126,21 +126,22 @@ def learn_crossed(session: Session, pictures: Pictures) -> Found:
         if ended.ending == "interrupted":
             ending = "interrupted"
             break
+    last = make_adapter_run(segmenter, pictures, crossed, None, config=config, seg_type=seg_type)
+    state = session.begin(last, last.start())
+    if ending != "interrupted":
+        session.say(f"learning from all {len(pictures)} pictures")
+        ended = session.learn(last, state, before=plains[0].score)
+        state, ending = ended.state, ended.ending
+    if not state.history:  # what nothing was learned for must not be judged by what was
+        contexts = [run.context(run.start()) for run in runs]
     trials = tuple(
         Trial(context, pictures.take(rows))
         for context, rows in zip(contexts, crossed.parts, strict=True)
     )
-    counts = score_trials(segmenter, trials)
-    run = make_adapter_run(segmenter, pictures, crossed, None, config=config, seg_type=seg_type)
-    state = session.begin(run, run.start())
-    if ending != "interrupted":
-        session.say(f"learning from all {len(pictures)} pictures")
-        ended = session.learn(run, state, before=plains[0].score)
-        state, ending = ended.state, ended.ending
     return Found(
         plains=plains,
-        context=run.context(state.best),
-        counts=counts,
+        context=last.context(state.best),
+        counts=score_trials(segmenter, trials),
         trials=trials,
         ending=ending,
         history=state.history,

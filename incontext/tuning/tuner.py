@@ -227,7 +227,7 @@ def resolve(config: TuneConfig, segmenter: "Segmenter") -> TuneConfig:
 
 def _adapter_trouble(pictures: Pictures, config: TuneConfig, segmenter: "Segmenter") -> str:
     """Return what keeps an adapter from learning from these pictures, if anything does."""
-    shown = int((pictures.shares().sum(axis=1) > 0).sum()) - (config.hold_out or 0)
+    shown = max(0, int((pictures.shares().sum(axis=1) > 0).sum()) - (config.hold_out or 0))
     if shown < FEWEST:
         return f"needs {FEWEST} pictures with something marked to learn from, and there are {shown}"
     size, labels = adapter_size(segmenter.config), len(pictures.labels)

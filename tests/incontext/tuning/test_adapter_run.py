@@ -127,13 +127,21 @@ def test_the_same_seed_gives_the_same_bytes_resumed_or_not(segmenter, examples, 
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_ctrl_c_before_the_last_run_starts_it_not(segmenter, examples):
-    def stop(progress):
-        raise KeyboardInterrupt
+def test_ctrl_c_before_the_last_run_claims_nothing_learned(segmenter, examples):
+    steps = []
 
-    result = tune_prompt(segmenter, examples, config=SMALL, tell=stop)
+    def stop(progress):
+        steps.append(progress)
+        if len(steps) == 2 * SMALL.steps + 1:  # two parts have been learned without
+            raise KeyboardInterrupt
+
+    config = dataclasses.replace(SMALL, lr=0.05)
+    result = tune_prompt(segmenter, examples, config=config, tell=stop)
     assert (result.ending, list(result.history)) == ("interrupted", [])
     assert sum(len(trial.pictures) for trial in result.trials) == len(examples)
+    for context in (result.tuned_context, *(trial.context for trial in result.trials)):
+        assert context.adaptation is not None
+        assert not np.asarray(context.adaptation.params["head"]["kernel"]).any()
 
 
 def test_the_best_example_is_chosen_without_those_that_score_it(segmenter, examples, monkeypatch):
