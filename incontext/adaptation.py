@@ -7,11 +7,13 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Float32, PyTree, UInt8
 
-from incontext.detail import LARGE, resize_planes
+from incontext.detail import resize_planes
 from incontext.squeeze import squeeze_image
 from seggpt.adapter import STRIDE, adapt
 from seggpt.canvas import normalize
 from seggpt.config import SegGPTConfig
+
+LOOK = 3  # times the model's size: the side of what an adapter looks at
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +37,12 @@ class Adaptation:
 
 def adapter_size(config: SegGPTConfig) -> int:
     """Return the side of the squares that an adapter for a model looks at."""
-    return -(-LARGE * config.image_size // STRIDE) * STRIDE
+    return strides(LOOK * config.image_size)
+
+
+def strides(side: int) -> int:
+    """Return the least side at least as large that an adapter can look at."""
+    return -(-side // STRIDE) * STRIDE
 
 
 @jax.jit

@@ -1,10 +1,12 @@
-"""A small convolutional net beside a frozen model, which corrects what that painted.
+"""A convolutional net beside a frozen model, which corrects what that painted.
 
 It sees the picture and the model's probabilities at a finer scale than the model's patches, and
-adds to their logarithms. A fresh one adds nothing.
+adds to their logarithms. A fresh one adds nothing. All of it but its first and last layer, its
+trunk, does not depend on what is painted: a package's trunk has seen other pictures before.
 """
 
-from functools import lru_cache, partial
+from functools import lru_cache
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,25 +14,29 @@ from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
 from seggpt.canvas import to_patches
+from seggpt.errors import CheckpointError
+from seggpt.weights.files import load_weights
+from seggpt.weights.tree import flatten
 
-WIDTHS = (16, 32, 48, 64)  # channels at each scale, from fine to coarse
+WIDTHS = (24, 48, 96, 128, 128)  # channels at each scale, from fine to coarse
+BLOCKS = (0, 1, 2, 2, 1)  # at each scale, before and below the coarsest
+MIDDLE = 2  # the scale whose features are looked at too in training
 CELL = 2  # pixels along a side of the finest scale's cells
 GROUPS = 4  # of channels, normalised together
 FLOOR = 0.02  # least probability that is told from none
+TRUNK_FORMAT = {"format": "seggpt-adapter-trunk-1"}
 STRIDE = CELL * 2 ** (len(WIDTHS) - 1)  # pixels along a side of the coarsest scale's cells
 
 
 class Adapter(nnx.Module):
-    """A U-Net of three halvings, from a picture and probabilities to corrected ones."""
+    """A trunk that is told what was painted, and a head that corrects it."""
 
     def __init__(self, planes: int, *, rngs: nnx.Rngs) -> None:
-        scales = list(enumerate(WIDTHS))
-        inputs = [CELL**2 * (3 + planes), *WIDTHS]
-        self.down = nnx.List([Pair(inputs[i], width, rngs=rngs) for i, width in scales])
-        self.up = nnx.List(
-            [Pair(WIDTHS[i + 1] + width, width, rngs=rngs) for i, width in scales[:-1]]
-        )
         zeros = nnx.initializers.zeros
+        self.trunk = Trunk(rngs=rngs)
+        self.hint = nnx.Conv(
+            CELL**2 * planes, WIDTHS[0], kernel_size=(3, 3), kernel_init=zeros, rngs=rngs
+        )
         self.head = nnx.Conv(
             WIDTHS[0], CELL**2 * planes, kernel_size=(1, 1), kernel_init=zeros, rngs=rngs
         )
@@ -44,39 +50,106 @@ class Adapter(nnx.Module):
         """
         logits = jnp.log(jnp.clip(chances, FLOOR, 1.0))
         painted = logits - logits.mean(axis=-1, keepdims=True)
-        cells = _to_cells(jnp.concatenate([image, painted], axis=-1))
+        features, _ = self.trunk(to_cells(image), self.hint(to_cells(painted)))
+        return logits + _from_cells(self.head(nnx.relu(features)))
+
+
+class Trunk(nnx.Module):
+    """A U-Net from cells of a picture to features of each, which sums up from fine to coarse."""
+
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.stem = nnx.Conv(CELL**2 * 3, WIDTHS[0], kernel_size=(3, 3), rngs=rngs)
+        self.first = Layer(WIDTHS[0], WIDTHS[0], rngs=rngs)
+        below = (WIDTHS[0], *WIDTHS)
+        self.down = nnx.List(
+            [
+                nnx.List(
+                    [Block(below[i] if n == 0 else width, width, rngs=rngs) for n in range(count)]
+                )
+                for i, (width, count) in enumerate(zip(WIDTHS, BLOCKS, strict=True))
+            ]
+        )
+        scales = list(enumerate(WIDTHS[:-1]))
+        self.across = nnx.List(
+            [nnx.Conv(WIDTHS[i + 1], width, kernel_size=(1, 1), rngs=rngs) for i, width in scales]
+        )
+        self.up = nnx.List([Layer(width, width, rngs=rngs) for _, width in scales])
+
+    def __call__(
+        self, cells: Float[Array, "b h w c"], hint: Float[Array, "b h w d"] | float = 0.0
+    ) -> tuple[Float[Array, "b h w d"], Float[Array, "b h4 w4 d4"]]:
+        """Return features of each cell, and those of a middle scale; a hint joins the stem."""
+        cells = self.first(self.stem(cells) + hint)
         seen = []
-        for scale, pair in enumerate(self.down):
-            cells = pair(cells if scale == 0 else _halved(cells))
+        for scale, blocks in enumerate(self.down):
+            cells = cells if scale == 0 else _halved(cells)
+            for block in blocks:
+                cells = block(cells)
             seen.append(cells)
-        for pair, fine in reversed(list(zip(self.up, seen[:-1], strict=True))):
-            coarse = cells.repeat(2, axis=1).repeat(2, axis=2)
-            cells = pair(jnp.concatenate([coarse, fine], axis=-1))
-        return logits + _from_cells(self.head(cells))
+        middle = cells
+        for scale in reversed(range(len(seen) - 1)):
+            coarse = self.across[scale](cells).repeat(2, axis=1).repeat(2, axis=2)
+            cells = self.up[scale](seen[scale] + coarse)
+            if scale == MIDDLE:
+                middle = cells
+        return cells, middle
 
 
-class Pair(nnx.Module):
-    """Two convolutions, each normalised and cut off at 0."""
+class Layer(nnx.Module):
+    """A normalisation, a cut at 0 and a convolution."""
 
     def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs) -> None:
-        conv = partial(nnx.Conv, kernel_size=(3, 3), use_bias=False, rngs=rngs)
-        init = nnx.initializers.he_normal()
-        self.first = conv(inputs, outputs, kernel_init=init)
-        self.second = conv(outputs, outputs, kernel_init=init)
-        self.first_norm, self.second_norm = (
-            nnx.GroupNorm(outputs, GROUPS, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
-            for _ in range(2)
+        self.norm = nnx.GroupNorm(inputs, GROUPS, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
+        self.conv = nnx.Conv(
+            inputs,
+            outputs,
+            kernel_size=(3, 3),
+            use_bias=False,
+            kernel_init=nnx.initializers.he_normal(),
+            rngs=rngs,
         )
 
     def __call__(self, cells: Float[Array, "b h w c"]) -> Float[Array, "b h w d"]:
-        """Apply both to a grid of cells."""
-        cells = nnx.relu(self.first_norm(self.first(cells)))
-        return nnx.relu(self.second_norm(self.second(cells)))
+        """Apply all three to a grid of cells."""
+        return self.conv(nnx.relu(self.norm(cells)))
 
 
-def fresh_adapter(planes: int, *, seed: int) -> PyTree:
-    """Return the weights of an adapter that corrects nothing yet."""
-    return nnx.as_pure(nnx.state(Adapter(planes, rngs=nnx.Rngs(seed)), nnx.Param))
+class Block(nnx.Module):
+    """Two layers beside a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs) -> None:
+        self.first = Layer(inputs, outputs, rngs=rngs)
+        self.second = Layer(outputs, outputs, rngs=rngs)
+        self.shortcut = (
+            nnx.Conv(inputs, outputs, kernel_size=(1, 1), rngs=rngs) if inputs != outputs else None
+        )
+
+    def __call__(self, cells: Float[Array, "b h w c"]) -> Float[Array, "b h w d"]:
+        """Add both to a grid of cells."""
+        kept = cells if self.shortcut is None else self.shortcut(cells)
+        return kept + self.second(self.first(cells))
+
+
+def fresh_adapter(planes: int, *, seed: int, trunk: PyTree = None) -> PyTree:
+    """Return the weights of an adapter that corrects nothing yet, with a trunk or a fresh one."""
+    params = nnx.as_pure(nnx.state(Adapter(planes, rngs=nnx.Rngs(seed)), nnx.Param))
+    return params if trunk is None else params | {"trunk": trunk}
+
+
+def load_trunk(path: Path) -> PyTree:
+    """Read a trunk's weights.
+
+    Raises:
+        CheckpointError: if the file is damaged, or holds something else.
+    """
+    loaded = load_weights(path)
+    wanted = jax.eval_shape(lambda: nnx.as_pure(nnx.state(Trunk(rngs=nnx.Rngs(0)), nnx.Param)))
+    shapes, given = ({k: a.shape for k, a in flatten(t).items()} for t in (wanted, loaded.params))
+    if loaded.config != TRUNK_FORMAT or shapes != given:
+        raise CheckpointError(
+            f"{path}: not a trunk of adapters; make one with configs/adapter_trunk_cpu.py"
+        )
+    return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), loaded.params)
 
 
 def adapt(
@@ -88,13 +161,25 @@ def adapt(
 
 def adapter_bytes(planes: int) -> int:
     """Return what an adapter's weights take in a file, at 2 bytes a number."""
-    shapes = jax.eval_shape(partial(fresh_adapter, planes, seed=0))
+    shapes = jax.eval_shape(lambda: nnx.state(Adapter(planes, rngs=nnx.Rngs(0)), nnx.Param))
     return sum(2 * leaf.size for leaf in jax.tree.leaves(shapes))
 
 
 @lru_cache
 def _graphdef(planes: int) -> nnx.GraphDef[Adapter]:
     return nnx.graphdef(nnx.eval_shape(lambda: Adapter(planes, rngs=nnx.Rngs(0))))
+
+
+def to_cells(pixels: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c4"]:
+    """Put the pixels of each cell behind each other."""
+    b, h, w, _ = pixels.shape
+    return to_patches(pixels, CELL).reshape(b, h // CELL, w // CELL, -1)
+
+
+def _from_cells(cells: Float[Array, "b h2 w2 c4"]) -> Float[Array, "b h w c"]:
+    b, h, w, channels = cells.shape
+    parts = cells.reshape(b, h, w, CELL, CELL, channels // CELL**2).swapaxes(2, 3)
+    return parts.reshape(b, CELL * h, CELL * w, channels // CELL**2)
 
 
 def _halved(cells: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
@@ -107,14 +192,3 @@ def _halved(cells: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     rows = cells.reshape(b, h // 2, 2, w, c)
     columns = jnp.maximum(rows[:, :, 0], rows[:, :, 1]).reshape(b, h // 2, w // 2, 2, c)
     return jnp.maximum(columns[:, :, :, 0], columns[:, :, :, 1])
-
-
-def _to_cells(pixels: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c4"]:
-    b, h, w, _ = pixels.shape
-    return to_patches(pixels, CELL).reshape(b, h // CELL, w // CELL, -1)
-
-
-def _from_cells(cells: Float[Array, "b h2 w2 c4"]) -> Float[Array, "b h w c"]:
-    b, h, w, channels = cells.shape
-    parts = cells.reshape(b, h, w, CELL, CELL, channels // CELL**2).swapaxes(2, 3)
-    return parts.reshape(b, CELL * h, CELL * w, channels // CELL**2)

@@ -13,14 +13,17 @@ from typing import Any, TextIO
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import PyTree
 
+from data.classes import ClassSampler
 from data.closeups import cut_closeups
 from data.folder import open_folders
 from data.loader import make_loader
 from data.pack import Pack, join, pack_folders
 from data.pairs import Sampler
 from data.synthetic import paste_sprites, sprite_classes
+from seggpt.adapter import TRUNK_FORMAT, load_trunk
 from seggpt.weights.files import save_weights
 from train.checkpoint import Checkpoints, abstract_state
 from train.click_probe import ClickProbe, make_click_probe, make_clicker
@@ -38,10 +41,19 @@ from train.state import (
     match_queries_keys,
 )
 from train.step import Step, make_train_step
+from train.trunk import (
+    TrunkProbe,
+    init_classifier,
+    make_teller,
+    make_trunk_probe,
+    make_trunk_step,
+)
 
 logger = logging.getLogger(__name__)
 
 WEIGHTS = "weights.safetensors"
+
+AnyProbe = Probe | ClickProbe | TrunkProbe
 
 
 class NonFiniteLossError(RuntimeError):
@@ -65,23 +77,20 @@ def run(config: TrainConfig, out: Path, *, resume: bool = False) -> int:
     # --- data
     pack, held_out = load_packs(config)
     logger.info("%d training pictures in %d sets", len(pack.images), len(pack.sources))
-    sampler = Sampler(pack, config.data.pairs)
+    sampler = make_sampler(pack, config)
     loader = make_loader(
         sampler, batch_size=config.batch_size, steps=config.steps, seed=config.seed
     )
-    probe, look = make_look(held_out, config)
+    probe, look = make_look(held_out, config, sampler)
 
     # --- model and optimiser
     mesh = make_mesh()
     optimizer = make_optimizer(config.optim, steps=config.steps, depth=config.model.depth)
-    state = place(init_state(start_params(config), optimizer), mesh)
+    is_trunk = isinstance(sampler, ClassSampler)
+    params = start_trunk(config, sampler) if is_trunk else start_params(config)
+    state = place(init_state(params, optimizer), mesh)
     images, ids = replicate(pack.images, mesh), replicate(pack.ids, mesh)
-    make_step = make_prompt_step if config.clicks else make_train_step
-    steps = {
-        shots: jax.jit(make_step(config, optimizer, examples=shots), donate_argnums=0)
-        for shots, share in config.shots
-        if share > 0
-    }
+    steps = make_steps(config, optimizer, sampler)
 
     # --- resume
     if last:
@@ -156,13 +165,46 @@ def load_packs(config: TrainConfig) -> tuple[Pack, Pack]:
     return pack, held_out
 
 
+def make_sampler(pack: Pack, config: TrainConfig) -> Sampler | ClassSampler:
+    """Return what draws the samples that a recipe learns from."""
+    if config.trunk:
+        return ClassSampler(pack, config.data.pairs)
+    return Sampler(pack, config.data.pairs)
+
+
 def make_look(
-    held_out: Pack, config: TrainConfig
-) -> tuple[Probe | ClickProbe, Callable[[PyTree, Any], Any]]:
+    held_out: Pack, config: TrainConfig, sampler: Sampler | ClassSampler
+) -> tuple[AnyProbe, Callable[[PyTree, Any], Any]]:
     """Return what to look at from time to time, and how to."""
+    if isinstance(sampler, ClassSampler):
+        return make_trunk_probe(held_out, sampler, config), make_teller(sampler)
     if config.clicks:
         return make_click_probe(held_out, config), make_clicker(config)
     return make_probe(held_out, config), make_painter(config)
+
+
+def make_steps(
+    config: TrainConfig,
+    optimizer: optax.GradientTransformation,
+    sampler: Sampler | ClassSampler,
+) -> dict[int, Step]:
+    """Return a compiled step for each number of examples that samples may have."""
+
+    def make(shots: int) -> Step:
+        if isinstance(sampler, ClassSampler):
+            return make_trunk_step(config, optimizer, sampler=sampler)
+        maker = make_prompt_step if config.clicks else make_train_step
+        return maker(config, optimizer, examples=shots)
+
+    return {
+        shots: jax.jit(make(shots), donate_argnums=0) for shots, share in config.shots if share > 0
+    }
+
+
+def start_trunk(config: TrainConfig, sampler: ClassSampler) -> PyTree:
+    """Return the first weights of a trunk, which may be those of `init`, and its classifier."""
+    params = init_classifier(sampler, config.seed)
+    return params | {"trunk": load_trunk(Path(config.init))} if config.init else params
 
 
 def start_params(config: TrainConfig) -> PyTree:
@@ -195,6 +237,9 @@ def release(state: TrainState, config: TrainConfig, path: Path, *, sets: Sequenc
     """Write the averaged weights as a file that `Segmenter.from_pretrained` takes."""
     params = jax.tree.map(np.asarray, state.ema)
     metadata = {"train_sets": ",".join(sets), "step": str(int(state.step))}
+    if config.trunk:  # what told the classes has done its work
+        save_weights(path, params["trunk"], config=TRUNK_FORMAT, metadata=metadata)
+        return
     save_weights(path, params, config=config.model.to_dict(), metadata=metadata)
 
 
@@ -244,7 +289,7 @@ class Watch:
     def __init__(
         self,
         config: TrainConfig,
-        probe: Probe | ClickProbe,
+        probe: AnyProbe,
         look: Callable[[PyTree, Any], Any],
         *,
         out: Path,

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float16, Float32, Int, PyTree, UInt8
 
-from incontext.adaptation import Adaptation, adapter_size
+from incontext.adaptation import Adaptation, adapter_size, strides
 from incontext.context import Context, SegType
 from incontext.detail import resize_planes
 from incontext.tuning.baselines import cover_labels
@@ -26,14 +26,16 @@ from incontext.tuning.prompt import round_half
 from incontext.tuning.scores import Counts, count_pixels, no_counts
 from incontext.tuning.step import ADAM, move
 from incontext.tuning.views import change_colors, cut_labels, cut_pixels, draw_window
-from seggpt.adapter import adapt, fresh_adapter
+from seggpt.adapter import adapt, fresh_adapter, load_trunk
 from seggpt.canvas import normalize
 from seggpt.coloring import IGNORE
+from seggpt.pretrained import TRUNK
 
 if TYPE_CHECKING:
     from incontext.segmenter import Segmenter
 
 FOLDS = 4  # parts that the pictures are divided into; each is painted by the others
+VIEW = 2 / 3  # of the side that an adapter looks at: crops are half as close to twice as close
 RARITY = 0.25  # power of the inverse share of a label in the weight of its pixels
 
 
@@ -66,14 +68,20 @@ class AdapterRun(Run):
     @property
     def view_numbers(self) -> int:
         """How many numbers a prepared view has."""
-        return self.size**2 * (4 + self.painted.shape[1])
+        return self.view**2 * (4 + self.painted.shape[1])
+
+    @property
+    def view(self) -> int:
+        """Side of the views that it learns from."""
+        return strides(round(VIEW * self.size))
 
     def cutter(self, learned: PyTree) -> Callable[[int, Array], View]:
         """Return what cuts a view out of a picture, its labels and what is painted on it."""
 
         def cut(row: int, key: Array) -> View:
             image, slots = self.pictures.images[row], self.pictures.slots[row]
-            return _cut(image, slots, self.painted[row], key, config=self.config)
+            painted = self.painted[row]
+            return _cut(image, slots, painted, key, size=self.view, config=self.config)
 
         return cut
 
@@ -96,8 +104,9 @@ class AdapterRun(Run):
         return total
 
     def start(self) -> PyTree:
-        """Return an adapter that corrects nothing yet."""
-        return fresh_adapter(self.painted.shape[1], seed=self.config.seed)
+        """Return an adapter that corrects nothing yet, with the shipped trunk."""
+        trunk = load_trunk(TRUNK)
+        return fresh_adapter(self.painted.shape[1], seed=self.config.seed, trunk=trunk)
 
     def context(self, learned: PyTree) -> Context:
         """Return the base with the adapter."""
@@ -238,17 +247,17 @@ def paint_pictures(
 
 
 # Compiled once for all runs: those without a part of the pictures differ in numbers alone.
-@partial(jax.jit, static_argnames="config")
+@partial(jax.jit, static_argnames=("size", "config"))
 def _cut(
     image: UInt8[Array, "side side 3"],
     slots: UInt8[Array, "side side"],
     painted: Float16[Array, "planes s s"],
     key: Array,
     *,
+    size: int,
     config: TuneConfig,
 ) -> View:
     """Cut a view out of a picture, its labels and what is painted on it."""
-    size = painted.shape[-1]
     key_window, key_color = jax.random.split(key)
     window = draw_window(key_window, scale=config.scale, turns=config.turns)
     pixels = cut_pixels(image.astype(jnp.float32) / 255, window, size=size)

@@ -10,7 +10,7 @@ Start = Literal["auto", "spread", "best", "random"]
 
 MAX_PROMPT_BYTES = 8_000_000
 # Adam's, by `learn`.
-RATES: dict[Learned, float] = {"pixels": 0.1, "tokens": 0.05, "cache": 0.03, "adapter": 0.005}
+RATES: dict[Learned, float] = {"pixels": 0.1, "tokens": 0.05, "cache": 0.03, "adapter": 0.002}
 
 
 @dataclass(frozen=True, kw_only=True)
