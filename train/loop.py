@@ -52,6 +52,7 @@ from train.trunk import (
 logger = logging.getLogger(__name__)
 
 WEIGHTS = "weights.safetensors"
+LOG = "log.jsonl"
 
 AnyProbe = Probe | ClickProbe | TrunkProbe
 
@@ -99,7 +100,7 @@ def run(config: TrainConfig, out: Path, *, resume: bool = False) -> int:
         logger.info("resumed at step %d", last)
 
     # --- loop
-    with StopSignal() as stop, (out / "log.jsonl").open("a") as log:
+    with StopSignal() as stop, (out / LOG).open("a") as log:
         watch = Watch(config, probe, look, out=out, log=log)
         for number in range(int(state.step), config.steps):
             batch = put_batch(next(loader), mesh)

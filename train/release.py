@@ -121,12 +121,17 @@ def write_card(
     for shots, result in sorted(results.items()):
         lines += [*_table(shots, result), ""]
     lines += _click_section(clicks) if clicks else []
-    lines += ["## Known failures", "", LIMITS, "## Data", ""]
-    lines += ["| data set | licence as stated | source |", "|---|---|---|"]
+    lines += ["## Known failures", "", LIMITS, "## Data", "", *data_table(folders)]
+    return "\n".join(lines) + "\n"
+
+
+def data_table(folders: Sequence[Folder]) -> list[str]:
+    """Return the lines of a table of data sets with their licences."""
+    lines = ["| data set | licence as stated | source |", "|---|---|---|"]
     for folder in folders:
         stated = (folder.info.get(key, "not stated") for key in ("licence", "source_repo"))
         lines.append("| " + " | ".join([folder.name, *stated]) + " |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def clicks_score(report: dict[str, Any]) -> float:

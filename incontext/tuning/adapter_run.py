@@ -1,10 +1,12 @@
-"""An adapter being learned: a net that corrects what the frozen model paints by a plain prompt.
+"""Adapters being learned: nets that correct what the frozen model paints by a plain prompt.
 
 What it learns from must be painted as badly as other pictures will be, or it learns to trust it
 too much: every picture is painted by examples that do not include it.
 """
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -17,9 +19,9 @@ from jaxtyping import Array, Float, Float16, Float32, Int, PyTree, UInt8
 from incontext.adaptation import Adaptation, adapter_size, strides
 from incontext.context import Context, SegType
 from incontext.detail import resize_planes
-from incontext.tuning.baselines import cover_labels
+from incontext.tuning.baselines import Trial, cover_labels
 from incontext.tuning.config import TuneConfig
-from incontext.tuning.loop import Run, Update, View
+from incontext.tuning.loop import Run, RunState, Update, View
 from incontext.tuning.pictures import Pictures
 from incontext.tuning.prepare import prepare_run
 from incontext.tuning.prompt import round_half
@@ -35,83 +37,9 @@ if TYPE_CHECKING:
     from incontext.segmenter import Segmenter
 
 FOLDS = 4  # parts that the pictures are divided into; each is painted by the others
+REPEATS = 2  # adapters without each part
 VIEW = 2 / 3  # of the side that an adapter looks at: crops are half as close to twice as close
 RARITY = 0.25  # power of the inverse share of a label in the weight of its pixels
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdapterRun(Run):
-    """Learns an adapter.
-
-    Attributes:
-        base: The context that it corrects.
-        size: Side of the squares that the adapter looks at.
-        painted: What the model paints on the pictures by examples that do not include them.
-        judged: Pictures to score on, if any.
-        judged_painted: What the base paints on those.
-    """
-
-    base: Context
-    size: int
-    painted: Float16[np.ndarray, "n planes s s"]
-    judged: Pictures | None = None
-    judged_painted: Sequence[Float32[np.ndarray, "planes gh gw"]] = ()
-
-    # Its loss on others falls to the end, which a few pictures cannot tell: the last is kept.
-    keeps_last: ClassVar[bool] = True
-
-    @property
-    def kind(self) -> Literal["adapter"]:
-        """What is learned."""
-        return "adapter"
-
-    @property
-    def view_numbers(self) -> int:
-        """How many numbers a prepared view has."""
-        return self.view**2 * (4 + self.painted.shape[1])
-
-    @property
-    def view(self) -> int:
-        """Side of the views that it learns from."""
-        return strides(round(VIEW * self.size))
-
-    def cutter(self, learned: PyTree) -> Callable[[int, Array], View]:
-        """Return what cuts a view out of a picture, its labels and what is painted on it."""
-
-        def cut(row: int, key: Array) -> View:
-            image, slots = self.pictures.images[row], self.pictures.slots[row]
-            painted = self.painted[row]
-            return _cut(image, slots, painted, key, size=self.view, config=self.config)
-
-        return cut
-
-    def updater(self) -> Update:
-        """Return a compiled update; a batch is never divided."""
-        weights = jnp.asarray(label_weights(self.pictures))
-        return partial(_update, weights)
-
-    def counts(self, learned: PyTree) -> Counts | None:
-        """Return what is found on the pictures that judge, if there are any."""
-        if self.judged is None:
-            return None
-        adaptation = Adaptation(self.size, learned)
-        total = no_counts(len(self.judged.labels))
-        for image, slots, planes in zip(
-            self.judged.images, self.judged.slots, self.judged_painted, strict=True
-        ):
-            (chances,) = adaptation.correct([image], [planes])
-            total += count_pixels(chances, slots, labels=self.judged.labels)
-        return total
-
-    def start(self) -> PyTree:
-        """Return an adapter that corrects nothing yet, with the shipped trunk."""
-        trunk = load_trunk(TRUNK)
-        return fresh_adapter(self.painted.shape[1], seed=self.config.seed, trunk=trunk)
-
-    def context(self, learned: PyTree) -> Context:
-        """Return the base with the adapter."""
-        params = round_half(jax.device_get(learned))
-        return replace(self.base, adaptation=Adaptation(self.size, params))
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +55,151 @@ class Crossed:
     parts: list[list[int]]
     bases: list[Context]
     painted: Float16[np.ndarray, "n planes s s"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterRun(Run):
+    """Learns several adapters side by side, each without a part of the pictures.
+
+    The mean of their weights is what is used: they start from one trunk and do not go far, so that
+    it does as well as all of them together. Those without a part are judged by it.
+
+    Attributes:
+        base: The context that they correct, of all pictures.
+        crossed: The parts, and what is painted on the pictures.
+        held: Pictures to score the mean on; without any, each part scores those without it.
+        held_painted: What the base paints on those.
+    """
+
+    base: Context
+    crossed: Crossed
+    held: Pictures | None = None
+    held_painted: Sequence[Float32[np.ndarray, "planes gh gw"]] = ()
+
+    # Its loss on others falls to the end, which a few pictures cannot tell: the last is kept.
+    keeps_last: ClassVar[bool] = True
+
+    @property
+    def kind(self) -> Literal["adapter"]:
+        """What is learned."""
+        return "adapter"
+
+    @property
+    def members(self) -> list[list[int]]:
+        """The pictures that each adapter learns from."""
+        total = len(self.pictures)
+        return REPEATS * [all_but(part, total) for part in self.crossed.parts]
+
+    @property
+    def size(self) -> int:
+        """Side of the squares that adapters look at."""
+        return self.crossed.painted.shape[-1]
+
+    @property
+    def view(self) -> int:
+        """Side of the views that they learn from."""
+        return strides(round(VIEW * self.size))
+
+    @property
+    def view_numbers(self) -> int:
+        """How many numbers a prepared view of every adapter has."""
+        return len(self.members) * self.view**2 * (4 + self.crossed.painted.shape[1])
+
+    def start(self) -> PyTree:
+        """Return adapters that correct nothing yet, with the shipped trunk."""
+        planes = self.crossed.painted.shape[1]
+        fresh = fresh_adapter(planes, seed=self.config.seed, trunk=load_trunk(TRUNK))
+        return tuple(fresh for _ in self.members)
+
+    def begin(self, learned: PyTree) -> RunState:
+        """Return the state before the first round."""
+        moments = tuple(ADAM.init(params) for params in learned)
+        return RunState(learned, moments, learned, learned)
+
+    def cutter(self, learned: PyTree) -> Callable[[int, Array], View]:
+        """Return what cuts a view out of a picture, its labels and what is painted on it."""
+
+        def cut(row: int, key: Array) -> View:
+            image, slots = self.pictures.images[row], self.pictures.slots[row]
+            painted = self.crossed.painted[row]
+            return _cut(image, slots, painted, key, size=self.view, config=self.config)
+
+        return cut
+
+    def draw_views(
+        self, cut: Callable[[int, Array], View], rng: np.random.Generator, deadline: float
+    ) -> tuple[View, int]:
+        """Cut views for every adapter, of the pictures that it learns from."""
+        pools = [self.cut_rows(cut, rows, rng, deadline) for rows in self.members]
+        return pools, min(len(pool[0]) for pool in pools)
+
+    def updater(self) -> Update:
+        """Return an update of all adapters, as many at a time as there are cores.
+
+        A small convolution keeps one core busy and hardly a second one.
+        """
+        weights = [jnp.asarray(label_weights(self.pictures.take(r))) for r in self.members]
+        workers = ThreadPoolExecutor(os.cpu_count() if jax.default_backend() == "cpu" else 1)
+
+        def update(
+            learned: PyTree,
+            moments: PyTree,
+            average: PyTree,
+            pools: Sequence[View],
+            index: Int[np.ndarray, "parts micro"],
+            rate: Array,
+            keep: Array,
+        ) -> tuple[PyTree, PyTree, PyTree, Array]:
+            def one(member: int) -> tuple[PyTree, PyTree, PyTree, Array]:
+                state = learned[member], moments[member], average[member]
+                given = pools[member], index, rate, keep
+                return jax.block_until_ready(_update(weights[member], *state, *given))
+
+            states = workers.map(one, range(len(weights)))
+            learned, moments, average, losses = zip(*states, strict=True)
+            return learned, moments, average, jnp.stack(losses).mean()
+
+        return update
+
+    def counts(self, learned: PyTree) -> Counts:
+        """Return what is found on pictures that were not learned from."""
+        total = no_counts(len(self.pictures.labels))
+        for params, pictures, painted in self._judging(learned):
+            adaptation = Adaptation(self.size, params)
+            for image, slots, planes in zip(pictures.images, pictures.slots, painted, strict=True):
+                (chances,) = adaptation.correct([image], [planes.astype(np.float32)])
+                total += count_pixels(chances, slots, labels=pictures.labels)
+        return total
+
+    def context(self, learned: PyTree) -> Context:
+        """Return the base with the mean of the adapters."""
+        return self._adapted(self.base, mean_params(learned))
+
+    def trials(self, learned: PyTree) -> tuple[Trial, ...]:
+        """Return contexts with what was learned, and the pictures that judge them."""
+        if self.held is not None:
+            return (Trial(self.context(learned), self.held),)
+        parts = zip(self.crossed.bases, self._judging(learned), strict=True)
+        return tuple(Trial(self._adapted(base, params), p) for base, (params, p, _) in parts)
+
+    def _judging(self, learned: PyTree) -> Iterator[tuple[PyTree, Pictures, Sequence[np.ndarray]]]:
+        """Yield weights, pictures that judge them, and what is painted on those."""
+        if self.held is not None:
+            yield mean_params(learned), self.held, self.held_painted
+            return
+        parts = self.crossed.parts
+        for part, rows in enumerate(parts):
+            without = mean_params(learned[part :: len(parts)])
+            yield without, self.pictures.take(rows), list(self.crossed.painted[rows])
+
+    def _adapted(self, base: Context, params: PyTree) -> Context:
+        rounded = round_half(jax.device_get(params))
+        return replace(base, adaptation=Adaptation(self.size, rounded))
+
+
+def mean_params(adapters: Sequence[PyTree]) -> PyTree:
+    """Return the mean of the weights of adapters."""
+    return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *adapters)
 
 
 def cross_paint(
@@ -145,25 +218,6 @@ def cross_paint(
     return Crossed(parts, bases, painted)
 
 
-def crossed_runs(pictures: Pictures, crossed: Crossed, config: TuneConfig) -> list[AdapterRun]:
-    """Return for each part a run that learns from the others and is judged by it."""
-    runs = []
-    for rows, base in zip(crossed.parts, crossed.bases, strict=True):
-        others = all_but(rows, len(pictures))
-        runs.append(
-            AdapterRun(
-                pictures=pictures.take(others),
-                config=config,
-                base=base,
-                size=crossed.painted.shape[-1],
-                painted=crossed.painted[others],
-                judged=pictures.take(rows),
-                judged_painted=list(crossed.painted[rows].astype(np.float32)),
-            )
-        )
-    return runs
-
-
 def make_adapter_run(
     segmenter: "Segmenter",
     pictures: Pictures,
@@ -173,16 +227,15 @@ def make_adapter_run(
     config: TuneConfig,
     seg_type: SegType,
 ) -> AdapterRun:
-    """Return a run that learns from all pictures and is judged by those held out, if any."""
+    """Return a run that is judged by its parts, or by pictures held out."""
     base = make_base(segmenter, pictures, config=config, seg_type=seg_type)
     return AdapterRun(
         pictures=pictures,
         config=config,
         base=base,
-        size=crossed.painted.shape[-1],
-        painted=crossed.painted,
-        judged=held,
-        judged_painted=() if held is None else paint_pictures(segmenter, base, held),
+        crossed=crossed,
+        held=held,
+        held_painted=() if held is None else paint_pictures(segmenter, base, held),
     )
 
 

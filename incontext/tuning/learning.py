@@ -1,7 +1,6 @@
 """Two ways to learn, and to score what was learned: by pictures held out, or left out in turn."""
 
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from jaxtyping import PyTree
 
 from incontext.context import Context, SegType
-from incontext.tuning.adapter_run import cross_paint, crossed_runs, make_adapter_run
+from incontext.tuning.adapter_run import AdapterRun, Crossed, cross_paint, make_adapter_run
 from incontext.tuning.baselines import Plain, Trial, cross_plain, score_plain, score_trials
 from incontext.tuning.config import TuneConfig
 from incontext.tuning.loop import Ended, Ending, Progress, Run, RunState
@@ -19,9 +18,6 @@ from incontext.tuning.scores import SLACK, Counts
 
 if TYPE_CHECKING:
     from incontext.segmenter import Segmenter
-
-PAINTING = "painting {count} pictures, each by examples that do not include it"
-CROSSED_TIME = 0.8  # of the time left, for the runs without a part
 
 Judging = Literal[
     "pictures held out",
@@ -73,17 +69,52 @@ def learn_held_out(session: Session, pictures: Pictures) -> Found:
     held = pictures.take(held_rows) if held_rows else pictures
     config = fill(session.config, segmenter, train)
     plains = score_plain(segmenter, train, held, seg_type=seg_type, seed=config.seed)
-    run: Run
+    judging = "pictures held out" if held_rows else "its own pictures (too few to hold out)"
     if config.learn == "adapter":
-        session.say(PAINTING.format(count=len(train)))
-        crossed = cross_paint(segmenter, train, config=config, seg_type=seg_type)
+        crossed = _paint(session, train, config)
         run = make_adapter_run(segmenter, train, crossed, held, config=config, seg_type=seg_type)
-        learned = run.start()
-    else:
-        run, learned = prepare_run(segmenter, train, held, plains, config=config, seg_type=seg_type)
+        return _learn_adapter(session, run, plains, judging=judging)
+    run, learned = prepare_run(segmenter, train, held, plains, config=config, seg_type=seg_type)
     ended = session.learn(run, session.begin(run, learned), before=plains[0].score)
     context = run.context(ended.state.best)
-    trials = (Trial(context, held),)
+    return _found(segmenter, plains, context, (Trial(context, held),), ended, judging, train)
+
+
+def learn_crossed(session: Session, pictures: Pictures) -> Found:
+    """Learn adapters from all pictures but a part in turn, which judges those without it."""
+    segmenter, seg_type = session.segmenter, session.seg_type
+    config = fill(session.config, segmenter, pictures)
+    warn_of_single(pictures)
+    crossed = _paint(session, pictures, config)
+    plains = cross_plain(segmenter, pictures, crossed.parts, seg_type=seg_type, seed=config.seed)
+    run = make_adapter_run(segmenter, pictures, crossed, None, config=config, seg_type=seg_type)
+    return _learn_adapter(session, run, plains, judging="pictures left out in turn")
+
+
+def _paint(session: Session, pictures: Pictures, config: TuneConfig) -> Crossed:
+    session.say(f"painting {len(pictures)} pictures, each by examples that do not include it")
+    return cross_paint(session.segmenter, pictures, config=config, seg_type=session.seg_type)
+
+
+def _learn_adapter(
+    session: Session, run: AdapterRun, plains: Sequence[Plain], *, judging: Judging
+) -> Found:
+    session.say(f"learning {len(run.members)} adapters, each without a part of the pictures")
+    ended = session.learn(run, session.begin(run, run.start()), before=plains[0].score)
+    best = ended.state.best
+    context, trials = run.context(best), run.trials(best)
+    return _found(session.segmenter, plains, context, trials, ended, judging, run.pictures)
+
+
+def _found(
+    segmenter: "Segmenter",
+    plains: Sequence[Plain],
+    context: Context,
+    trials: tuple[Trial, ...],
+    ended: Ended,
+    judging: Judging,
+    learned_from: Pictures,
+) -> Found:
     return Found(
         plains=plains,
         context=context,
@@ -91,62 +122,8 @@ def learn_held_out(session: Session, pictures: Pictures) -> Found:
         trials=trials,
         ending=ended.ending,
         history=ended.state.history,
-        judging="pictures held out" if held_rows else "its own pictures (too few to hold out)",
-        learned_from=train,
-    )
-
-
-def learn_crossed(session: Session, pictures: Pictures) -> Found:
-    """Learn an adapter from all pictures; before, for its score, from all but a part in turn.
-
-    The runs without a part judge the way of learning, and choose the threshold.
-    """
-    segmenter, seg_type = session.segmenter, session.seg_type
-    config = fill(session.config, segmenter, pictures)
-    warn_of_single(pictures)
-    session.say(PAINTING.format(count=len(pictures)))
-    crossed = cross_paint(segmenter, pictures, config=config, seg_type=seg_type)
-    plains = cross_plain(segmenter, pictures, crossed.parts, seg_type=seg_type, seed=config.seed)
-    runs = crossed_runs(pictures, crossed, config)
-    session.say(f"learning {len(runs)} times without a part of the pictures, to score on it")
-    # Until a part's run has ended, what its adapter starts from stands for it.
-    contexts = [run.context(run.start()) for run in runs]
-    ending: Ending = "steps"
-    start = time.monotonic()
-    for index, run in enumerate(runs):
-        share = CROSSED_TIME * (index + 1) / len(runs)
-        ended = run.learn(
-            run.begin(run.start()),
-            before=plains[0].score,
-            tell=session.tell,
-            keep=lambda state: None,
-            deadline=start + share * (session.deadline - start),
-        )
-        contexts[index] = run.context(ended.state.best)
-        if ended.ending == "interrupted":
-            ending = "interrupted"
-            break
-    last = make_adapter_run(segmenter, pictures, crossed, None, config=config, seg_type=seg_type)
-    state = session.begin(last, last.start())
-    if ending != "interrupted":
-        session.say(f"learning from all {len(pictures)} pictures")
-        ended = session.learn(last, state, before=plains[0].score)
-        state, ending = ended.state, ended.ending
-    if not state.history:  # what nothing was learned for must not be judged by what was
-        contexts = [run.context(run.start()) for run in runs]
-    trials = tuple(
-        Trial(context, pictures.take(rows))
-        for context, rows in zip(contexts, crossed.parts, strict=True)
-    )
-    return Found(
-        plains=plains,
-        context=last.context(state.best),
-        counts=score_trials(segmenter, trials),
-        trials=trials,
-        ending=ending,
-        history=state.history,
-        judging="pictures left out in turn",
-        learned_from=pictures,
+        judging=judging,
+        learned_from=learned_from,
     )
 
 

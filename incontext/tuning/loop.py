@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, Literal
@@ -130,10 +130,10 @@ class Run(ABC):
                 if state.round - state.best_round >= self.config.patience:  # never if `keeps_last`
                     return Ended(state, "patience")
                 rng = np.random.default_rng([self.config.seed, 3, state.round])
-                pool = self._views(self.cutter(state.learned), rng, deadline)
+                pool, views = self.draw_views(self.cutter(state.learned), rng, deadline)
                 learned, moments, average = map(copy, (state.learned, state.moments, state.average))
                 losses: list[float] = []
-                for number, index in enumerate(self._order(rng, len(pool[0])), done):
+                for number, index in enumerate(self._order(rng, views), done):
                     if time.monotonic() > deadline or number >= steps:
                         break
                     rate, share = jnp.float32(self._rate(number)), jnp.float32(self._keep(number))
@@ -181,19 +181,28 @@ class Run(ABC):
 
     def _keep(self, number: int) -> float:
         """Return how much of the average stays at a step: less at first, when it is of few."""
-        return min(self.config.average, (1 + number) / (4 + number))
+        return min(self.config.average or 0.0, (1 + number) / (4 + number))
 
-    def _views(
+    def draw_views(
         self, cut: Callable[[int, Array], View], rng: np.random.Generator, deadline: float
+    ) -> tuple[View, int]:
+        """Cut a round's views, and return how many there are."""
+        pool = self.cut_rows(cut, range(len(self.pictures)), rng, deadline)
+        return pool, len(pool[0])
+
+    def cut_rows(
+        self,
+        cut: Callable[[int, Array], View],
+        rows: Sequence[int],
+        rng: np.random.Generator,
+        deadline: float,
     ) -> View:
-        """Cut a round's views, from every picture about as often."""
+        """Cut a round's views of some pictures, from each about as often."""
         total = self.round_views
-        rows = np.concatenate(
-            [rng.permutation(len(self.pictures)) for _ in range(-(-total // len(self.pictures)))]
-        )[:total]
+        turns = [rng.permutation(rows) for _ in range(-(-total // len(rows)))]
         keys = jax.random.split(jax.random.key(int(rng.integers(2**31))), total)
         views = []
-        for row, key in zip(rows, keys, strict=True):
+        for row, key in zip(np.concatenate(turns)[:total], keys, strict=True):
             views.append(cut(int(row), key))
             if time.monotonic() > deadline and len(views) >= self.config.batch_size:
                 break

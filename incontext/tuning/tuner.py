@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 from incontext.adaptation import adapter_size
 from incontext.context import Context, Example, SegType
 from incontext.tuning.baselines import Plain, Trial
-from incontext.tuning.config import Learned, TuneConfig
+from incontext.tuning.config import AVERAGES, Learned, TuneConfig
 from incontext.tuning.learning import (
     Judging,
     Session,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SIDE, LARGE_SIDE = 3, 1
 LARGE = 256  # model sizes above this count as large
 # Without being told.
-STEPS: dict[Learned, int] = {"cache": 120, "tokens": 300, "pixels": 300, "adapter": 300}
+STEPS: dict[Learned, int] = {"cache": 120, "tokens": 300, "pixels": 300, "adapter": 120}
 VIEW = 2 / 3  # of the model's size, where views may be smaller
 SPREAD = ("cache", "adapter")  # kinds that can start from tokens of many pictures
 CROSSED = 32  # pictures up to which an adapter is judged by leaving out each part in turn
@@ -221,6 +221,7 @@ def resolve(config: TuneConfig, segmenter: "Segmenter") -> TuneConfig:
         learn=learn,
         start=start,
         steps=config.steps or STEPS[learn],
+        average=AVERAGES[learn] if config.average is None else config.average,
         view_size=_view_size(config.view_size, segmenter.config),
     )
 
