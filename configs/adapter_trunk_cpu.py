@@ -1,6 +1,7 @@
-"""The shipped adapters' trunk: an hour and a half on one CPU core.
+"""The shipped adapters' trunk: a hundred minutes on one CPU core.
 
     python -m train --config configs/adapter_trunk_cpu.py --data PATH --out runs/trunk
+    python -m train.release_trunk runs/trunk --data PATH --command "python -m train ..."
 
 A U-Net learns to tell the classes of all data sets, each among its own, so that an adapter
 (`seggpt tune`) starts with eyes that have seen other pictures. Views of 128 pixels show from a
@@ -24,7 +25,7 @@ def get_config() -> TrainConfig:
             augment=AugmentConfig(scale=(0.08, 1.0), stitch=0.0, own_jitter=0.0),
         ),
         optim=OptimConfig(lr=2e-3, warmup=200, ema=0.999),
-        steps=20_000,
+        steps=11_500,
         view_size=128,
         batch_size=12,
         shots=((1, 1.0),),

@@ -132,7 +132,7 @@ class Block(nnx.Module):
 
 def fresh_adapter(planes: int, *, seed: int, trunk: PyTree = None) -> PyTree:
     """Return the weights of an adapter that corrects nothing yet, with a trunk or a fresh one."""
-    params = nnx.as_pure(nnx.state(Adapter(planes, rngs=nnx.Rngs(seed)), nnx.Param))
+    params = nnx.to_pure_dict(nnx.state(Adapter(planes, rngs=nnx.Rngs(seed)), nnx.Param))
     return params if trunk is None else params | {"trunk": trunk}
 
 

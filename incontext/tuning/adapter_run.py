@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from incontext.segmenter import Segmenter
 
 FOLDS = 4  # parts that the pictures are divided into; each is painted by the others
-REPEATS = 2  # adapters without each part
 VIEW = 2 / 3  # of the side that an adapter looks at: crops are half as close to twice as close
 RARITY = 0.25  # power of the inverse share of a label in the weight of its pixels
 
@@ -87,8 +86,7 @@ class AdapterRun(Run):
     @property
     def members(self) -> list[list[int]]:
         """The pictures that each adapter learns from."""
-        total = len(self.pictures)
-        return REPEATS * [all_but(part, total) for part in self.crossed.parts]
+        return [all_but(part, len(self.pictures)) for part in self.crossed.parts]
 
     @property
     def size(self) -> int:
@@ -187,10 +185,8 @@ class AdapterRun(Run):
         if self.held is not None:
             yield mean_params(learned), self.held, self.held_painted
             return
-        parts = self.crossed.parts
-        for part, rows in enumerate(parts):
-            without = mean_params(learned[part :: len(parts)])
-            yield without, self.pictures.take(rows), list(self.crossed.painted[rows])
+        for params, rows in zip(learned, self.crossed.parts, strict=True):
+            yield params, self.pictures.take(rows), list(self.crossed.painted[rows])
 
     def _adapted(self, base: Context, params: PyTree) -> Context:
         rounded = round_half(jax.device_get(params))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SIDE, LARGE_SIDE = 3, 1
 LARGE = 256  # model sizes above this count as large
 # Without being told.
-STEPS: dict[Learned, int] = {"cache": 120, "tokens": 300, "pixels": 300, "adapter": 120}
+STEPS: dict[Learned, int] = {"cache": 120, "tokens": 300, "pixels": 300, "adapter": 240}
 VIEW = 2 / 3  # of the model's size, where views may be smaller
 SPREAD = ("cache", "adapter")  # kinds that can start from tokens of many pictures
 CROSSED = 32  # pictures up to which an adapter is judged by leaving out each part in turn
