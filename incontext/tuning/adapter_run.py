@@ -58,7 +58,7 @@ class Crossed:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterRun(Run):
-    """Learns several adapters side by side, each without a part of the pictures.
+    """Learns several adapters side by side, all but one without a part of the pictures.
 
     The mean of their weights is what is used: they start from one trunk and do not go far, so that
     it does as well as all of them together. Those without a part are judged by it.
@@ -85,8 +85,8 @@ class AdapterRun(Run):
 
     @property
     def members(self) -> list[list[int]]:
-        """The pictures that each adapter learns from."""
-        return [all_but(part, len(self.pictures)) for part in self.crossed.parts]
+        """The pictures that each adapter learns from: all but a part, and the last from all."""
+        return [all_but(part, len(self.pictures)) for part in [*self.crossed.parts, []]]
 
     @property
     def size(self) -> int:
@@ -185,7 +185,7 @@ class AdapterRun(Run):
         if self.held is not None:
             yield mean_params(learned), self.held, self.held_painted
             return
-        for params, rows in zip(learned, self.crossed.parts, strict=True):
+        for params, rows in zip(learned[:-1], self.crossed.parts, strict=True):
             yield params, self.pictures.take(rows), list(self.crossed.painted[rows])
 
     def _adapted(self, base: Context, params: PyTree) -> Context:

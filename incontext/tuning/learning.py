@@ -99,7 +99,8 @@ def _paint(session: Session, pictures: Pictures, config: TuneConfig) -> Crossed:
 def _learn_adapter(
     session: Session, run: AdapterRun, plains: Sequence[Plain], *, judging: Judging
 ) -> Found:
-    session.say(f"learning {len(run.members)} adapters, each without a part of the pictures")
+    count = len(run.members)
+    session.say(f"learning {count} adapters, {count - 1} of them without a part of the pictures")
     ended = session.learn(run, session.begin(run, run.start()), before=plains[0].score)
     best = ended.state.best
     context, trials = run.context(best), run.trials(best)

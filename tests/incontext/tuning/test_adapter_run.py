@@ -255,16 +255,15 @@ def test_adapters_never_see_the_part_that_judges_them(segmenter, examples):
     config = fill(resolve(SMALL, segmenter), segmenter, pictures)
     crossed = cross_paint(segmenter, pictures, config=config, seg_type="semantic")
     run = make_adapter_run(segmenter, pictures, crossed, None, config=config, seg_type="semantic")
-    assert len(run.members) == len(crossed.parts)
+    assert len(run.members) == len(crossed.parts) + 1
     cut = []
     run.draw_views(
         lambda row, key: cut.append(row) or (jnp.zeros(1),), np.random.default_rng(0), 1e9
     )
     each = len(cut) // len(run.members)
-    for member, rows in enumerate(run.members):
-        part = crossed.parts[member]
-        assert set(cut[member * each : (member + 1) * each]) <= set(rows)
-        assert not set(rows) & set(part)
+    for member, part in enumerate([*crossed.parts, []]):
+        assert set(run.members[member]) == set(range(len(pictures))) - set(part)
+        assert set(cut[member * each : (member + 1) * each]) <= set(run.members[member])
     # A part judges the adapter without it, and what is kept is the mean of all.
     learned = tuple(
         jax.tree.map(lambda leaf, n=n: leaf + n, params) for n, params in enumerate(run.start())
