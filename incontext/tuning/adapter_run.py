@@ -58,15 +58,14 @@ class Crossed:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterRun(Run):
-    """Learns several adapters side by side, all but one without a part of the pictures.
+    """Learns adapters side by side: one from all pictures, and some that judge the way of learning.
 
-    The mean of their weights is what is used: they start from one trunk and do not go far, so that
-    it does as well as all of them together. Those without a part are judged by it.
+    Those learn without a part of the pictures each, and are scored on it.
 
     Attributes:
         base: The context that they correct, of all pictures.
         crossed: The parts, and what is painted on the pictures.
-        held: Pictures to score the mean on; without any, each part scores those without it.
+        held: Pictures to score on; without any, each part scores the adapter without it.
         held_painted: What the base paints on those.
     """
 
@@ -86,7 +85,8 @@ class AdapterRun(Run):
     @property
     def members(self) -> list[list[int]]:
         """The pictures that each adapter learns from: all but a part, and the last from all."""
-        return [all_but(part, len(self.pictures)) for part in [*self.crossed.parts, []]]
+        judging = [] if self.held is not None else self.crossed.parts
+        return [all_but(part, len(self.pictures)) for part in [*judging, []]]
 
     @property
     def size(self) -> int:
@@ -170,8 +170,8 @@ class AdapterRun(Run):
         return total
 
     def context(self, learned: PyTree) -> Context:
-        """Return the base with the mean of the adapters."""
-        return self._adapted(self.base, mean_params(learned))
+        """Return the base with the adapter that learns from all pictures."""
+        return self._adapted(self.base, learned[-1])
 
     def trials(self, learned: PyTree) -> tuple[Trial, ...]:
         """Return contexts with what was learned, and the pictures that judge them."""
@@ -183,7 +183,7 @@ class AdapterRun(Run):
     def _judging(self, learned: PyTree) -> Iterator[tuple[PyTree, Pictures, Sequence[np.ndarray]]]:
         """Yield weights, pictures that judge them, and what is painted on those."""
         if self.held is not None:
-            yield mean_params(learned), self.held, self.held_painted
+            yield learned[-1], self.held, self.held_painted
             return
         for params, rows in zip(learned[:-1], self.crossed.parts, strict=True):
             yield params, self.pictures.take(rows), list(self.crossed.painted[rows])
@@ -191,11 +191,6 @@ class AdapterRun(Run):
     def _adapted(self, base: Context, params: PyTree) -> Context:
         rounded = round_half(jax.device_get(params))
         return replace(base, adaptation=Adaptation(self.size, rounded))
-
-
-def mean_params(adapters: Sequence[PyTree]) -> PyTree:
-    """Return the mean of the weights of adapters."""
-    return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *adapters)
 
 
 def cross_paint(

@@ -99,8 +99,9 @@ def _paint(session: Session, pictures: Pictures, config: TuneConfig) -> Crossed:
 def _learn_adapter(
     session: Session, run: AdapterRun, plains: Sequence[Plain], *, judging: Judging
 ) -> Found:
-    count = len(run.members)
-    session.say(f"learning {count} adapters, {count - 1} of them without a part of the pictures")
+    judged = len(run.members) - 1
+    beside = f", and {judged} without a part of them, to score on it" if judged else ""
+    session.say(f"learning from all {len(run.pictures)} pictures{beside}")
     ended = session.learn(run, session.begin(run, run.start()), before=plains[0].score)
     best = ended.state.best
     context, trials = run.context(best), run.trials(best)
