@@ -20,7 +20,7 @@ from seggpt.weights import load_weights, save_weights
 Ensemble = Literal["feature", "spatial"]
 SegType = Literal["semantic", "instance"]
 FORMAT = "seggpt-context-1"
-ADAPTED = "seggpt-context-2"  # with an adapter, which those who read the first do not know
+ADAPTED = "seggpt-context-3"  # with an adapter; the second had other adapters
 
 
 @dataclass(frozen=True, eq=False)

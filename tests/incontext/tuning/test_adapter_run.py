@@ -103,8 +103,8 @@ def test_another_format_is_refused(tuned, tmp_path):
     path = tmp_path / "p.safetensors"
     tuned.tuned_context.save(path)
     saved = load_weights(path)
-    assert saved.config["format"] == "seggpt-context-2"
-    save_weights(path, saved.params, config={**saved.config, "format": "seggpt-context-3"})
+    assert saved.config["format"] == "seggpt-context-3"
+    save_weights(path, saved.params, config={**saved.config, "format": "seggpt-context-4"})
     with pytest.raises(CheckpointError, match="not a saved context"):
         Context.load(path)
 
