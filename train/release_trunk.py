@@ -17,6 +17,7 @@ from seggpt.weights import load_weights, save_weights
 from train.loop import LOG, WEIGHTS
 from train.release import LICENCE, data_table
 from train.tool import open_all, parse_sets, run_tool
+from train.trunk import PER_SOURCE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,7 +75,8 @@ def write_card(metadata: dict[str, str], *, folders: Sequence[Folder]) -> str:
         "",
         f"Mean IoU of classes in percent, averaged over data sets: {float(metadata['score']):.1f}, "
         "each picture's classes",
-        "told among those of its data set, on whole pictures of their validation splits.",
+        f"told among those of its data set, on at most {PER_SOURCE} whole validation pictures a "
+        "set.",
         "",
         "## Data",
         "",
