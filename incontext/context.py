@@ -14,13 +14,14 @@ from incontext.detail import Detail
 from incontext.images import ImageSource, load_image
 from incontext.mask_rules import AskedKind
 from incontext.masks import LoadedMask, MaskSource, check_same_size, load_masks
+from incontext.packing import pack, unpack
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.weights import load_weights, save_weights
 
 Ensemble = Literal["feature", "spatial"]
 SegType = Literal["semantic", "instance"]
 FORMAT = "seggpt-context-1"
-ADAPTED = "seggpt-context-3"  # with an adapter; the second had other adapters
+ADAPTED = "seggpt-context-4"  # with adapters; the second and the third had other ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ class Context:
         seg_type: Whether masks mean every thing of a class, or one certain thing.
         threshold: The one to use with it; None leaves it to the model.
         detail: How closely pictures are looked at with it, unless asked otherwise.
-        adaptation: A small net that corrects what is painted, where one was learned.
+        adaptation: Small nets that correct what is painted, where some were learned.
         about: What a tuned prompt says of itself, as JSON can hold it: scores, colours, command.
     """
 
@@ -89,7 +90,7 @@ class Context:
         arrays: dict[str, Any] = {f"array_{i:04d}": leaf for i, leaf in enumerate(leaves)}
         if adaptation:
             about["adapter_size"] = adaptation.size
-            arrays["adapter"] = adaptation.params
+            arrays["adapter"] = pack(adaptation.members)
         save_weights(path, jax.tree.map(lambda a: _narrow(np.asarray(a)), arrays), config=about)
 
     @classmethod
@@ -118,7 +119,7 @@ class Context:
             names={int(label): name for label, name in about["names"].items()},
             threshold=about.get("threshold"),
             detail=_detail(path, about.get("detail", "plain")),
-            adaptation=Adaptation(about["adapter_size"], adapter) if adapter else None,
+            adaptation=_adaptation(path, about, adapter) if adapter else None,
             about=about.get("about", {}),
         )
 
@@ -138,6 +139,15 @@ class Context:
             raise PromptError("a prompt of tokens cannot be joined with examples; tune pixels")
         both = [np.concatenate(pair, axis=1) for pair in zip(mine, others, strict=True)]
         return replace(self, arrays=jax.tree.unflatten(jax.tree.structure(self.arrays), both))
+
+
+def _adaptation(
+    path: str | PathLike[str], about: Mapping[str, Any], packed: Mapping[str, Any]
+) -> Adaptation:
+    try:
+        return Adaptation(about["adapter_size"], unpack(packed))
+    except (KeyError, ValueError, StopIteration) as error:
+        raise CheckpointError(f"{path}: its adapters are damaged; tune the prompt again") from error
 
 
 def _detail(path: str | PathLike[str], value: object) -> Detail:

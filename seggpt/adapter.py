@@ -159,10 +159,10 @@ def adapt(
     return nnx.merge(_graphdef(chances.shape[-1]), params)(image, chances)
 
 
-def adapter_bytes(planes: int) -> int:
-    """Return what an adapter's weights take in a file, at 2 bytes a number."""
+def adapter_shapes(planes: int) -> list[tuple[int, ...]]:
+    """Return the shapes of an adapter's arrays."""
     shapes = jax.eval_shape(lambda: nnx.state(Adapter(planes, rngs=nnx.Rngs(0)), nnx.Param))
-    return sum(2 * leaf.size for leaf in jax.tree.leaves(shapes))
+    return [leaf.shape for leaf in jax.tree.leaves(shapes)]
 
 
 @lru_cache

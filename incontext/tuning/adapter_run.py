@@ -19,12 +19,12 @@ from jaxtyping import Array, Float, Float16, Float32, Int, PyTree, UInt8
 from incontext.adaptation import Adaptation, adapter_size, strides
 from incontext.context import Context, SegType
 from incontext.detail import resize_planes
+from incontext.packing import pack, unpack
 from incontext.tuning.baselines import Trial, cover_labels
-from incontext.tuning.config import TuneConfig
+from incontext.tuning.config import FOLDS, TuneConfig
 from incontext.tuning.loop import Run, RunState, Update, View
 from incontext.tuning.pictures import Pictures
 from incontext.tuning.prepare import prepare_run
-from incontext.tuning.prompt import round_half
 from incontext.tuning.scores import Counts, count_pixels, no_counts
 from incontext.tuning.step import ADAM, move
 from incontext.tuning.views import change_colors, cut_labels, cut_pixels, draw_window
@@ -36,7 +36,6 @@ from seggpt.pretrained import TRUNK
 if TYPE_CHECKING:
     from incontext.segmenter import Segmenter
 
-FOLDS = 4  # parts that the pictures are divided into; each is painted by the others
 VIEW = 2 / 3  # of the side that an adapter looks at: crops are half as close to twice as close
 RARITY = 0.25  # power of the inverse share of a label in the weight of its pixels
 
@@ -163,34 +162,43 @@ class AdapterRun(Run):
         """Return what is found on pictures that were not learned from."""
         total = no_counts(len(self.pictures.labels))
         for params, pictures, painted in self._judging(learned):
-            adaptation = Adaptation(self.size, params)
+            adaptation = Adaptation(self.size, (params,))
             for image, slots, planes in zip(pictures.images, pictures.slots, painted, strict=True):
                 (chances,) = adaptation.correct([image], [planes.astype(np.float32)])
                 total += count_pixels(chances, slots, labels=pictures.labels)
         return total
 
     def context(self, learned: PyTree) -> Context:
-        """Return the base with the adapter that learns from all pictures."""
-        return self._adapted(self.base, learned[-1])
+        """Return the base with all adapters, the one that learns from all pictures first."""
+        return self._adapted(self.base, round_members(learned))
 
     def trials(self, learned: PyTree) -> tuple[Trial, ...]:
-        """Return contexts with what was learned, and the pictures that judge them."""
+        """Return contexts with what was learned, and the pictures that judge them.
+
+        A part of the pictures is judged by the one adapter that does not know it.
+        """
         if self.held is not None:
             return (Trial(self.context(learned), self.held),)
-        parts = zip(self.crossed.bases, self._judging(learned), strict=True)
-        return tuple(Trial(self._adapted(base, params), p) for base, (params, p, _) in parts)
+        _, *others = round_members(learned)
+        parts = zip(self.crossed.bases, self._judging(others), strict=True)
+        return tuple(Trial(self._adapted(base, (p,)), shown) for base, (p, shown, _) in parts)
 
     def _judging(self, learned: PyTree) -> Iterator[tuple[PyTree, Pictures, Sequence[np.ndarray]]]:
         """Yield weights, pictures that judge them, and what is painted on those."""
         if self.held is not None:
             yield learned[-1], self.held, self.held_painted
             return
-        for params, rows in zip(learned[:-1], self.crossed.parts, strict=True):
+        for params, rows in zip(learned, self.crossed.parts, strict=False):
             yield params, self.pictures.take(rows), list(self.crossed.painted[rows])
 
-    def _adapted(self, base: Context, params: PyTree) -> Context:
-        rounded = round_half(jax.device_get(params))
-        return replace(base, adaptation=Adaptation(self.size, rounded))
+    def _adapted(self, base: Context, members: tuple[PyTree, ...]) -> Context:
+        return replace(base, adaptation=Adaptation(self.size, members))
+
+
+def round_members(learned: PyTree) -> tuple[PyTree, ...]:
+    """Return adapters as a file holds them, the last one first."""
+    *others, whole = learned
+    return unpack(pack([whole, *others]))
 
 
 def cross_paint(

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Int, PyTree
 
 from incontext.context import SegType, split_labels
+from incontext.packing import packed_bytes
 from incontext.passes import LABELS_PER_PASS
 from incontext.squeeze import squeeze_image, squeeze_labels
 from incontext.tuning.baselines import Plain, cover_labels
-from incontext.tuning.config import MAX_PROMPT_BYTES, TuneConfig
+from incontext.tuning.config import FOLDS, MAX_PROMPT_BYTES, TuneConfig
 from incontext.tuning.pictures import Pictures
 from incontext.tuning.prompt import (
     Palette,
@@ -23,7 +24,6 @@ from incontext.tuning.prompt import (
     random_pairs,
 )
 from incontext.tuning.prompt_run import Judge, PromptRun
-from seggpt.adapter import adapter_bytes
 from seggpt.canvas import normalize
 from seggpt.config import CELL
 from seggpt.model import INSTANCE, SEMANTIC
@@ -204,8 +204,8 @@ def _lookup(
 
 
 def _most_bytes(config: TuneConfig, labels: Sequence[int]) -> int:
-    """Return what a file may hold beside an adapter, if there is one."""
-    beside = adapter_bytes(len(labels) + 1) if config.learn == "adapter" else 0
+    """Return what a file may hold beside adapters, if there are some."""
+    beside = packed_bytes(len(labels) + 1, FOLDS + 1) if config.learn == "adapter" else 0
     return MAX_PROMPT_BYTES - beside
 
 

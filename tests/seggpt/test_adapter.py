@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from seggpt.adapter import FLOOR, STRIDE, adapt, adapter_bytes, fresh_adapter
+from seggpt.adapter import FLOOR, STRIDE, adapt, fresh_adapter
 
 
 def draw(seed, *, planes=3, side=STRIDE):
@@ -51,9 +51,3 @@ def test_pictures_of_a_batch_do_not_see_each_other():
     alone = adapt(params, image[1:], chances[1:])
     assert float(np.abs(both - np.log(np.maximum(chances, FLOOR))).max()) > 0.1
     np.testing.assert_allclose(both[1:], alone, atol=1e-4)
-
-
-def test_a_file_of_many_labels_is_told_its_size():
-    for planes in (2, 12):
-        params = fresh_adapter(planes, seed=0)
-        assert adapter_bytes(planes) == sum(2 * leaf.size for leaf in jax.tree.leaves(params))

@@ -103,8 +103,8 @@ def test_another_format_is_refused(tuned, tmp_path):
     path = tmp_path / "p.safetensors"
     tuned.tuned_context.save(path)
     saved = load_weights(path)
-    assert saved.config["format"] == "seggpt-context-3"
-    save_weights(path, saved.params, config={**saved.config, "format": "seggpt-context-4"})
+    assert saved.config["format"] == "seggpt-context-4"
+    save_weights(path, saved.params, config={**saved.config, "format": "seggpt-context-3"})
     with pytest.raises(CheckpointError, match="not a saved context"):
         Context.load(path)
 
@@ -138,7 +138,8 @@ def test_ctrl_c_in_the_first_round_claims_nothing_learned(segmenter, examples):
     assert sum(len(trial.pictures) for trial in result.trials) == len(examples)
     for context in (result.tuned_context, *(trial.context for trial in result.trials)):
         assert context.adaptation is not None
-        assert not np.asarray(context.adaptation.params["head"]["kernel"]).any()
+        for params in context.adaptation.members:
+            assert not np.asarray(params["head"]["kernel"]).any()
 
 
 def test_the_best_example_is_chosen_without_those_that_score_it(segmenter, examples, monkeypatch):
@@ -246,7 +247,7 @@ def test_the_page_shows_what_was_found_without_a_picture(tuned, segmenter, tmp_p
 def test_every_round_is_scored_by_pictures_left_out(tuned):
     assert [step for step, _, _ in tuned.history] == [2, 4, 6]
     assert all(0 <= score <= 100 for _, _, score in tuned.history)
-    leaves = jax.tree.leaves(tuned.tuned_context.adaptation.params)
+    leaves = jax.tree.leaves(tuned.tuned_context.adaptation.members)
     assert all(leaf.dtype == np.float32 for leaf in leaves)
 
 
@@ -264,19 +265,20 @@ def test_adapters_never_see_the_part_that_judges_them(segmenter, examples):
     for member, part in enumerate([*crossed.parts, []]):
         assert set(run.members[member]) == set(range(len(pictures))) - set(part)
         assert set(cut[member * each : (member + 1) * each]) <= set(run.members[member])
-    # A part judges the adapter without it, and the last is kept.
+    # A part judges the adapter without it, and all are kept, that of all pictures first.
     learned = tuple(
         jax.tree.map(lambda leaf, n=n: leaf + n, params) for n, params in enumerate(run.start())
     )
     for part, trial in enumerate(run.trials(learned)):
-        assert added(trial.context) == pytest.approx(part, abs=0.01)
+        assert added(trial.context) == pytest.approx([part], abs=0.01)
         assert trial.context.arrays is crossed.bases[part].arrays
-    assert added(run.context(learned)) == pytest.approx(len(learned) - 1, abs=0.01)
+    last = len(learned) - 1
+    assert added(run.context(learned)) == pytest.approx([last, *range(last)], abs=0.01)
 
 
 def added(context):
-    """Return what was added to the weights of a head, which are 0 at first."""
-    return float(context.adaptation.params["head"]["kernel"].mean())
+    """Return what was added to the weights of heads, which are 0 at first."""
+    return [float(params["head"]["kernel"].mean()) for params in context.adaptation.members]
 
 
 def test_adapters_learn_alike_however_many_cores_there_are(segmenter, examples, tuned, monkeypatch):

@@ -1,0 +1,198 @@
+"""Score tuned prompts: `python -m train.tuning --data PATH --set NAME --draws 1 2`.
+
+Each draw takes some labelled pictures of a data set at random, tunes a prompt from them as `seggpt
+tune` does, and scores it on other pictures beside every untuned context of the same pictures: the
+best single example, and all by both ensembles, with the plain and with the larger look. A context
+is scored at the threshold that its own pictures chose; what it reaches at the best one on the
+others stands beside that.
+"""
+
+import argparse
+import dataclasses
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from data.folder import IGNORE, Folder, open_folders
+from incontext import Segmenter
+from incontext.context import Context, Example
+from incontext.tuning.config import TuneConfig
+from incontext.tuning.scores import THRESHOLDS, Counts, count_pixels, no_counts
+from incontext.tuning.tuner import Tuned, tune_prompt
+from train.tool import run_tool
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A picture and its mask, of 0 for what is no label."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+    mask: UInt8[np.ndarray, "h w"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """How a context does on the other pictures.
+
+    Attributes:
+        name: What it is of.
+        threshold: The one that was chosen without them.
+        counts: What it found on them.
+    """
+
+    name: str
+    threshold: float
+    counts: Counts
+
+    @property
+    def score(self) -> float:
+        """Mean IoU at the chosen threshold, in percent."""
+        return self.counts.mean(self.threshold)
+
+    @property
+    def best(self) -> float:
+        """Mean IoU at the best threshold on those same pictures."""
+        return max(self.counts.mean(threshold) for threshold in THRESHOLDS)
+
+
+def draw_pairs(
+    folder: Folder, *, label: int | None, area: float, count: int, others: int, seed: int
+) -> tuple[list[Pair], list[Pair]]:
+    """Draw pictures to learn from, and others; `label` keeps those that show enough of it.
+
+    Raises:
+        ValueError: if there are not enough.
+    """
+    names = folder.pictures()
+    if label is not None:
+        names = [name for name in names if folder.areas(name).get(label, 0) > area]
+    if len(names) <= count:
+        raise ValueError(f"{folder.name}: {len(names)} pictures will do, {count} and others asked")
+    order = np.random.default_rng(seed).permutation(names).tolist()[: count + others]
+    pairs = [_read(folder, name, label) for name in order]
+    return pairs[:count], pairs[count:]
+
+
+def _read(folder: Folder, name: str, label: int | None) -> Pair:
+    mask = folder.labels(name)
+    if label is not None:
+        mask = np.where((mask == label) | (mask == IGNORE), mask, 0).astype(np.uint8)
+    return Pair(folder.image(name), mask)
+
+
+def score_others(
+    segmenter: Segmenter, tuned: Tuned, pairs: Sequence[Pair], labels: Sequence[int]
+) -> Iterator[Row]:
+    """Yield the row of every context of a run, the tuned one's last."""
+    plains = {plain.name: plain for plain in tuned.plains}
+    contexts = [
+        (name, plain.context, plain.threshold)
+        for name, plain in plains.items()
+        if plain.context.detail == "plain"
+    ]
+    for name, context, threshold in contexts:
+        yield Row(name, threshold, _count(segmenter, context, pairs, labels))
+        larger = f"{name}, large"
+        if segmenter.sees_other_sizes:
+            looked = dataclasses.replace(context, detail="large")
+            own = plains[larger].threshold if larger in plains else threshold
+            yield Row(larger, own, _count(segmenter, looked, pairs, labels))
+    counts = _count(segmenter, tuned.tuned_context, pairs, labels)
+    yield Row("tuned", tuned.threshold, counts)
+
+
+def _count(
+    segmenter: Segmenter, context: Context, pairs: Sequence[Pair], labels: Sequence[int]
+) -> Counts:
+    total = no_counts(len(labels))
+    slot_of = np.zeros(256, np.uint8)
+    slot_of[list(labels)] = np.arange(1, len(labels) + 1)
+    slot_of[IGNORE] = IGNORE
+    results = segmenter.segment_many([pair.image for pair in pairs], context)
+    for result, pair in zip(results, pairs, strict=True):
+        low = result.probabilities_lowres
+        chances = np.zeros((len(labels) + 1, *low.shape[1:]), np.float32)
+        chances[[0, *slot_of[list(result.labels)]]] = low
+        total += count_pixels(chances, slot_of[pair.mask], labels=labels)
+    return total
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Tune and score; return the exit code."""
+    args = _parser().parse_args(argv)
+    return run_tool("tuning", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    [folder] = open_folders(args.data, names=[args.set])
+    segmenter = Segmenter.from_pretrained(args.weights)
+    draws = {"label": args.label, "area": args.area, "count": args.examples, "others": args.others}
+    report = []
+    for seed in args.draws:
+        pairs, others = draw_pairs(folder, **draws, seed=seed)
+        config = TuneConfig(minutes=args.minutes, turns=args.turns, steps=args.steps)
+        started, before = time.monotonic(), time.process_time()
+        tuned = tune_prompt(
+            segmenter,
+            [Example(pair.image, pair.mask, kind="labels") for pair in pairs],
+            config=config,
+            say=logger.info,
+            tell=lambda progress: _tell(progress.step, progress.steps),
+        )
+        wall, cpu = time.monotonic() - started, time.process_time() - before
+        print(
+            f"\n{folder.name}, draw {seed}: {len(pairs)} pictures, {len(others)} others; tuned in "
+            f"{wall:.0f} s on {os.cpu_count()} cores ({cpu:.0f} s CPU), {tuned.verdict}",
+            flush=True,
+        )
+        if args.output:
+            target = Path(args.output) / f"{folder.name}-{seed}.safetensors"
+            dataclasses.replace(tuned.tuned_context, threshold=tuned.threshold).save(target)
+        rows = []
+        for row in score_others(segmenter, tuned, others, tuned.learned_from.labels):
+            text = f"{row.name:28} {row.score:5.1f} at {row.threshold:.2f}, {row.best:5.1f} at best"
+            print(text, flush=True)
+            rows.append({"name": row.name, "score": row.score, "best": row.best})
+        *plain, last = rows
+        gains = {key: last[key] - max(row[key] for row in plain) for key in ("score", "best")}
+        print(f"above the best untuned: {gains['score']:+.1f}, {gains['best']:+.1f} at best")
+        report.append({"set": folder.name, "draw": seed, "rows": rows, "seconds": wall, "cpu": cpu})
+    if args.json:
+        Path(args.json).write_text(json.dumps(report, indent=1))
+
+
+def _tell(step: int, steps: int) -> None:
+    if step % 20 == 0:
+        logger.info("step %d of %d", step, steps)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m train.tuning", description=__doc__)
+    add = parser.add_argument
+    add("--data", required=True, metavar="PATH", help="a folder or zip of data sets")
+    add("--set", required=True, metavar="NAME", help="the one to draw from")
+    add("--label", type=int, metavar="ID", help="this class alone, of pictures that show it")
+    add("--area", type=float, default=0.02, help="least share of a picture for --label to count")
+    add("--draws", type=int, nargs="+", default=[0], metavar="SEED")
+    add("--examples", type=int, default=16, metavar="N", help="pictures to learn from")
+    add("--others", type=int, default=60, metavar="N", help="pictures to score on, at most")
+    add("--weights", default="seggpt-tiny", metavar="NAME_OR_FILE")
+    add("--minutes", type=float, default=10.0, help="of tuning, at most")
+    add("--steps", type=int, default=0, help="0 chooses")
+    add("--turns", action="store_true", help="as for `seggpt tune`")
+    add("--json", metavar="FILE", help="write all numbers here")
+    add("-o", "--output", metavar="DIR", help="save the tuned prompts here")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
