@@ -21,7 +21,6 @@ def get_config() -> TrainConfig:
         data=DataConfig(
             pack_size=256,
             sprites=2000,
-            lines=800,
             pairs=PairsConfig(views=2, temperature=0.6),
             augment=AugmentConfig(scale=(0.08, 1.0), stitch=0.0, own_jitter=0.0),
         ),

@@ -57,7 +57,6 @@ class DataConfig:
     names: tuple[str, ...] = ()  # empty: every data set found
     pack_size: int = 128  # side of the decoded pictures, in pixels
     sprites: int = 3000  # pictures made of pasted sprites
-    lines: int = 0  # pictures of drawn cracks and joints
     closeups: int = 0  # things of each data set that are cut out with what is around them
     pairs: PairsConfig = field(default_factory=PairsConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -69,6 +68,6 @@ class DataConfig:
         Raises:
             ValueError: naming the field.
         """
-        for name in ("sprites", "lines", "closeups"):
+        for name in ("sprites", "closeups"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} {getattr(self, name)} must not be negative")

@@ -31,17 +31,18 @@ class Adaptation:
     ) -> list[Float32[np.ndarray, "planes s s"]]:
         """Return corrected probabilities of pictures, on a finer grid.
 
-        Every second adapter looks in a mirror: the mean of what all say is better for it.
+        With several adapters it is the mean of what they say and of what was painted; every second
+        one looks in a mirror.
         """
         images = np.stack([squeeze_image(picture, self.size) for picture in pictures])
         rows = np.stack([resize_planes(planes, (self.size, self.size)) for planes in chances])
         painted = rows.transpose(0, 2, 3, 1)
-        logs = [
-            _look(params, images, painted, mirrored=bool(number % 2))
+        looks = [
+            np.asarray(_look(params, images, painted, mirrored=bool(number % 2)))
             for number, params in enumerate(self.members)
         ]
-        corrected = jax.nn.softmax(sum(logs) / len(logs))
-        return list(np.asarray(corrected).transpose(0, 3, 1, 2))
+        voices = [*looks, painted] if len(looks) > 1 else looks
+        return list(np.mean(voices, axis=0).transpose(0, 3, 1, 2))
 
 
 def adapter_size(config: SegGPTConfig) -> int:
@@ -57,12 +58,12 @@ def strides(side: int) -> int:
 @partial(jax.jit, static_argnames="mirrored")
 def _look(
     params: PyTree,
-    images: UInt8[Array, "b s s 3"],
+    images: Float[Array, "b s s 3"],
     chances: Float[Array, "b s s planes"],
     *,
     mirrored: bool,
 ) -> Float[Array, "b s s planes"]:
-    """Return logarithms of corrected probabilities."""
+    """Return corrected probabilities."""
     turn = -1 if mirrored else 1
     pixels = normalize(images[:, :, ::turn])
-    return jax.nn.log_softmax(adapt(params, pixels, chances[:, :, ::turn]))[:, :, ::turn]
+    return jax.nn.softmax(adapt(params, pixels, chances[:, :, ::turn]))[:, :, ::turn]

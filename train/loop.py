@@ -19,7 +19,6 @@ from jaxtyping import PyTree
 from data.classes import ClassSampler
 from data.closeups import cut_closeups
 from data.folder import open_folders
-from data.lines import draw_lines
 from data.loader import make_loader
 from data.pack import Pack, join, pack_folders
 from data.pairs import Sampler
@@ -142,7 +141,7 @@ def find_start(
 
 
 def load_packs(config: TrainConfig) -> tuple[Pack, Pack]:
-    """Decode the training pictures, with drawn ones and close-ups, and the held-out ones.
+    """Decode the training pictures, with pasted sprites and close-ups, and the held-out ones.
 
     Raises:
         ValueError: if there is no data set, or not one of `names`, or it lacks a split.
@@ -161,8 +160,6 @@ def load_packs(config: TrainConfig) -> tuple[Pack, Pack]:
     if classes and data.sprites:
         pasted = paste_sprites(classes, pack.images, count=data.sprites, seed=config.seed)
         pack = join([pack, pasted])
-    if data.lines:
-        pack = join([pack, draw_lines(pack.images, count=data.lines, seed=config.seed)])
     if data.closeups:
         cut = cut_closeups(folders, count=data.closeups, size=data.pack_size, seed=config.seed)
         pack = join([pack, cut]) if cut else pack

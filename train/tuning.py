@@ -2,9 +2,8 @@
 
 Each draw takes some labelled pictures of a data set at random, tunes a prompt from them as `seggpt
 tune` does, and scores it on other pictures beside every untuned context of the same pictures: the
-best single example, and all by both ensembles, with the plain and with the larger look. A context
-is scored at the threshold that its own pictures chose; what it reaches at the best one on the
-others stands beside that.
+best single example and all by both ensembles, the larger look included. A context is scored at the
+threshold that its own pictures chose; what it reaches at the best one on the others stands beside.
 """
 
 import argparse
@@ -92,22 +91,28 @@ def _read(folder: Folder, name: str, label: int | None) -> Pair:
 def score_others(
     segmenter: Segmenter, tuned: Tuned, pairs: Sequence[Pair], labels: Sequence[int]
 ) -> Iterator[Row]:
-    """Yield the row of every context of a run, the tuned one's last."""
-    plains = {plain.name: plain for plain in tuned.plains}
-    contexts = [
-        (name, plain.context, plain.threshold)
-        for name, plain in plains.items()
-        if plain.context.detail == "plain"
-    ]
-    for name, context, threshold in contexts:
-        yield Row(name, threshold, _count(segmenter, context, pairs, labels))
-        larger = f"{name}, large"
-        if segmenter.sees_other_sizes:
-            looked = dataclasses.replace(context, detail="large")
-            own = plains[larger].threshold if larger in plains else threshold
-            yield Row(larger, own, _count(segmenter, looked, pairs, labels))
+    """Yield the row of every context of a run, the tuned one's last.
+
+    The larger look, which takes four times as long, is for the single example and for the ensemble
+    that does better on these pictures.
+    """
+    plains = [plain for plain in tuned.plains if plain.context.detail == "plain"]
+    rows = {}
+    for plain in plains:
+        counts = _count(segmenter, plain.context, pairs, labels)
+        rows[plain.name] = Row(plain.name, plain.threshold, counts)
+        yield rows[plain.name]
+    ensembles = [plain for plain in plains if len(plain.rows) > 1]
+    looked = [plain for plain in plains if len(plain.rows) == 1]
+    looked += sorted(ensembles, key=lambda plain: -rows[plain.name].best)[:1]
+    own = {plain.name: plain.threshold for plain in tuned.plains}
+    for plain in looked if segmenter.sees_other_sizes else ():
+        name = f"{plain.name}, large"
+        larger = dataclasses.replace(plain.context, detail="large")
+        counts = _count(segmenter, larger, pairs, labels)
+        yield Row(name, own.get(name, plain.threshold), counts)
     counts = _count(segmenter, tuned.tuned_context, pairs, labels)
-    yield Row("tuned", tuned.threshold, counts)
+    yield Row("tuned", tuned.tuned_context.threshold or tuned.threshold, counts)
 
 
 def _count(
@@ -156,7 +161,7 @@ def _run(args: argparse.Namespace) -> None:
         )
         if args.output:
             target = Path(args.output) / f"{folder.name}-{seed}.safetensors"
-            dataclasses.replace(tuned.tuned_context, threshold=tuned.threshold).save(target)
+            tuned.tuned_context.save(target)
         rows = []
         for row in score_others(segmenter, tuned, others, tuned.learned_from.labels):
             text = f"{row.name:28} {row.score:5.1f} at {row.threshold:.2f}, {row.best:5.1f} at best"

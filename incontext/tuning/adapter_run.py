@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from incontext.segmenter import Segmenter
 
 VIEW = 2 / 3  # of the side that an adapter looks at: crops are half as close to twice as close
+# Mean probability that is enough where several adapters answer: on other pictures they miss more
+# than they invent, each something else.
+QUORUM = 0.25
 RARITY = 0.25  # power of the inverse share of a label in the weight of its pixels
 
 
@@ -170,7 +173,9 @@ class AdapterRun(Run):
 
     def context(self, learned: PyTree) -> Context:
         """Return the base with all adapters, the one that learns from all pictures first."""
-        return self._adapted(self.base, round_members(learned))
+        members = round_members(learned)
+        context = self._adapted(self.base, members)
+        return replace(context, threshold=QUORUM) if len(members) > 1 else context
 
     def trials(self, learned: PyTree) -> tuple[Trial, ...]:
         """Return contexts with what was learned, and the pictures that judge them.

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SIDE, LARGE_SIDE = 3, 1
 LARGE = 256  # model sizes above this count as large
 # Without being told.
-STEPS: dict[Learned, int] = {"cache": 120, "tokens": 300, "pixels": 300, "adapter": 240}
+STEPS: dict[Learned, int] = {"cache": 120, "tokens": 300, "pixels": 300, "adapter": 200}
 VIEW = 2 / 3  # of the model's size, where views may be smaller
 SPREAD = ("cache", "adapter")  # kinds that can start from tokens of many pictures
 CROSSED = 32  # pictures up to which an adapter is judged by leaving out each part in turn
@@ -55,7 +55,7 @@ class Tuned:
         is_tuned: Which of the two.
         plains: What examples reach untuned, the best first.
         tuned: What the tuned prompt reaches on the same pictures.
-        threshold: The one at which it does best.
+        threshold: The one at which it does best there; the context may have its own.
         ending: Why the run ended.
         history: Step, loss and mean IoU after each round.
         trials: Contexts made like the prompt, and the pictures that judged them.
@@ -167,7 +167,8 @@ def tune_prompt(
         "iou": _by_label(pictures, counts.iou(threshold)),
     }
     known = {"names": names or {}}
-    context = dataclasses.replace(found.context, threshold=threshold, about=about, **known)
+    own = found.context.threshold or threshold
+    context = dataclasses.replace(found.context, threshold=own, about=about, **known)
     kept = context
     if not is_tuned:
         about = about | {"learn": "nothing", "score": round(best.score, 2), "examples": best.name}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from incontext import Context
+from incontext.adaptation import Adaptation
 from incontext.detail import resize_planes
 from incontext.tuning import adapter_run, baselines
 from incontext.tuning.adapter_run import all_but, cross_paint, divide, make_adapter_run
@@ -69,6 +70,8 @@ def test_all_pictures_are_learned_from_and_judge_in_turn(tuned, examples):
     assert tuned.tuned_context.about["learn"] == "adapter"
     assert tuned.tuned_context.about["steps"] == SMALL.steps  # patience does not end it
     assert tuned.tuned_context.detail == "large"
+    assert len(tuned.tuned_context.adaptation.members) == 5
+    assert tuned.tuned_context.threshold == adapter_run.QUORUM
 
 
 def test_it_changes_what_is_found_and_comes_back_from_its_file(
@@ -97,6 +100,34 @@ def test_it_changes_what_is_found_and_comes_back_from_its_file(
     assert sizes["tiles"] == (20, 30)  # as fine as the picture at most
     results = segmenter.segment_many([e.image for e in examples[:3]], loaded, batch_size=2)
     np.testing.assert_allclose(next(results).probabilities_lowres, found[0], atol=1e-4)
+
+
+def test_adapters_answer_together(segmenter, tuned, examples):
+    """What they say and what was painted is averaged; every second one sees the mirror image."""
+    size, members = tuned.tuned_context.adaptation.size, tuned.tuned_context.adaptation.members
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (size, size, 3)).astype(np.uint8)
+    painted = rng.dirichlet(np.ones(2), (size, size)).astype(np.float32).transpose(2, 0, 1)
+
+    def say(*chosen, mirrored=False):
+        turn = -1 if mirrored else 1
+        looks = [picture[:, ::turn]], [painted[:, :, ::turn]]
+        return Adaptation(size, chosen).correct(*looks)[0][:, :, ::turn]
+
+    first, second = members[:2]
+    both = (say(first) + say(second, mirrored=True) + painted) / 3
+    np.testing.assert_allclose(say(first, second), both, atol=1e-5)
+    assert np.abs(say(first) - say(second, mirrored=True)).max() > 1e-3
+
+
+def test_damaged_adapters_are_refused(tuned, tmp_path):
+    path = tmp_path / "p.safetensors"
+    tuned.tuned_context.save(path)
+    saved = load_weights(path)
+    del saved.params["adapter"]["head"]["kernel"]["scale"]
+    save_weights(path, saved.params, config=saved.config)
+    with pytest.raises(CheckpointError, match="its adapters are damaged; tune the prompt again"):
+        Context.load(path)
 
 
 def test_another_format_is_refused(tuned, tmp_path):
@@ -168,6 +199,8 @@ def test_pictures_can_be_held_out_instead(segmenter, examples):
     assert result.judging == "pictures held out"
     assert (len(result.learned_from), len(result.trials[0].pictures)) == (5, 3)
     assert all(score is not None for _, _, score in result.history)
+    assert len(result.tuned_context.adaptation.members) == 1
+    assert result.tuned_context.threshold == result.threshold
 
 
 def test_many_pictures_are_not_left_out_in_turn(segmenter, examples, monkeypatch):

@@ -1,0 +1,75 @@
+"""Tuned prompts are scored on pictures that they were not tuned on, beside all untuned contexts."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data.folder import open_folders
+from incontext import Context
+from seggpt.weights import save_weights
+from tests.data.drawn import write_drawn_dataset
+from tests.tiny_models import fresh_weights, tiny_seggpt
+from train.tuning import draw_pairs, main
+
+NOTHING = {"label": None, "area": 0.0}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    write_drawn_dataset(root, name="shapes", pictures=9)
+    return root
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    config = tiny_seggpt(rel_pos=False)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(path, fresh_weights(config), config=config.to_dict())
+    return path
+
+
+def test_others_are_other_pictures_and_the_seed_decides(root):
+    [folder] = open_folders(root)
+
+    def draw(seed):
+        pairs, others = draw_pairs(folder, **NOTHING, count=4, others=3, seed=seed)
+        assert (len(pairs), len(others)) == (4, 3)
+        return [pair.image.tobytes() for pair in [*pairs, *others]]
+
+    assert len(set(draw(0))) == 7
+    assert draw(0) == draw(0) != draw(1)
+
+
+def test_one_label_alone_can_be_asked_for(root):
+    [folder] = open_folders(root)
+    pairs, others = draw_pairs(folder, label=2, area=0.0, count=4, others=99, seed=0)
+    assert len(others) == 5
+    for pair in [*pairs, *others]:
+        assert np.unique(pair.mask).tolist() == [0, 2, 255]
+    with pytest.raises(ValueError, match="shapes: 0 pictures will do, 4 and others asked"):
+        draw_pairs(folder, label=2, area=0.9, count=4, others=9, seed=0)
+
+
+def test_every_context_has_its_row(root, weights, tmp_path, capsys):
+    report = tmp_path / "report.json"
+    arguments = ["--data", root, "--set", "shapes", "--weights", weights, "--json", report]
+    arguments += ["--examples", "5", "--others", "3", "--steps", "2", "--draws", "3"]
+    assert main([str(argument) for argument in [*arguments, "-o", tmp_path]]) == 0
+    [drawn] = json.loads(report.read_text())
+    names = [row["name"] for row in drawn["rows"]]
+    assert len(names) == len(set(names)) == 6
+    assert names[-1] == "tuned"
+    assert all(0 <= row["score"] <= row["best"] + 1e-9 <= 100 for row in drawn["rows"])
+    printed = capsys.readouterr().out
+    assert "shapes, draw 3: 5 pictures, 3 others" in printed
+    assert "above the best untuned" in printed
+    prompt = Context.load(tmp_path / "shapes-3.safetensors")
+    assert prompt.adaptation is not None
+    assert len(prompt.adaptation.members) == 5
+
+
+def test_an_unknown_set_is_one_line(root, capsys):
+    assert main(["--data", str(root), "--set", "nothing"]) == 2
+    assert "no data set named ['nothing']" in capsys.readouterr().err
