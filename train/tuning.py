@@ -112,7 +112,7 @@ def score_others(
         counts = _count(segmenter, larger, pairs, labels)
         yield Row(name, own.get(name, plain.threshold), counts)
     counts = _count(segmenter, tuned.tuned_context, pairs, labels)
-    yield Row("tuned", tuned.tuned_context.threshold or tuned.threshold, counts)
+    yield Row("tuned", tuned.threshold, counts)
 
 
 def _count(

@@ -19,7 +19,7 @@ examples:
   seggpt segment new/ --prompt leaf.safetensors -o out/
 
 A mask has its picture's name (leaf.jpg with leaf.png or leaf_mask.png). The model does not change:
-what is learned is what it is shown, or a small net that corrects what it paints (--learn adapter).
+what is learned is what it is shown, or small nets that correct what it paints (--learn adapter).
 Ctrl-C keeps the best so far; --resume goes on.
 """
 

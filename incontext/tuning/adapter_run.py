@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from incontext.segmenter import Segmenter
 
 VIEW = 2 / 3  # of the side that an adapter looks at: crops are half as close to twice as close
-# Mean probability that is enough where several adapters answer: on other pictures they miss more
-# than they invent, each something else.
-QUORUM = 0.25
 RARITY = 0.25  # power of the inverse share of a label in the weight of its pixels
 
 
@@ -173,20 +170,19 @@ class AdapterRun(Run):
 
     def context(self, learned: PyTree) -> Context:
         """Return the base with all adapters, the one that learns from all pictures first."""
-        members = round_members(learned)
-        context = self._adapted(self.base, members)
-        return replace(context, threshold=QUORUM) if len(members) > 1 else context
+        return self._adapted(self.base, round_members(learned))
 
     def trials(self, learned: PyTree) -> tuple[Trial, ...]:
         """Return contexts with what was learned, and the pictures that judge them.
 
-        A part of the pictures is judged by the one adapter that does not know it.
+        A part of the pictures judges the one adapter that does not know it: it looks twice, as all
+        do once, and is heard beside the guess, so that its best threshold is about theirs.
         """
         if self.held is not None:
             return (Trial(self.context(learned), self.held),)
         _, *others = round_members(learned)
         parts = zip(self.crossed.bases, self._judging(others), strict=True)
-        return tuple(Trial(self._adapted(base, (p,)), shown) for base, (p, shown, _) in parts)
+        return tuple(Trial(self._adapted(base, (p, p)), shown) for base, (p, shown, _) in parts)
 
     def _judging(self, learned: PyTree) -> Iterator[tuple[PyTree, Pictures, Sequence[np.ndarray]]]:
         """Yield weights, pictures that judge them, and what is painted on those."""

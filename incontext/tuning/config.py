@@ -22,8 +22,8 @@ class TuneConfig:
 
     Attributes:
         learn: `pixels` learns an image and a target as the paper does, `tokens` the embedded
-            prompt, `cache` the keys and values of a prefix model's later blocks, `adapter` a small
-            net that corrects what the model paints; `auto` is `adapter` where the model sees other
+            prompt, `cache` the keys and values of a prefix model's later blocks, `adapter` small
+            nets that correct what the model paints; `auto` is `adapter` where the model sees other
             sizes than its examples' and there are pictures enough, else `cache` where it has one,
             else `pixels`.
         start: `spread` starts from some tokens of many pictures, `best` from the example that does

@@ -40,6 +40,7 @@ STEPS: dict[Learned, int] = {"cache": 120, "tokens": 300, "pixels": 300, "adapte
 VIEW = 2 / 3  # of the model's size, where views may be smaller
 SPREAD = ("cache", "adapter")  # kinds that can start from tokens of many pictures
 CROSSED = 32  # pictures up to which an adapter is judged by leaving out each part in turn
+TOGETHER = 1.1  # how much better adapters do together than the one that is scored on a picture
 FEWEST = 4  # pictures that show something, for an adapter to learn from
 MOST_PAINTED = 1_000_000_000  # bytes of what is painted on the pictures that an adapter learns from
 
@@ -55,7 +56,7 @@ class Tuned:
         is_tuned: Which of the two.
         plains: What examples reach untuned, the best first.
         tuned: What the tuned prompt reaches on the same pictures.
-        threshold: The one at which it does best there; the context may have its own.
+        threshold: The one at which it does best.
         ending: Why the run ended.
         history: Step, loss and mean IoU after each round.
         trials: Contexts made like the prompt, and the pictures that judged them.
@@ -86,8 +87,10 @@ class Tuned:
         best = self.plains[0]
         numbers = f"mean IoU {self.score:.1f} against {best.score:.1f} ({best.name})"
         numbers += f", {self.judging}"
-        if self.is_tuned:
+        if self.is_tuned and self.score > best.score:
             return f"tuned: {numbers}"
+        if self.is_tuned:
+            return f"tuned: {numbers}; one adapter is scored on each, and all together do better"
         return f"tuning did not beat the plain examples: {numbers}; the plain context is kept"
 
 
@@ -153,7 +156,8 @@ def tune_prompt(
     counts, plains = found.counts, found.plains
     threshold = counts.best_threshold()
     score, best = counts.mean(threshold), plains[0]
-    is_tuned = score > best.score
+    answers_together = is_crossed and bool(found.history)
+    is_tuned = score * (TOGETHER if answers_together else 1.0) > best.score
     about = {
         **found.context.about,
         "learn": config.learn,
@@ -167,8 +171,7 @@ def tune_prompt(
         "iou": _by_label(pictures, counts.iou(threshold)),
     }
     known = {"names": names or {}}
-    own = found.context.threshold or threshold
-    context = dataclasses.replace(found.context, threshold=own, about=about, **known)
+    context = dataclasses.replace(found.context, threshold=threshold, about=about, **known)
     kept = context
     if not is_tuned:
         about = about | {"learn": "nothing", "score": round(best.score, 2), "examples": best.name}
