@@ -22,8 +22,9 @@ from jaxtyping import UInt8
 from data.folder import IGNORE, Folder, open_folders
 from incontext import Segmenter
 from incontext.context import Context, Example
+from incontext.tuning.baselines import count_result
 from incontext.tuning.config import TuneConfig
-from incontext.tuning.scores import THRESHOLDS, Counts, count_pixels, no_counts
+from incontext.tuning.scores import THRESHOLDS, Counts, no_counts
 from incontext.tuning.tuner import Tuned, tune_prompt
 from train.tool import run_tool
 
@@ -75,7 +76,10 @@ def draw_pairs(
     if label is not None:
         names = [name for name in names if folder.areas(name).get(label, 0) > area]
     if len(names) <= count:
-        raise ValueError(f"{folder.name}: {len(names)} pictures will do, {count} and others asked")
+        raise ValueError(
+            f"{folder.name}: {len(names)} pictures can be drawn, and {count} to learn from and "
+            "others to score on are asked for; lower --examples or --area"
+        )
     order = np.random.default_rng(seed).permutation(names).tolist()[: count + others]
     pairs = [_read(folder, name, label) for name in order]
     return pairs[:count], pairs[count:]
@@ -124,10 +128,7 @@ def _count(
     slot_of[IGNORE] = IGNORE
     results = segmenter.segment_many([pair.image for pair in pairs], context)
     for result, pair in zip(results, pairs, strict=True):
-        low = result.probabilities_lowres
-        chances = np.zeros((len(labels) + 1, *low.shape[1:]), np.float32)
-        chances[[0, *slot_of[list(result.labels)]]] = low
-        total += count_pixels(chances, slot_of[pair.mask], labels=labels)
+        total += count_result(result, slot_of[pair.mask], labels=labels)
     return total
 
 
@@ -138,6 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
+    _check(args)
     [folder] = open_folders(args.data, names=[args.set])
     segmenter = Segmenter.from_pretrained(args.weights)
     draws = {"label": args.label, "area": args.area, "count": args.examples, "others": args.others}
@@ -171,8 +173,19 @@ def _run(args: argparse.Namespace) -> None:
         gains = {key: last[key] - max(row[key] for row in plain) for key in ("score", "best")}
         print(f"above the best untuned: {gains['score']:+.1f}, {gains['best']:+.1f} at best")
         report.append({"set": folder.name, "draw": seed, "rows": rows, "seconds": wall, "cpu": cpu})
-    if args.json:
-        Path(args.json).write_text(json.dumps(report, indent=1))
+        if args.json:
+            Path(args.json).write_text(json.dumps(report, indent=1))
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Find out what cannot work before anything long starts."""
+    if args.json and not Path(args.json).parent.is_dir():
+        raise ValueError(f"--json: no folder {Path(args.json).parent}; make it first")
+    if args.output and not Path(args.output).is_dir():
+        raise ValueError(f"--output: no folder {args.output}; make it first")
+    for name in ("examples", "others"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name} {getattr(args, name)} must be at least 1")
 
 
 def _tell(step: int, steps: int) -> None:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import UInt8
 
 from incontext.context import Context, Ensemble, Example, SegType
+from incontext.results import Result
 from incontext.tuning.pictures import Pictures
 from incontext.tuning.scores import Counts, count_pixels, no_counts
 
@@ -197,17 +199,23 @@ def score_trials(segmenter: "Segmenter", trials: Sequence[Trial]) -> Counts:
 
 def score_context(segmenter: "Segmenter", context: Context, pictures: Pictures) -> Counts:
     """Count what a context finds on pictures; labels that it does not know are missed."""
-    slot_of = {label: slot for slot, label in enumerate(pictures.labels, 1)}
     total = no_counts(len(pictures.labels))
     results = segmenter.segment_many(pictures.images, context)
     for result, slots in zip(results, pictures.slots, strict=True):
-        low = result.probabilities_lowres
-        chances = np.zeros((len(pictures.labels) + 1, *low.shape[1:]), np.float32)
-        chances[0] = low[0]
-        for label, plane in zip(result.labels, low[1:], strict=True):
-            chances[slot_of[label]] = plane
-        total += count_pixels(chances, slots, labels=pictures.labels)
+        total += count_result(result, slots, labels=pictures.labels)
     return total
+
+
+def count_result(
+    result: Result, slots: UInt8[np.ndarray, "h w"], *, labels: Sequence[int]
+) -> Counts:
+    """Count what was found on one picture, whose slots number the labels from 1."""
+    low = result.probabilities_lowres
+    chances = np.zeros((len(labels) + 1, *low.shape[1:]), np.float32)
+    chances[0] = low[0]
+    for label, plane in zip(result.labels, low[1:], strict=True):
+        chances[1 + labels.index(label)] = plane
+    return count_pixels(chances, slots, labels=labels)
 
 
 def as_examples(pictures: Pictures) -> list[Example]:

@@ -48,7 +48,7 @@ def test_one_label_alone_can_be_asked_for(root):
     assert len(others) == 5
     for pair in [*pairs, *others]:
         assert np.unique(pair.mask).tolist() == [0, 2, 255]
-    with pytest.raises(ValueError, match="shapes: 0 pictures will do, 4 and others asked"):
+    with pytest.raises(ValueError, match="shapes: 0 pictures can be drawn, and 4 to learn from"):
         draw_pairs(folder, label=2, area=0.9, count=4, others=9, seed=0)
 
 
@@ -73,3 +73,16 @@ def test_every_context_has_its_row(root, weights, tmp_path, capsys):
 def test_an_unknown_set_is_one_line(root, capsys):
     assert main(["--data", str(root), "--set", "nothing"]) == 2
     assert "no data set named ['nothing']" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--json", "nowhere/report.json"], "--json: no folder nowhere"),
+        (["-o", "nowhere"], "--output: no folder nowhere"),
+        (["--others", "0"], "--others 0 must be at least 1"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_tuned(root, capsys, arguments, said):
+    assert main(["--data", str(root), "--set", "shapes", *arguments]) == 2
+    assert said in capsys.readouterr().err
