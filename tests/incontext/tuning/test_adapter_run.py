@@ -209,7 +209,9 @@ def test_pictures_can_be_held_out_instead(segmenter, examples):
     assert result.judging == "pictures held out"
     assert (len(result.learned_from), len(result.trials[0].pictures)) == (5, 3)
     assert all(score is not None for _, _, score in result.history)
-    assert len(result.tuned_context.adaptation.members) == 1
+    adaptation = result.tuned_context.adaptation
+    assert adaptation is not None
+    assert len(adaptation.members) == 1
 
 
 def test_many_pictures_are_not_left_out_in_turn(segmenter, examples, monkeypatch):
