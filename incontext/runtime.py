@@ -3,6 +3,7 @@
 import logging
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -28,6 +29,14 @@ def choose_device(name: str | None) -> "jax.Device":  # pyright: ignore[reportIn
         raise DeviceError(
             f"--device {name}: no such device; available: {', '.join(found)}"
         ) from None
+
+
+def open_pool() -> ThreadPoolExecutor:
+    """Return a pool that keeps every core busy, or one accelerator.
+
+    Small arrays keep one core busy and hardly a second one.
+    """
+    return ThreadPoolExecutor(os.cpu_count() if jax.default_backend() == "cpu" else 1)
 
 
 def cache_folder() -> Path:

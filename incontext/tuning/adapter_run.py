@@ -4,9 +4,7 @@ What it learns from must be painted as badly as other pictures will be, or it le
 too much: every picture is painted by examples that do not include it.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -20,6 +18,7 @@ from incontext.adaptation import Adaptation, adapter_size, strides
 from incontext.context import Context, SegType
 from incontext.detail import resize_planes
 from incontext.packing import pack, unpack
+from incontext.runtime import open_pool
 from incontext.tuning.baselines import Trial, cover_labels
 from incontext.tuning.config import FOLDS, TuneConfig
 from incontext.tuning.loop import Run, RunState, Update, View
@@ -131,12 +130,9 @@ class AdapterRun(Run):
         return pools, min(len(pool[0]) for pool in pools)
 
     def updater(self) -> Update:
-        """Return an update of all adapters, as many at a time as there are cores.
-
-        A small convolution keeps one core busy and hardly a second one.
-        """
+        """Return an update of all adapters, as many at a time as there are cores."""
         weights = [jnp.asarray(label_weights(self.pictures.take(r))) for r in self.members]
-        workers = ThreadPoolExecutor(os.cpu_count() if jax.default_backend() == "cpu" else 1)
+        workers = open_pool()
 
         def update(
             learned: PyTree,

@@ -3,7 +3,7 @@
 import functools
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +11,9 @@ from jaxtyping import UInt8
 
 from incontext.context import Context, Ensemble, Example, SegType
 from incontext.results import Result
+from incontext.runtime import open_pool
 from incontext.tuning.pictures import Pictures
-from incontext.tuning.scores import Counts, count_pixels, no_counts
+from incontext.tuning.scores import SLACK, Counts, count_pixels
 
 if TYPE_CHECKING:
     from incontext.segmenter import Segmenter
@@ -75,7 +76,7 @@ def score_plain(
             context = _show(segmenter, train, order, ensemble, seg_type)
             trials = (Trial(context, held),)
             plains.append(_plain(segmenter, ensemble, order, context, trials))
-    return sorted(plains, key=lambda one: -one.score)
+    return _ranked(segmenter, plains)
 
 
 def cross_plain(
@@ -99,7 +100,36 @@ def cross_plain(
             for part in parts
         )
         plains.append(_plain(segmenter, ensemble, order, context, trials))
-    return sorted(plains, key=lambda one: -one.score)
+    return _ranked(segmenter, plains)
+
+
+def look_closer(
+    segmenter: "Segmenter", context: Context, counts: Counts, trials: tuple[Trial, ...]
+) -> tuple[Context, Counts, tuple[Trial, ...]]:
+    """Return what looks at twice the model's size, if that is clearly better."""
+    if context.detail == "large" or not segmenter.sees_other_sizes:
+        return context, counts, trials
+    large = tuple(
+        replace(trial, context=replace(trial.context, detail="large")) for trial in trials
+    )
+    finer = score_trials(segmenter, large)
+    before, after = (c.mean(c.best_threshold()) for c in (counts, finer))
+    if after <= (1 + SLACK) * before:
+        return context, counts, trials
+    return replace(context, detail="large"), finer, large
+
+
+def _ranked(segmenter: "Segmenter", plains: Sequence[Plain]) -> list[Plain]:
+    """Return contexts with the best first, which looks closer if that is better.
+
+    So a prompt does not win by its look.
+    """
+    ranked = sorted(plains, key=lambda one: -one.score)
+    best = ranked[0]
+    context, counts, trials = look_closer(segmenter, best.context, best.counts, best.trials)
+    if context is not best.context:
+        ranked.insert(0, Plain(f"{best.name}, large", context, counts, best.rows, trials))
+    return ranked
 
 
 def _cross_single(
@@ -117,26 +147,27 @@ def _cross_single(
     contexts = {
         row: _show(segmenter, pictures, [row], "feature", seg_type) for row in order[:CANDIDATES]
     }
-    counts = {
-        (row, judge): score_context(segmenter, context, pictures.take([judge]))
-        for row, context in contexts.items()
-        for judge in range(len(pictures))
-        if judge != row
-    }
+    counts = {}
+    for row, context in contexts.items():
+        judges = [judge for judge in range(len(pictures)) if judge != row]
+        found = score_each(segmenter, context, pictures.take(judges))
+        counts[row] = dict(zip(judges, found, strict=True))
 
     def choose(part: Sequence[int]) -> int:
-        others = [row for row in contexts if row not in part] or list(contexts)
-
         def score(row: int) -> float:
-            by = [c for (one, judge), c in counts.items() if one == row and judge not in part]
-            total = functools.reduce(operator.add, by, no_counts(len(pictures.labels)))
+            total = _total([c for judge, c in counts[row].items() if judge not in part])
             return total.mean(total.best_threshold())
 
-        return max(others, key=score)
+        return max((row for row in contexts if row not in part), key=score)
 
-    trials = tuple(Trial(contexts[choose(part)], pictures.take(part)) for part in parts)
+    chosen = [choose(part) for part in parts]
+    trials = tuple(
+        Trial(contexts[row], pictures.take(part)) for row, part in zip(chosen, parts, strict=True)
+    )
+    found = _total(
+        [counts[row][judge] for row, part in zip(chosen, parts, strict=True) for judge in part]
+    )
     best = choose(())
-    found = score_trials(segmenter, trials)
     return Plain("1 example, the best", contexts[best], found, (best,), trials)
 
 
@@ -193,17 +224,28 @@ def _show(
 
 def score_trials(segmenter: "Segmenter", trials: Sequence[Trial]) -> Counts:
     """Count what contexts find on the pictures that judge them."""
-    counts = [score_context(segmenter, trial.context, trial.pictures) for trial in trials]
-    return functools.reduce(operator.add, counts)
+    return _total([score_context(segmenter, trial.context, trial.pictures) for trial in trials])
 
 
 def score_context(segmenter: "Segmenter", context: Context, pictures: Pictures) -> Counts:
     """Count what a context finds on pictures; labels that it does not know are missed."""
-    total = no_counts(len(pictures.labels))
-    results = segmenter.segment_many(pictures.images, context)
-    for result, slots in zip(results, pictures.slots, strict=True):
-        total += count_result(result, slots, labels=pictures.labels)
-    return total
+    return _total(score_each(segmenter, context, pictures))
+
+
+def score_each(segmenter: "Segmenter", context: Context, pictures: Pictures) -> list[Counts]:
+    """Count what a context finds on each picture, as many at a time as there are cores."""
+
+    def count(row: int) -> Counts:
+        result = segmenter.segment(pictures.images[row], context)
+        return count_result(result, pictures.slots[row], labels=pictures.labels)
+
+    first = count(0)  # alone, to compile once
+    with open_pool() as pool:
+        return [first, *pool.map(count, range(1, len(pictures)))]
+
+
+def _total(counts: Sequence[Counts]) -> Counts:
+    return functools.reduce(operator.add, counts)
 
 
 def count_result(

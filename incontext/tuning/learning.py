@@ -1,6 +1,5 @@
 """Two ways to learn, and to score what was learned: by pictures held out, or left out in turn."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -9,12 +8,19 @@ from jaxtyping import PyTree
 
 from incontext.context import Context, SegType
 from incontext.tuning.adapter_run import AdapterRun, Crossed, cross_paint, make_adapter_run
-from incontext.tuning.baselines import Plain, Trial, cross_plain, score_plain, score_trials
+from incontext.tuning.baselines import (
+    Plain,
+    Trial,
+    cross_plain,
+    look_closer,
+    score_plain,
+    score_trials,
+)
 from incontext.tuning.config import TuneConfig
 from incontext.tuning.loop import Ended, Ending, Progress, Run, RunState
 from incontext.tuning.pictures import Pictures, hold_out, warn_of_single
 from incontext.tuning.prepare import fill, prepare_run
-from incontext.tuning.scores import SLACK, Counts
+from incontext.tuning.scores import Counts
 
 if TYPE_CHECKING:
     from incontext.segmenter import Segmenter
@@ -117,46 +123,19 @@ def _found(
     judging: Judging,
     learned_from: Pictures,
 ) -> Found:
+    counts, ending = score_trials(segmenter, trials), ended.ending
+    if ending != "interrupted":
+        try:
+            context, counts, trials = look_closer(segmenter, context, counts, trials)
+        except KeyboardInterrupt:  # what was learned is kept, without the larger look
+            ending = "interrupted"
     return Found(
         plains=plains,
         context=context,
-        counts=score_trials(segmenter, trials),
+        counts=counts,
         trials=trials,
-        ending=ended.ending,
+        ending=ending,
         history=ended.state.history,
         judging=judging,
         learned_from=learned_from,
     )
-
-
-def look_closer(session: Session, found: Found) -> Found:
-    """Let the prompt and the best plain context look at twice the model's size, if better."""
-    segmenter, best = session.segmenter, found.plains[0]
-    session.say("scoring the prompt and the best examples with a larger look")
-    try:
-        context, counts, trials = _closer(segmenter, best.context, best.counts, best.trials)
-        plains = found.plains
-        if context is not best.context:  # so that a prompt does not win by its look
-            name = f"{best.name}, large"
-            plains = [Plain(name, context, counts, best.rows, trials), *plains]
-        context, counts, trials = _closer(segmenter, found.context, found.counts, found.trials)
-    except KeyboardInterrupt:  # what was learned is kept, without the larger look
-        return dataclasses.replace(found, ending="interrupted")
-    return dataclasses.replace(found, plains=plains, context=context, counts=counts, trials=trials)
-
-
-def _closer(
-    segmenter: "Segmenter", context: Context, counts: Counts, trials: tuple[Trial, ...]
-) -> tuple[Context, Counts, tuple[Trial, ...]]:
-    """Return what looks at twice the model's size, if that is clearly better."""
-    if context.detail == "large":
-        return context, counts, trials
-    large = tuple(
-        Trial(dataclasses.replace(trial.context, detail="large"), trial.pictures)
-        for trial in trials
-    )
-    finer = score_trials(segmenter, large)
-    before, after = (c.mean(c.best_threshold()) for c in (counts, finer))
-    if after <= (1 + SLACK) * before:
-        return context, counts, trials
-    return dataclasses.replace(context, detail="large"), finer, large

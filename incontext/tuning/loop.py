@@ -114,6 +114,7 @@ class Run(ABC):
     ) -> Ended:
         """Run rounds until the steps are done, nothing improves, time is up or Ctrl-C.
 
+        Where time does not allow for all steps, it makes fewer, with a rate that falls as far.
         `keep` is given the state after each round, to save it. What a round sees depends on the
         seed and its number alone, so that a run that goes on equals one that never stopped.
 
@@ -124,7 +125,7 @@ class Run(ABC):
         per_round = self.round_steps
         started, first = time.monotonic(), state.round * per_round
         copy = partial(jax.tree.map, jnp.copy)
-        steps = self.config.steps
+        steps, second_began = self.config.steps, started
         try:
             while (done := state.round * per_round) < steps:
                 if state.round - state.best_round >= self.config.patience:  # never if `keeps_last`
@@ -136,7 +137,10 @@ class Run(ABC):
                 for number, index in enumerate(self._order(rng, views), done):
                     if time.monotonic() > deadline or number >= steps:
                         break
-                    rate, share = jnp.float32(self._rate(number)), jnp.float32(self._keep(number))
+                    if number == first + 1:  # the first step compiles
+                        second_began = time.monotonic()
+                    rate = jnp.float32(self._rate(number, steps))
+                    share = jnp.float32(self._keep(number))
                     learned, moments, average, loss = update(
                         learned, moments, average, pool, index, rate, share
                     )
@@ -151,11 +155,16 @@ class Run(ABC):
                     self._judge(state, (learned, moments, average), done + len(losses), losses)
                     if done + len(losses) == min(steps, state.round * per_round):
                         keep(state)  # a round cut short is learned again by a run that goes on
-                if time.monotonic() > deadline:
+                now = time.monotonic()
+                if now > deadline:
                     return Ended(state, "minutes")
+                reached = done + len(losses)
+                if reached > first + 1:
+                    pace = (now - second_began) / (reached - first - 1)
+                    steps = int(min(steps, reached + (deadline - now) / pace))
         except KeyboardInterrupt:
             return Ended(state, "interrupted")
-        return Ended(state, "steps")
+        return Ended(state, "steps" if steps == self.config.steps else "minutes")
 
     @property
     def round_views(self) -> int:
@@ -169,14 +178,14 @@ class Run(ABC):
         """How many updates a round has."""
         return self.round_views * self.config.reuse // self.config.batch_size
 
-    def _rate(self, number: int) -> float:
+    def _rate(self, number: int, steps: int) -> float:
         """Return the learning rate: a short warm-up, half a cosine to zero."""
         peak = self.config.lr or RATES[self.kind]
         return (
             peak
             * min(1.0, (number + 1) / WARMUP)
             * 0.5
-            * (1 + float(np.cos(np.pi * number / self.config.steps)))
+            * (1 + float(np.cos(np.pi * number / steps)))
         )
 
     def _keep(self, number: int) -> float:

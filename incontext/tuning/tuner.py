@@ -14,13 +14,7 @@ from incontext.adaptation import adapter_size
 from incontext.context import Context, Example, SegType
 from incontext.tuning.baselines import Plain, Trial
 from incontext.tuning.config import AVERAGES, Learned, TuneConfig
-from incontext.tuning.learning import (
-    Judging,
-    Session,
-    learn_crossed,
-    learn_held_out,
-    look_closer,
-)
+from incontext.tuning.learning import Judging, Session, learn_crossed, learn_held_out
 from incontext.tuning.loop import Ending, Progress, Run, RunState
 from incontext.tuning.pictures import Pictures, read_pictures
 from incontext.tuning.resume import load_state, run_key, save_state, state_path
@@ -40,6 +34,7 @@ STEPS: dict[Learned, int] = {"cache": 120, "tokens": 300, "pixels": 300, "adapte
 VIEW = 2 / 3  # of the model's size, where views may be smaller
 SPREAD = ("cache", "adapter")  # kinds that can start from tokens of many pictures
 CROSSED = 32  # pictures up to which an adapter is judged by leaving out each part in turn
+LEARNING = 0.95  # of the time; in the rest what was learned is scored
 TOGETHER = 1.1  # how much better adapters do together than the one that is scored on a picture
 FEWEST = 4  # pictures that show something, for an adapter to learn from
 MOST_PAINTED = 1_000_000_000  # bytes of what is painted on the pictures that an adapter learns from
@@ -142,7 +137,7 @@ def tune_prompt(
         segmenter=segmenter,
         config=config,
         seg_type=seg_type,
-        deadline=started + 60 * config.minutes,
+        deadline=started + LEARNING * 60 * config.minutes,
         tell=tell or (lambda progress: None),
         say=say,
         begin=begin,
@@ -151,8 +146,6 @@ def tune_prompt(
     is_crossed = config.learn == "adapter" and config.hold_out is None and len(pictures) <= CROSSED
     learn = learn_crossed if is_crossed else learn_held_out
     found = learn(session, pictures)
-    if found.ending != "interrupted" and segmenter.sees_other_sizes:
-        found = look_closer(session, found)
     counts, plains = found.counts, found.plains
     threshold = counts.best_threshold()
     score, best = counts.mean(threshold), plains[0]

@@ -183,9 +183,11 @@ def test_a_prompt_looks_closer_where_that_is_better(examples, monkeypatch, tmp_p
 
 def test_ctrl_c_at_the_larger_look_keeps_what_was_learned(examples, monkeypatch):
     score = baselines.score_context
+    looks = []
 
     def interrupted_if_large(segmenter, context, pictures):
-        if context.detail == "large":
+        looks.append(context.detail)
+        if looks.count("large") > 1:  # the first is the one of the best examples
             raise KeyboardInterrupt
         return score(segmenter, context, pictures)
 
