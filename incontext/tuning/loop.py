@@ -155,13 +155,13 @@ class Run(ABC):
                     self._judge(state, (learned, moments, average), done + len(losses), losses)
                     if done + len(losses) == min(steps, state.round * per_round):
                         keep(state)  # a round cut short is learned again by a run that goes on
-                now = time.monotonic()
-                if now > deadline:
+                seconds_left = deadline - time.monotonic()
+                if seconds_left < 0:
                     return Ended(state, "minutes")
                 reached = done + len(losses)
                 if reached > first + 1:
-                    pace = (now - second_began) / (reached - first - 1)
-                    steps = int(min(steps, reached + (deadline - now) / pace))
+                    pace = (time.monotonic() - second_began) / (reached - first - 1)
+                    steps = int(min(steps, reached + seconds_left / pace))
         except KeyboardInterrupt:
             return Ended(state, "interrupted")
         return Ended(state, "steps" if steps == self.config.steps else "minutes")
