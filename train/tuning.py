@@ -65,9 +65,18 @@ class Row:
 
 
 def draw_pairs(
-    folder: Folder, *, label: int | None, area: float, count: int, others: int, seed: int
+    folder: Folder,
+    *,
+    label: int | None,
+    merge: bool = False,
+    area: float,
+    count: int,
+    others: int,
+    seed: int,
 ) -> tuple[list[Pair], list[Pair]]:
     """Draw pictures to learn from, and others; `label` keeps those that show enough of it.
+
+    With `merge` all labels are one.
 
     Raises:
         ValueError: if there are not enough.
@@ -81,14 +90,16 @@ def draw_pairs(
             "others to score on are asked for; lower --examples or --area"
         )
     order = np.random.default_rng(seed).permutation(names).tolist()[: count + others]
-    pairs = [_read(folder, name, label) for name in order]
+    pairs = [_read(folder, name, label, merge=merge) for name in order]
     return pairs[:count], pairs[count:]
 
 
-def _read(folder: Folder, name: str, label: int | None) -> Pair:
+def _read(folder: Folder, name: str, label: int | None, *, merge: bool) -> Pair:
     mask = folder.labels(name)
     if label is not None:
         mask = np.where((mask == label) | (mask == IGNORE), mask, 0).astype(np.uint8)
+    if merge:
+        mask = np.where(mask == IGNORE, mask, mask > 0).astype(np.uint8)
     return Pair(folder.image(name), mask)
 
 
@@ -142,7 +153,8 @@ def _run(args: argparse.Namespace) -> None:
     _check(args)
     [folder] = open_folders(args.data, names=[args.set])
     segmenter = Segmenter.from_pretrained(args.weights)
-    draws = {"label": args.label, "area": args.area, "count": args.examples, "others": args.others}
+    draws = {"label": args.label, "merge": args.merge, "area": args.area}
+    draws |= {"count": args.examples, "others": args.others}
     report = []
     for seed in args.draws:
         pairs, others = draw_pairs(folder, **draws, seed=seed)
@@ -183,6 +195,8 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"--json: no folder {Path(args.json).parent}; make it first")
     if args.output and not Path(args.output).is_dir():
         raise ValueError(f"--output: no folder {args.output}; make it first")
+    if args.merge and args.label is not None:
+        raise ValueError("--merge takes all classes and --label one: give one of them")
     for name in ("examples", "others"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} {getattr(args, name)} must be at least 1")
@@ -199,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", required=True, metavar="PATH", help="a folder or zip of data sets")
     add("--set", required=True, metavar="NAME", help="the one to draw from")
     add("--label", type=int, metavar="ID", help="this class alone, of pictures that show it")
+    add("--merge", action="store_true", help="all classes as one label")
     add("--area", type=float, default=0.02, help="least share of a picture for --label to count")
     add("--draws", type=int, nargs="+", default=[0], metavar="SEED")
     add("--examples", type=int, default=16, metavar="N", help="pictures to learn from")

@@ -13,7 +13,7 @@ import incontext
 from incontext.cli.environment import prepare_jax, versions
 from incontext.cli.shipped import read_model, verify_model
 from seggpt.errors import CheckpointError, SegGPTError
-from seggpt.pretrained import shipped_weights
+from seggpt.pretrained import TRUNK, shipped_weights
 
 EXTRAS = {
     "coco": "pycocotools",
@@ -77,7 +77,10 @@ def _machine() -> dict[str, object]:
 
 def _weights(problems: list[str]) -> dict[str, object]:
     facts: dict[str, object] = {}
-    for name, path in shipped_weights().items():
+    files = shipped_weights()
+    if not files:
+        problems.append("no weights in this copy of the package; install it from its wheel")
+    for name, path in {**files, TRUNK.stem: TRUNK}.items():
         try:
             model, digest = read_model(name, path), verify_model(path)
         except CheckpointError as error:
@@ -85,8 +88,6 @@ def _weights(problems: list[str]) -> dict[str, object]:
             facts[name] = "damaged"
         else:
             facts[name] = f"{model.parameters / 1e6:.1f}M parameters, sha256 {digest[:16]}..."
-    if not facts:
-        problems.append("no weights in this copy of the package; install it from its wheel")
     return facts
 
 
