@@ -19,10 +19,18 @@ LOOK = 3  # times the model's size: the side of what an adapter looks at
 
 @dataclass(frozen=True, eq=False)
 class Adaptation:
-    """The weights of some adapters, and the side of the squares that they look at."""
+    """Adapters and what they correct.
+
+    Attributes:
+        size: Side of the squares that they look at.
+        members: The weights of each; without any, what was painted stays.
+        example: A picture as small as the model sees it, and the slots of its labels: what is
+            painted by it alone is averaged with what the prompt paints.
+    """
 
     size: int
     members: tuple[PyTree, ...]
+    example: tuple[UInt8[np.ndarray, "s s 3"], UInt8[np.ndarray, "s s"]] | None = None
 
     def correct(
         self,
@@ -41,7 +49,7 @@ class Adaptation:
             np.asarray(_look(params, images, painted, mirrored=bool(number % 2)))
             for number, params in enumerate(self.members)
         ]
-        voices = [*looks, painted] if len(looks) > 1 else looks
+        voices = looks if len(looks) == 1 else [*looks, painted]
         return list(np.mean(voices, axis=0).transpose(0, 3, 1, 2))
 
 

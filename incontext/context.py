@@ -21,7 +21,7 @@ from seggpt.weights import load_weights, save_weights
 Ensemble = Literal["feature", "spatial"]
 SegType = Literal["semantic", "instance"]
 FORMAT = "seggpt-context-1"
-ADAPTED = "seggpt-context-4"  # with adapters; the second and the third had other ones
+ADAPTED = "seggpt-context-5"  # with adapters; the second to the fourth had other ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +91,8 @@ class Context:
         if adaptation:
             about["adapter_size"] = adaptation.size
             arrays["adapter"] = pack(adaptation.members)
+            if adaptation.example:
+                arrays["example"] = dict(zip(("image", "slots"), adaptation.example, strict=True))
         save_weights(path, jax.tree.map(lambda a: _narrow(np.asarray(a)), arrays), config=about)
 
     @classmethod
@@ -107,7 +109,7 @@ class Context:
                 f"{path}: not a saved context; make one with Context.save, or pass example pairs"
             )
         arrays = dict(loaded.params)
-        adapter = arrays.pop("adapter", None)
+        adapter, example = arrays.pop("adapter", None), arrays.pop("example", None)
         leaves = [arrays[name] for name in sorted(arrays)]
         return cls(
             labels=tuple(about["labels"]),
@@ -119,7 +121,7 @@ class Context:
             names={int(label): name for label, name in about["names"].items()},
             threshold=about.get("threshold"),
             detail=_detail(path, about.get("detail", "plain")),
-            adaptation=_adaptation(path, about, adapter) if adapter else None,
+            adaptation=_adaptation(path, about, adapter, example) if adapter else None,
             about=about.get("about", {}),
         )
 
@@ -142,10 +144,14 @@ class Context:
 
 
 def _adaptation(
-    path: str | PathLike[str], about: Mapping[str, Any], packed: Mapping[str, Any]
+    path: str | PathLike[str],
+    about: Mapping[str, Any],
+    packed: Mapping[str, Any],
+    example: Mapping[str, Any] | None,
 ) -> Adaptation:
     try:
-        return Adaptation(about["adapter_size"], unpack(packed))
+        shown = (example["image"], example["slots"]) if example else None
+        return Adaptation(about["adapter_size"], unpack(packed), shown)
     except (KeyError, ValueError, StopIteration) as error:
         raise CheckpointError(f"{path}: its adapters are damaged; tune the prompt again") from error
 

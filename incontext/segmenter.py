@@ -9,18 +9,28 @@ from functools import cached_property, partial
 from itertools import islice
 from os import PathLike
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Float32
+from jaxtyping import Float32, Int32, PyTree
 from numpy.typing import ArrayLike
 
+from incontext.adaptation import Adaptation
 from incontext.batching import choose_batch, most_pictures
 from incontext.context import Context, Ensemble, Example, SegType, load_examples, split_labels
 from incontext.correct import correct
-from incontext.detail import LARGE, Box, Detail, blend, found_boxes, tile_boxes
+from incontext.detail import (
+    LARGE,
+    Box,
+    Detail,
+    blend,
+    found_boxes,
+    resize_planes,
+    tile_boxes,
+)
 from incontext.ensemble import tile_examples
 from incontext.hub import find_source
 from incontext.images import ImageSource, load_image
@@ -73,6 +83,7 @@ class Segmenter:
         cast = jnp.dtype(self.dtype)
         self._params = jax.device_put(jax.tree.map(lambda a: a.astype(cast), tree), self.device)
         self._heads = (config, params) if config.prompt_width else None
+        self._examples: WeakKeyDictionary[Adaptation, Context] = WeakKeyDictionary()
         self._encode = jax.jit(partial(encode_examples, self.graphdef))
         self._paint = jax.jit(partial(paint_queries, self.graphdef), static_argnames="passes")
 
@@ -170,6 +181,25 @@ class Segmenter:
         if like is not None:
             _check_labels(labels, like)
             labels, passes, seg_type = like.labels, like.passes, like.seg_type
+        context = Context(
+            labels=labels,
+            passes=passes,
+            arrays=self._show(images, maps, passes, seg_type),
+            model=self.fingerprint,
+            ensemble="spatial" if ensemble == "spatial" else "feature",
+            seg_type=seg_type,
+            names=names or {},
+        )
+        return like.joined(context) if like is not None else context
+
+    def _show(
+        self,
+        images: Float32[np.ndarray, "n s s 3"],
+        maps: Int32[np.ndarray, "n s s"],
+        passes: Sequence[Sequence[int]],
+        seg_type: SegType,
+    ) -> PyTree:
+        """Return the arrays of a context of squeezed pictures and their labels."""
         colors = palette(max(len(part) for part in passes))
         # Each pass paints its own labels and takes the others for background.
         slots = np.stack(
@@ -177,17 +207,7 @@ class Segmenter:
         )
         pixels = jnp.asarray(np.broadcast_to(images, (len(passes), *images.shape)))
         targets = normalize(paint(jnp.asarray(slots), jnp.asarray(colors)))
-        arrays = self._encode(self._params, normalize(pixels), targets, KINDS[seg_type])
-        context = Context(
-            labels=labels,
-            passes=passes,
-            arrays=arrays,
-            model=self.fingerprint,
-            ensemble="spatial" if ensemble == "spatial" else "feature",
-            seg_type=seg_type,
-            names=names or {},
-        )
-        return like.joined(context) if like is not None else context
+        return self._encode(self._params, normalize(pixels), targets, KINDS[seg_type])
 
     def tune(
         self,
@@ -338,18 +358,59 @@ class Segmenter:
         """Return the probabilities of background and labels, of pictures seen at a size."""
         # A short last batch is filled up, so that one compiled program serves all.
         filled = [*pictures, *[pictures[-1]] * (batch_size - len(pictures))]
-        queries = normalize(jnp.asarray(np.stack([squeeze_image(p, size) for p in filled])))
+        chances = self._painted(filled, context, size)
+        if context.adaptation:
+            with jax.default_device(self.device):
+                chances = self._correct(filled, context, chances, size)
+        return chances[: len(pictures)]
+
+    def _correct(
+        self,
+        pictures: Sequence[np.ndarray],
+        context: Context,
+        painted: Sequence[Float32[np.ndarray, "planes gh gw"]],
+        size: int,
+    ) -> list[Float32[np.ndarray, "planes s s"]]:
+        """Return what adapters say of the mean of some looks: one is wrong where another is not."""
+        adaptation, usual = context.adaptation, self.config.image_size
+        assert adaptation  # _probabilities
+        looks = [painted]
+        if size != usual:
+            looks.append(self._painted(pictures, context, usual))
+        if adaptation.example:
+            looks.append(self._painted(pictures, self._alone(context), usual))
+        sides = (adaptation.size, adaptation.size)
+        means = [
+            np.mean([resize_planes(planes, sides) for planes in each], axis=0)
+            for each in zip(*looks, strict=True)
+        ]
+        return adaptation.correct(pictures, means)
+
+    def _alone(self, context: Context) -> Context:
+        """Return a context of the example beside a prompt, which is encoded once."""
+        adaptation = context.adaptation
+        assert adaptation
+        assert adaptation.example  # _correct
+        if adaptation not in self._examples:
+            image, slots = adaptation.example
+            maps = np.asarray([0, *context.labels], np.int32)[slots]
+            images = image[None].astype(np.float32) / 255
+            arrays = self._show(images, maps[None], context.passes, context.seg_type)
+            self._examples[adaptation] = replace(context, arrays=arrays, adaptation=None)
+        return self._examples[adaptation]
+
+    def _painted(
+        self, pictures: Sequence[np.ndarray], context: Context, size: int
+    ) -> list[Float32[np.ndarray, "planes gh gw"]]:
+        """Return the probabilities that pictures of one batch, seen at a size, are painted with."""
+        queries = normalize(jnp.asarray(np.stack([squeeze_image(p, size) for p in pictures])))
         count = len(context.passes)
         kind = KINDS[context.seg_type]
         painted = self._paint(self._params, context.arrays, queries, kind, passes=count)
         rgb = np.clip(np.asarray(denormalize(painted)), 0, 1)
         colors = palette(max(len(part) for part in context.passes))
-        rows = rgb.reshape(len(filled), count, *rgb.shape[1:])
-        chances = [combine_passes(row, context.passes, colors) for row in rows]
-        if context.adaptation:
-            with jax.default_device(self.device):
-                chances = context.adaptation.correct(filled, chances)
-        return chances[: len(pictures)]
+        rows = rgb.reshape(len(pictures), count, *rgb.shape[1:])
+        return [combine_passes(row, context.passes, colors) for row in rows]
 
 
 def _boxes(

@@ -104,14 +104,20 @@ def _read(folder: Folder, name: str, label: int | None, *, merge: bool) -> Pair:
 
 
 def score_others(
-    segmenter: Segmenter, tuned: Tuned, pairs: Sequence[Pair], labels: Sequence[int]
+    segmenter: Segmenter,
+    tuned: Tuned,
+    pairs: Sequence[Pair],
+    labels: Sequence[int],
+    *,
+    skip_untuned: bool = False,
 ) -> Iterator[Row]:
     """Yield the row of every context of a run, the tuned one's last.
 
     The larger look, which takes four times as long, is for the single example and for the ensemble
     that does better on these pictures.
     """
-    plains = [plain for plain in tuned.plains if plain.context.detail == "plain"]
+    untuned = () if skip_untuned else tuned.plains
+    plains = [plain for plain in untuned if plain.context.detail == "plain"]
     rows = {}
     for plain in plains:
         counts = _count(segmenter, plain.context, pairs, labels)
@@ -177,13 +183,15 @@ def _run(args: argparse.Namespace) -> None:
             target = Path(args.output) / f"{folder.name}-{seed}.safetensors"
             tuned.tuned_context.save(target)
         rows = []
-        for row in score_others(segmenter, tuned, others, tuned.learned_from.labels):
+        labels, skip = tuned.learned_from.labels, args.skip_untuned
+        for row in score_others(segmenter, tuned, others, labels, skip_untuned=skip):
             text = f"{row.name:28} {row.score:5.1f} at {row.threshold:.2f}, {row.best:5.1f} at best"
             print(text, flush=True)
             rows.append({"name": row.name, "score": row.score, "best": row.best})
         *plain, last = rows
-        gains = {key: last[key] - max(row[key] for row in plain) for key in ("score", "best")}
-        print(f"above the best untuned: {gains['score']:+.1f}, {gains['best']:+.1f} at best")
+        if plain:
+            gains = {key: last[key] - max(row[key] for row in plain) for key in ("score", "best")}
+            print(f"above the best untuned: {gains['score']:+.1f}, {gains['best']:+.1f} at best")
         report.append({"set": folder.name, "draw": seed, "rows": rows, "seconds": wall, "cpu": cpu})
         if args.json:
             Path(args.json).write_text(json.dumps(report, indent=1))
@@ -222,6 +230,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--minutes", type=float, default=10.0, help="of tuning, at most")
     add("--steps", type=int, default=0, help="0 chooses")
     add("--turns", action="store_true", help="as for `seggpt tune`")
+    add("--skip-untuned", action="store_true", help="score the prompt alone on the others")
     add("--json", metavar="FILE", help="write all numbers here")
     add("-o", "--output", metavar="DIR", help="save the tuned prompts here")
     return parser

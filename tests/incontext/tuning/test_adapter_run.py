@@ -8,11 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from incontext import Context
+from incontext import Context, Example
 from incontext.adaptation import Adaptation
 from incontext.detail import resize_planes
 from incontext.tuning import adapter_run, baselines
-from incontext.tuning.adapter_run import all_but, cross_paint, divide, make_adapter_run
+from incontext.tuning.adapter_run import (
+    all_but,
+    cross_paint,
+    divide,
+    make_adapter_run,
+    make_base,
+)
 from incontext.tuning.baselines import cross_plain
 from incontext.tuning.config import TuneConfig
 from incontext.tuning.pictures import read_pictures
@@ -41,17 +47,42 @@ def tuned(segmenter, examples):
 def test_every_picture_is_painted_by_the_others(segmenter, examples):
     pictures = read_pictures(examples, side=48)
     config = fill(resolve(SMALL, segmenter), segmenter, pictures)
-    crossed = cross_paint(segmenter, pictures, config=config, seg_type="semantic")
+    parts = divide(pictures, seed=0)
+    singles = [all_but(part, 8)[0] for part in parts]
+    given = {"config": config, "seg_type": "semantic"}
+    crossed = cross_paint(segmenter, pictures, parts, singles, **given)
     assert sorted(row for part in crossed.parts for row in part) == list(range(8))
     # What a picture's own mask says must not change how it is painted.
     rows = crossed.parts[0]
     other = dataclasses.replace(pictures, slots=pictures.slots.copy())
     other.slots[rows[0]] = 1 - other.slots[rows[0]]
     assert divide(other, seed=0) == crossed.parts
-    again = cross_paint(segmenter, other, config=config, seg_type="semantic")
+    again = cross_paint(segmenter, other, parts, singles, **given)
     np.testing.assert_array_equal(again.painted[rows], crossed.painted[rows])
     rest = all_but(rows, 8)
     assert np.abs(again.painted[rest].astype(float) - crossed.painted[rest]).max() > 0
+
+
+def test_what_is_corrected_is_the_mean_of_three_looks(segmenter, examples):
+    pictures = read_pictures(examples, side=48)
+    config = fill(resolve(SMALL, segmenter), segmenter, pictures)
+    given = {"config": config, "seg_type": "semantic"}
+    base = make_base(segmenter, pictures, range(8), 3, **given)
+    bare = dataclasses.replace(base, adaptation=None)
+    image, slots = base.adaptation.example
+    assert image.shape[:2] == slots.shape == (segmenter.config.image_size,) * 2
+    alone = segmenter.context([Example(image, slots.astype(np.int32), kind="labels")])
+    target = examples[5].image
+    looks = [
+        segmenter.segment(target, context, detail=detail).probabilities_lowres
+        for context, detail in ((bare, "plain"), (bare, "large"), (alone, "plain"))
+    ]
+    resized = [resize_planes(look, (64, 64)) for look in looks]
+    assert np.abs(resized[0] - resized[2]).max() > 1e-3
+    found = segmenter.segment(target, base).probabilities_lowres
+    np.testing.assert_allclose(found, np.mean(resized, axis=0), atol=1e-5)
+    closer = segmenter.segment(target, base, detail="plain").probabilities_lowres
+    np.testing.assert_allclose(closer, np.mean(resized[::2], axis=0), atol=1e-5)
 
 
 def test_the_others_of_every_part_show_something(example):
@@ -71,6 +102,7 @@ def test_all_pictures_are_learned_from_and_judge_in_turn(tuned, examples):
     assert tuned.tuned_context.about["steps"] == SMALL.steps  # patience does not end it
     assert tuned.tuned_context.detail == "large"
     assert len(tuned.tuned_context.adaptation.members) == 5
+    assert tuned.tuned_context.adaptation.example is not None
 
 
 def test_it_changes_what_is_found_and_comes_back_from_its_file(
@@ -144,8 +176,8 @@ def test_another_format_is_refused(tuned, tmp_path):
     path = tmp_path / "p.safetensors"
     tuned.tuned_context.save(path)
     saved = load_weights(path)
-    assert saved.config["format"] == "seggpt-context-4"
-    save_weights(path, saved.params, config={**saved.config, "format": "seggpt-context-3"})
+    assert saved.config["format"] == "seggpt-context-5"
+    save_weights(path, saved.params, config={**saved.config, "format": "seggpt-context-4"})
     with pytest.raises(CheckpointError, match="not a saved context"):
         Context.load(path)
 
@@ -299,8 +331,9 @@ def test_every_round_is_scored_by_pictures_left_out(tuned):
 def test_adapters_never_see_the_part_that_judges_them(segmenter, examples):
     pictures = read_pictures(examples, side=48)
     config = fill(resolve(SMALL, segmenter), segmenter, pictures)
-    crossed = cross_paint(segmenter, pictures, config=config, seg_type="semantic")
-    run = make_adapter_run(segmenter, pictures, crossed, None, config=config, seg_type="semantic")
+    given = {"config": config, "seg_type": "semantic"}
+    crossed = cross_paint(segmenter, pictures, divide(pictures, seed=0), [None] * 4, **given)
+    run = make_adapter_run(segmenter, pictures, crossed, None, 0, **given)
     assert len(run.members) == len(crossed.parts) + 1
     cut = []
     run.draw_views(
