@@ -35,21 +35,23 @@ class Adaptation:
     def correct(
         self,
         pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-        chances: Sequence[Float32[np.ndarray, "planes gh gw"]],
+        *looks: Sequence[Float32[np.ndarray, "planes gh gw"]],
     ) -> list[Float32[np.ndarray, "planes s s"]]:
         """Return corrected probabilities of pictures, on a finer grid.
 
+        `looks` are what was painted on all of them, once or more; their mean is corrected.
         With several adapters it is the mean of what they say and of what was painted; every second
         one looks in a mirror.
         """
         images = np.stack([squeeze_image(picture, self.size) for picture in pictures])
-        rows = np.stack([resize_planes(planes, (self.size, self.size)) for planes in chances])
-        painted = rows.transpose(0, 2, 3, 1)
-        looks = [
+        sides = (self.size, self.size)
+        rows = [[resize_planes(planes, sides) for planes in look] for look in looks]
+        painted = np.mean(rows, axis=0).transpose(0, 2, 3, 1)
+        answers = [
             np.asarray(_look(params, images, painted, mirrored=bool(number % 2)))
             for number, params in enumerate(self.members)
         ]
-        voices = looks if len(looks) == 1 else [*looks, painted]
+        voices = answers if len(answers) == 1 else [*answers, painted]
         return list(np.mean(voices, axis=0).transpose(0, 3, 1, 2))
 
 

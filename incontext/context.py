@@ -196,6 +196,19 @@ def load_examples(
     return loaded, labels, masks
 
 
+def check_labels(labels: Sequence[int], like: Context) -> None:
+    """Check that a prompt knows labels.
+
+    Raises:
+        PromptError: naming the first one that it does not know.
+    """
+    if unknown := sorted(set(labels) - set(like.labels)):
+        raise PromptError(
+            f"label {unknown[0]} is not one of the prompt's labels {list(like.labels[:20])}; "
+            "give masks with those"
+        )
+
+
 def split_labels(labels: Sequence[int], per_pass: int) -> tuple[tuple[int, ...], ...]:
     """Divide labels into passes of at most `per_pass`, as even as possible.
 

@@ -15,26 +15,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Float32, Int32, PyTree
+from jaxtyping import Float32, Int32, PyTree, UInt8
 from numpy.typing import ArrayLike
 
 from incontext.adaptation import Adaptation
 from incontext.batching import choose_batch, most_pictures
-from incontext.context import Context, Ensemble, Example, SegType, load_examples, split_labels
-from incontext.correct import correct
-from incontext.detail import (
-    LARGE,
-    Box,
-    Detail,
-    blend,
-    found_boxes,
-    resize_planes,
-    tile_boxes,
+from incontext.context import (
+    Context,
+    Ensemble,
+    Example,
+    SegType,
+    check_labels,
+    load_examples,
+    split_labels,
 )
+from incontext.correct import correct
+from incontext.detail import LARGE, Detail, blend, closer_boxes
 from incontext.ensemble import tile_examples
 from incontext.hub import find_source
 from incontext.images import ImageSource, load_image
-from incontext.painting import encode_examples, paint_queries
+from incontext.painting import encode_examples, paint_passes, paint_queries
 from incontext.passes import LABELS_PER_PASS, combine_passes
 from incontext.promptable import Promptable
 from incontext.results import Result
@@ -43,7 +43,7 @@ from incontext.squeeze import squeeze_image, squeeze_labels
 from incontext.tuning.config import TuneConfig
 from incontext.tuning.tuner import tune_prompt
 from seggpt.canvas import denormalize, normalize
-from seggpt.coloring import paint, palette
+from seggpt.coloring import palette
 from seggpt.config import SegGPTConfig
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.model import INSTANCE, SEMANTIC, SegGPT
@@ -179,7 +179,7 @@ class Segmenter:
         maps = np.stack([squeeze_labels(e.labels, size) for e in loaded])
         passes = split_labels(labels, LABELS_PER_PASS)
         if like is not None:
-            _check_labels(labels, like)
+            check_labels(labels, like)
             labels, passes, seg_type = like.labels, like.passes, like.seg_type
         context = Context(
             labels=labels,
@@ -200,13 +200,8 @@ class Segmenter:
         seg_type: SegType,
     ) -> PyTree:
         """Return the arrays of a context of squeezed pictures and their labels."""
-        colors = palette(max(len(part) for part in passes))
-        # Each pass paints its own labels and takes the others for background.
-        slots = np.stack(
-            [sum((maps == label) * slot for slot, label in enumerate(part, 1)) for part in passes]
-        )
         pixels = jnp.asarray(np.broadcast_to(images, (len(passes), *images.shape)))
-        targets = normalize(paint(jnp.asarray(slots), jnp.asarray(colors)))
+        targets = normalize(paint_passes(maps, passes))
         return self._encode(self._params, normalize(pixels), targets, KINDS[seg_type])
 
     def tune(
@@ -304,7 +299,7 @@ class Segmenter:
             probabilities = self._probabilities(pictures, context, count, size)
             for source, picture, chances in zip(part, pictures, probabilities, strict=True):
                 if detail in ("tiles", "refine"):
-                    boxes = _boxes(detail, chances, picture.shape[:2], threshold=chosen)
+                    boxes = closer_boxes(detail, chances, picture.shape[:2], threshold=chosen)
                     crops = [picture[b.top : b.bottom, b.left : b.right] for b in boxes]
                     looks = self._looks(crops, context, count)
                     chances = blend(chances, boxes, looks, size=picture.shape[:2])
@@ -359,40 +354,26 @@ class Segmenter:
         # A short last batch is filled up, so that one compiled program serves all.
         filled = [*pictures, *[pictures[-1]] * (batch_size - len(pictures))]
         chances = self._painted(filled, context, size)
-        if context.adaptation:
+        if adaptation := context.adaptation:
+            looks, usual = [chances], self.config.image_size  # one is wrong where another is not
+            if size != usual:
+                looks.append(self._painted(filled, context, usual))
+            if adaptation.example:
+                alone = self._alone(context, adaptation, *adaptation.example)
+                looks.append(self._painted(filled, alone, usual))
             with jax.default_device(self.device):
-                chances = self._correct(filled, context, chances, size)
+                chances = adaptation.correct(filled, *looks)
         return chances[: len(pictures)]
 
-    def _correct(
+    def _alone(
         self,
-        pictures: Sequence[np.ndarray],
         context: Context,
-        painted: Sequence[Float32[np.ndarray, "planes gh gw"]],
-        size: int,
-    ) -> list[Float32[np.ndarray, "planes s s"]]:
-        """Return what adapters say of the mean of some looks: one is wrong where another is not."""
-        adaptation, usual = context.adaptation, self.config.image_size
-        assert adaptation  # _probabilities
-        looks = [painted]
-        if size != usual:
-            looks.append(self._painted(pictures, context, usual))
-        if adaptation.example:
-            looks.append(self._painted(pictures, self._alone(context), usual))
-        sides = (adaptation.size, adaptation.size)
-        means = [
-            np.mean([resize_planes(planes, sides) for planes in each], axis=0)
-            for each in zip(*looks, strict=True)
-        ]
-        return adaptation.correct(pictures, means)
-
-    def _alone(self, context: Context) -> Context:
+        adaptation: Adaptation,
+        image: UInt8[np.ndarray, "s s 3"],
+        slots: UInt8[np.ndarray, "s s"],
+    ) -> Context:
         """Return a context of the example beside a prompt, which is encoded once."""
-        adaptation = context.adaptation
-        assert adaptation
-        assert adaptation.example  # _correct
         if adaptation not in self._examples:
-            image, slots = adaptation.example
             maps = np.asarray([0, *context.labels], np.int32)[slots]
             images = image[None].astype(np.float32) / 255
             arrays = self._show(images, maps[None], context.passes, context.seg_type)
@@ -411,24 +392,3 @@ class Segmenter:
         colors = palette(max(len(part) for part in context.passes))
         rows = rgb.reshape(len(pictures), count, *rgb.shape[1:])
         return [combine_passes(row, context.passes, colors) for row in rows]
-
-
-def _boxes(
-    detail: Detail,
-    chances: Float32[np.ndarray, "planes gh gw"],
-    size: tuple[int, int],
-    *,
-    threshold: float,
-) -> list[Box]:
-    """Return where to look again."""
-    if detail == "tiles":
-        return tile_boxes(size)
-    return found_boxes(chances[0] < 1 - threshold, size)
-
-
-def _check_labels(labels: Sequence[int], like: Context) -> None:
-    if unknown := sorted(set(labels) - set(like.labels)):
-        raise PromptError(
-            f"label {unknown[0]} is not one of the prompt's labels {list(like.labels[:20])}; "
-            "give masks with those"
-        )

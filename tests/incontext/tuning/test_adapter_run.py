@@ -69,6 +69,8 @@ def test_what_is_corrected_is_the_mean_of_three_looks(segmenter, examples):
     given = {"config": config, "seg_type": "semantic"}
     base = make_base(segmenter, pictures, range(8), 3, **given)
     bare = dataclasses.replace(base, adaptation=None)
+    assert base.adaptation is not None
+    assert base.adaptation.example is not None
     image, slots = base.adaptation.example
     assert image.shape[:2] == slots.shape == (segmenter.config.image_size,) * 2
     alone = segmenter.context([Example(image, slots.astype(np.int32), kind="labels")])
