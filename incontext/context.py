@@ -150,10 +150,25 @@ def _adaptation(
     example: Mapping[str, Any] | None,
 ) -> Adaptation:
     try:
-        shown = (example["image"], example["slots"]) if example else None
+        shown = _shown(example, len(about["labels"])) if example else None
         return Adaptation(about["adapter_size"], unpack(packed), shown)
     except (KeyError, ValueError, StopIteration) as error:
         raise CheckpointError(f"{path}: its adapters are damaged; tune the prompt again") from error
+
+
+def _shown(
+    example: Mapping[str, Any], labels: int
+) -> tuple[UInt8[np.ndarray, "s s 3"], UInt8[np.ndarray, "s s"]]:
+    """Return the example beside a prompt.
+
+    Raises:
+        KeyError, ValueError: if these are not its arrays.
+    """
+    image, slots = np.asarray(example["image"]), np.asarray(example["slots"])
+    kinds = {image.dtype, slots.dtype}
+    if kinds != {np.dtype(np.uint8)} or image.shape != (*slots.shape, 3) or slots.max() > labels:
+        raise ValueError("not a picture and its slots")
+    return image, slots
 
 
 def _detail(path: str | PathLike[str], value: object) -> Detail:

@@ -168,10 +168,17 @@ def test_damaged_adapters_are_refused(tuned, tmp_path):
     path = tmp_path / "p.safetensors"
     tuned.tuned_context.save(path)
     saved = load_weights(path)
-    del saved.params["adapter"]["head"]["kernel"]["scale"]
-    save_weights(path, saved.params, config=saved.config)
-    with pytest.raises(CheckpointError, match="its adapters are damaged; tune the prompt again"):
-        Context.load(path)
+    for name, damage in (
+        ("adapter", lambda arrays: arrays["head"]["kernel"].pop("scale")),
+        ("example", lambda arrays: arrays.pop("slots")),
+        ("example", lambda arrays: arrays.update(slots=arrays["slots"][:-1])),
+        ("example", lambda arrays: arrays.update(slots=arrays["slots"] + 9)),
+    ):
+        params = jax.tree.map(np.asarray, saved.params)  # a copy of the tree
+        damage(params[name])
+        save_weights(path, params, config=saved.config)
+        with pytest.raises(CheckpointError, match="its adapters are damaged; tune the prompt"):
+            Context.load(path)
 
 
 def test_another_format_is_refused(tuned, tmp_path):
