@@ -19,39 +19,29 @@ LOOK = 3  # times the model's size: the side of what an adapter looks at
 
 @dataclass(frozen=True, eq=False)
 class Adaptation:
-    """Adapters and what they correct.
-
-    Attributes:
-        size: Side of the squares that they look at.
-        members: The weights of each; without any, what was painted stays.
-        example: A picture as small as the model sees it, and the slots of its labels: what is
-            painted by it alone is averaged with what the prompt paints.
-    """
+    """The weights of some adapters, and the side of the squares that they look at."""
 
     size: int
     members: tuple[PyTree, ...]
-    example: tuple[UInt8[np.ndarray, "s s 3"], UInt8[np.ndarray, "s s"]] | None = None
 
     def correct(
         self,
         pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-        *looks: Sequence[Float32[np.ndarray, "planes gh gw"]],
+        chances: Sequence[Float32[np.ndarray, "planes gh gw"]],
     ) -> list[Float32[np.ndarray, "planes s s"]]:
         """Return corrected probabilities of pictures, on a finer grid.
 
-        `looks` are what was painted on all of them, once or more; their mean is corrected.
         With several adapters it is the mean of what they say and of what was painted; every second
         one looks in a mirror.
         """
         images = np.stack([squeeze_image(picture, self.size) for picture in pictures])
-        sides = (self.size, self.size)
-        rows = [[resize_planes(planes, sides) for planes in look] for look in looks]
-        painted = np.mean(rows, axis=0).transpose(0, 2, 3, 1)
-        answers = [
+        rows = np.stack([resize_planes(planes, (self.size, self.size)) for planes in chances])
+        painted = rows.transpose(0, 2, 3, 1)
+        looks = [
             np.asarray(_look(params, images, painted, mirrored=bool(number % 2)))
             for number, params in enumerate(self.members)
         ]
-        voices = answers if len(answers) == 1 else [*answers, painted]
+        voices = [*looks, painted] if len(looks) > 1 else looks
         return list(np.mean(voices, axis=0).transpose(0, 3, 1, 2))
 
 

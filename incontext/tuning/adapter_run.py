@@ -16,9 +16,9 @@ from jaxtyping import Array, Float, Float16, Float32, Int, PyTree, UInt8
 
 from incontext.adaptation import Adaptation, adapter_size, strides
 from incontext.context import Context, SegType
+from incontext.detail import resize_planes
 from incontext.packing import pack, unpack
 from incontext.runtime import open_pool
-from incontext.squeeze import squeeze_image, squeeze_labels
 from incontext.tuning.baselines import Trial, cover_labels
 from incontext.tuning.config import FOLDS, TuneConfig
 from incontext.tuning.loop import Run, RunState, Update, View
@@ -70,7 +70,7 @@ class AdapterRun(Run):
     base: Context
     crossed: Crossed
     held: Pictures | None = None
-    held_painted: Float32[np.ndarray, "held planes s s"] | None = None
+    held_painted: Sequence[Float32[np.ndarray, "planes gh gw"]] = ()
 
     # Its loss on others falls to the end, which a few pictures cannot tell: the last is kept.
     keeps_last: ClassVar[bool] = True
@@ -180,18 +180,16 @@ class AdapterRun(Run):
         parts = zip(self.crossed.bases, self._judging(others), strict=True)
         return tuple(Trial(self._adapted(base, (p, p)), shown) for base, (p, shown, _) in parts)
 
-    def _judging(self, learned: PyTree) -> Iterator[tuple[PyTree, Pictures, np.ndarray]]:
+    def _judging(self, learned: PyTree) -> Iterator[tuple[PyTree, Pictures, Sequence[np.ndarray]]]:
         """Yield weights, pictures that judge them, and what is painted on those."""
         if self.held is not None:
-            assert self.held_painted is not None  # make_adapter_run
             yield learned[-1], self.held, self.held_painted
             return
         for params, rows in zip(learned, self.crossed.parts, strict=False):
-            yield params, self.pictures.take(rows), self.crossed.painted[rows]
+            yield params, self.pictures.take(rows), list(self.crossed.painted[rows])
 
     def _adapted(self, base: Context, members: tuple[PyTree, ...]) -> Context:
-        assert base.adaptation  # make_base
-        return replace(base, adaptation=replace(base.adaptation, members=members))
+        return replace(base, adaptation=Adaptation(self.size, members))
 
 
 def round_members(learned: PyTree) -> tuple[PyTree, ...]:
@@ -201,24 +199,19 @@ def round_members(learned: PyTree) -> tuple[PyTree, ...]:
 
 
 def cross_paint(
-    segmenter: "Segmenter",
-    pictures: Pictures,
-    parts: Sequence[Sequence[int]],
-    singles: Sequence[int | None],
-    *,
-    config: TuneConfig,
-    seg_type: SegType,
+    segmenter: "Segmenter", pictures: Pictures, *, config: TuneConfig, seg_type: SegType
 ) -> Crossed:
-    """Paint each part by the other pictures, and by a single one of them that is given for it."""
+    """Paint each picture by examples that do not include it."""
     size = adapter_size(segmenter.config)
     painted = np.zeros((len(pictures), len(pictures.labels) + 1, size, size), np.float16)
-    bases = []
-    for part, single in zip(parts, singles, strict=True):
-        rows = all_but(part, len(pictures))
-        given = {"config": config, "seg_type": seg_type}
-        bases.append(make_base(segmenter, pictures, rows, single, **given))
-        painted[part] = paint_pictures(segmenter, bases[-1], pictures.take(part))
-    return Crossed([list(part) for part in parts], bases, painted)
+    parts, bases = divide(pictures, seed=config.seed), []
+    for rows in parts:
+        others = pictures.take(all_but(rows, len(pictures)))
+        bases.append(make_base(segmenter, others, config=config, seg_type=seg_type))
+        looks = paint_pictures(segmenter, bases[-1], pictures.take(rows))
+        for row, chances in zip(rows, looks, strict=True):
+            painted[row] = resize_planes(chances, (size, size))
+    return Crossed(parts, bases, painted)
 
 
 def make_adapter_run(
@@ -226,21 +219,19 @@ def make_adapter_run(
     pictures: Pictures,
     crossed: Crossed,
     held: Pictures | None,
-    single: int | None,
     *,
     config: TuneConfig,
     seg_type: SegType,
 ) -> AdapterRun:
     """Return a run that is judged by its parts, or by pictures held out."""
-    rows = range(len(pictures))
-    base = make_base(segmenter, pictures, rows, single, config=config, seg_type=seg_type)
+    base = make_base(segmenter, pictures, config=config, seg_type=seg_type)
     return AdapterRun(
         pictures=pictures,
         config=config,
         base=base,
         crossed=crossed,
         held=held,
-        held_painted=None if held is None else paint_pictures(segmenter, base, held),
+        held_painted=() if held is None else paint_pictures(segmenter, base, held),
     )
 
 
@@ -288,33 +279,20 @@ def adapter_loss(
 
 
 def make_base(
-    segmenter: "Segmenter",
-    pictures: Pictures,
-    rows: Sequence[int],
-    single: int | None,
-    *,
-    config: TuneConfig,
-    seg_type: SegType,
+    segmenter: "Segmenter", pictures: Pictures, *, config: TuneConfig, seg_type: SegType
 ) -> Context:
-    """Return a context of some tokens of some pictures, and one of them beside those."""
-    shown, nobody = pictures.take(rows), pictures.take([])
-    run, learned = prepare_run(segmenter, shown, nobody, [], config=config, seg_type=seg_type)
-    example, size = None, segmenter.config.image_size
-    if single is not None:
-        image = squeeze_image(pictures.images[single], size)
-        slots = squeeze_labels(pictures.slots[single].astype(np.int32), size)
-        slots = np.where(slots == IGNORE, 0, slots)
-        example = (image * 255).round().astype(np.uint8), slots.astype(np.uint8)
-    nothing = Adaptation(adapter_size(segmenter.config), (), example)
-    return replace(run.context(learned), detail="large", adaptation=nothing)
+    """Return a context of some tokens of every picture, which looks closely."""
+    nobody = pictures.take([])
+    run, learned = prepare_run(segmenter, pictures, nobody, [], config=config, seg_type=seg_type)
+    return replace(run.context(learned), detail="large")
 
 
 def paint_pictures(
     segmenter: "Segmenter", context: Context, pictures: Pictures
-) -> Float32[np.ndarray, "n planes s s"]:
+) -> list[Float32[np.ndarray, "planes gh gw"]]:
     """Return the probabilities that a context gives pictures."""
     results = segmenter.segment_many(pictures.images, context)
-    return np.stack([result.probabilities_lowres for result in results])
+    return [result.probabilities_lowres for result in results]
 
 
 # Compiled once for all runs: those without a part of the pictures differ in numbers alone.

@@ -13,7 +13,7 @@ from incontext.context import SegType, split_labels
 from incontext.packing import packed_bytes
 from incontext.passes import LABELS_PER_PASS
 from incontext.squeeze import squeeze_image, squeeze_labels
-from incontext.tuning.baselines import Plain, best_single, cover_labels
+from incontext.tuning.baselines import Plain, cover_labels
 from incontext.tuning.config import FOLDS, MAX_PROMPT_BYTES, TuneConfig
 from incontext.tuning.pictures import Pictures
 from incontext.tuning.prompt import (
@@ -130,7 +130,7 @@ def choose_palette(
 
 def choose_rows(train: Pictures, plains: Sequence[Plain], *, count: int, seed: int) -> list[int]:
     """Return the pictures that a prompt starts from: the best alone, then what it lacks."""
-    single = best_single(plains)
+    single = next(plain for plain in plains if len(plain.rows) == 1)
     order = cover_labels(train, np.random.default_rng([seed, 4]))
     rows = [*single.rows, *(row for row in order if row not in single.rows)]
     return [rows[i % len(rows)] for i in range(count)]

@@ -40,16 +40,13 @@ class Counts:
         return float(np.mean(known)) if known else 0.0
 
     def best_threshold(self) -> float:
-        """Return the threshold nearest to the ideal one of those whose mean is about the best.
+        """Return the threshold nearest to 0.5 of those whose mean is about the best.
 
-        A few held-out pictures cannot tell thresholds apart that do nearly as well. Were
-        probabilities right, the largest IoU would come of marking what exceeds IoU / (1 + IoU).
+        A few held-out pictures cannot tell thresholds apart that do nearly as well.
         """
         means = {threshold: self.mean(threshold) for threshold in THRESHOLDS}
-        best = max(means.values())
-        ideal = best / (100 + best) if best else 0.5
-        enough = (1 - SLACK) * best
-        return min((t for t in THRESHOLDS if means[t] >= enough), key=lambda t: abs(t - ideal))
+        enough = (1 - SLACK) * max(means.values())
+        return min((t for t in THRESHOLDS if means[t] >= enough), key=lambda t: abs(t - 0.5))
 
 
 def nearest(threshold: float) -> int:

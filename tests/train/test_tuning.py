@@ -52,6 +52,27 @@ def test_one_label_alone_can_be_asked_for(root):
         draw_pairs(folder, label=2, area=0.9, count=4, others=9, seed=0)
 
 
+def test_all_classes_can_be_one_label(root):
+    [folder] = open_folders(root)
+    apart, _ = draw_pairs(folder, **NOTHING, count=4, others=1, seed=0)
+    merged, _ = draw_pairs(folder, **NOTHING, merge=True, count=4, others=1, seed=0)
+    assert any(np.unique(pair.mask).tolist() != [0, 1, 255] for pair in apart)
+    for one, other in zip(apart, merged, strict=True):
+        assert np.unique(other.mask).tolist() == [0, 1, 255]
+        np.testing.assert_array_equal(other.mask > 0, one.mask > 0)
+        np.testing.assert_array_equal(other.mask == 255, one.mask == 255)
+
+
+def test_the_prompt_alone_can_be_scored(root, weights, tmp_path, capsys):
+    report = tmp_path / "report.json"
+    arguments = ["--data", root, "--set", "shapes", "--weights", weights, "--json", report]
+    arguments += ["--examples", "5", "--others", "2", "--steps", "1", "--skip-untuned"]
+    assert main([str(argument) for argument in arguments]) == 0
+    [drawn] = json.loads(report.read_text())
+    assert [row["name"] for row in drawn["rows"]] == ["tuned"]
+    assert "above the best untuned" not in capsys.readouterr().out
+
+
 def test_every_context_has_its_row(root, weights, tmp_path, capsys):
     report = tmp_path / "report.json"
     arguments = ["--data", root, "--set", "shapes", "--weights", weights, "--json", report]
@@ -81,6 +102,7 @@ def test_an_unknown_set_is_one_line(root, capsys):
         (["--json", "nowhere/report.json"], "--json: no folder nowhere"),
         (["-o", "nowhere"], "--output: no folder nowhere"),
         (["--others", "0"], "--others 0 must be at least 1"),
+        (["--merge", "--label", "1"], "--merge takes all classes and --label one"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_is_tuned(root, capsys, arguments, said):

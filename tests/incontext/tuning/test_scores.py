@@ -39,13 +39,10 @@ def test_a_label_that_no_picture_shows_has_no_score():
 
 
 @pytest.mark.parametrize(
-    ("at_peak", "wanted"),
-    [(1000, 0.35), (1015, 0.35), (1030, 0.8)],
-    ids=["equal", "about", "better"],
+    ("at_peak", "wanted"), [(1000, 0.5), (1015, 0.5), (1030, 0.8)], ids=["equal", "about", "better"]
 )
-def test_the_best_threshold_is_nearest_to_the_ideal_among_about_equals(at_peak, wanted):
-    counts = no_counts(1)  # an IoU of 0.5: what exceeds 0.5 / (1 + 0.5) ought to be marked
-    assert counts.best_threshold() == 0.5
+def test_the_best_threshold_is_nearest_to_the_middle_among_about_equals(at_peak, wanted):
+    counts = no_counts(1)
     counts.marked[:] = 2000
     counts.hits[4:12] = 1000
     counts.hits[THRESHOLDS.index(0.8)] = at_peak
