@@ -153,7 +153,7 @@ class Run(ABC):
                     tell(Progress(number + 1, steps, losses[-1], before, now, best, left))
                 if losses:
                     self._judge(state, (learned, moments, average), done + len(losses), losses)
-                    if done + len(losses) == min(steps, state.round * per_round):
+                    if done + len(losses) == min(self.config.steps, state.round * per_round):
                         keep(state)  # a round cut short is learned again by a run that goes on
                 seconds_left = deadline - time.monotonic()
                 if seconds_left < 0:

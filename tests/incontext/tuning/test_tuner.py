@@ -314,7 +314,7 @@ def test_the_average_is_what_is_judged(plain_run, monkeypatch):
 def test_a_run_short_of_time_makes_fewer_steps_whose_rate_falls_to_zero(plain_run, monkeypatch):
     run, learned = plain_run
     config = dataclasses.replace(run.config, steps=20, views=4)
-    seconds, told, rates = [0.0], [], []
+    seconds, told, rates, kept = [0.0], [], [], []
     monkeypatch.setattr("incontext.tuning.loop.time.monotonic", lambda: seconds[0])
     monkeypatch.setattr(type(run), "updater", lambda self: lambda *given: update(*given))
     monkeypatch.setattr(run.judge, "counts", lambda arrays: no_counts(1))
@@ -325,11 +325,12 @@ def test_a_run_short_of_time_makes_fewer_steps_whose_rate_falls_to_zero(plain_ru
         return learned, moments, average, jnp.float32(1)
 
     short = dataclasses.replace(run, config=config)
-    given = {"before": 0.0, "tell": told.append, "keep": lambda state: None}
+    given = {"before": 0.0, "tell": told.append, "keep": lambda state: kept.append(state.round)}
     ended = short.learn(short.begin(learned), **given, deadline=36.5)
     assert ended.ending == "minutes"
     assert [progress.steps for progress in told] == [20, 20, 7, 7, 7, 7, 7]
     assert ended.state.history[-1][0] == 7
+    assert kept == [1, 2, 3]  # not the fourth, which a run that goes on learns whole
     assert rates[-1] < short._rate(6, 20) / 4
     seconds[0] = 0
     rates.clear()
