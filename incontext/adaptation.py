@@ -9,40 +9,62 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, PyTree, UInt8
 
 from incontext.detail import resize_planes
+from incontext.packing import packed_bytes
 from incontext.squeeze import squeeze_image
 from seggpt.adapter import STRIDE, adapt
 from seggpt.canvas import normalize
 from seggpt.config import SegGPTConfig
 
 LOOK = 3  # times the model's size: the side of what an adapter looks at
+LOOKS = 3  # of the model at a picture: by the prompt, large and plain, and by its best example
 
 
 @dataclass(frozen=True, eq=False)
 class Adaptation:
-    """The weights of some adapters, and the side of the squares that they look at."""
+    """Adapters and what they correct.
+
+    Attributes:
+        size: Side of the squares that they look at.
+        members: The weights of each; without any, what was painted stays.
+        example: A picture as small as the model sees it, and the slots of its labels: adapters are
+            told what is painted by it alone, too.
+    """
 
     size: int
     members: tuple[PyTree, ...]
+    example: tuple[UInt8[np.ndarray, "s s 3"], UInt8[np.ndarray, "s s"]] | None = None
 
     def correct(
         self,
         pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-        chances: Sequence[Float32[np.ndarray, "planes gh gw"]],
+        *looks: Sequence[Float32[np.ndarray, "planes _ _"]],
     ) -> list[Float32[np.ndarray, "planes s s"]]:
         """Return corrected probabilities of pictures, on a finer grid.
 
-        With several adapters it is the mean of what they say and of what was painted; every second
-        one looks in a mirror.
+        Each of `looks` is what was painted on all of them. With several adapters the answer is the
+        mean of what they say and of the mean look; every second one looks in a mirror.
         """
         images = np.stack([squeeze_image(picture, self.size) for picture in pictures])
-        rows = np.stack([resize_planes(planes, (self.size, self.size)) for planes in chances])
-        painted = rows.transpose(0, 2, 3, 1)
-        looks = [
+        painted = stack_looks(looks, self.size).transpose(0, 3, 4, 1, 2)
+        answers = [
             np.asarray(_look(params, images, painted, mirrored=bool(number % 2)))
             for number, params in enumerate(self.members)
         ]
-        voices = [*looks, painted] if len(looks) > 1 else looks
+        voices = answers if len(answers) == 1 else [*answers, painted.mean(axis=-2)]
         return list(np.mean(voices, axis=0).transpose(0, 3, 1, 2))
+
+
+def stack_looks(
+    looks: Sequence[Sequence[Float32[np.ndarray, "planes _ _"]]], size: int
+) -> Float32[np.ndarray, "n looks planes s s"]:
+    """Return what was painted in several looks at pictures, as large as adapters look at it."""
+    rows = [[resize_planes(planes, (size, size)) for planes in look] for look in looks]
+    return np.stack(rows, axis=1)
+
+
+def beside_bytes(config: SegGPTConfig, planes: int, count: int) -> int:
+    """Return what `count` adapters and an example take in a prompt's file, at most."""
+    return packed_bytes(planes, LOOKS, count) + 4 * config.image_size**2
 
 
 def adapter_size(config: SegGPTConfig) -> int:
@@ -59,7 +81,7 @@ def strides(side: int) -> int:
 def _look(
     params: PyTree,
     images: Float[Array, "b s s 3"],
-    chances: Float[Array, "b s s planes"],
+    chances: Float[Array, "b s s looks planes"],
     *,
     mirrored: bool,
 ) -> Float[Array, "b s s planes"]:

@@ -21,7 +21,7 @@ from seggpt.weights import load_weights, save_weights
 Ensemble = Literal["feature", "spatial"]
 SegType = Literal["semantic", "instance"]
 FORMAT = "seggpt-context-1"
-ADAPTED = "seggpt-context-4"  # with adapters; the second and the third had other ones
+ADAPTED = "seggpt-context-5"  # with adapters; the second to the fourth had other ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +91,8 @@ class Context:
         if adaptation:
             about["adapter_size"] = adaptation.size
             arrays["adapter"] = pack(adaptation.members)
+            if adaptation.example:
+                arrays["example"] = dict(zip(("image", "slots"), adaptation.example, strict=True))
         save_weights(path, jax.tree.map(lambda a: _narrow(np.asarray(a)), arrays), config=about)
 
     @classmethod
@@ -107,7 +109,7 @@ class Context:
                 f"{path}: not a saved context; make one with Context.save, or pass example pairs"
             )
         arrays = dict(loaded.params)
-        adapter = arrays.pop("adapter", None)
+        adapter, example = arrays.pop("adapter", None), arrays.pop("example", None)
         leaves = [arrays[name] for name in sorted(arrays)]
         return cls(
             labels=tuple(about["labels"]),
@@ -119,7 +121,7 @@ class Context:
             names={int(label): name for label, name in about["names"].items()},
             threshold=about.get("threshold"),
             detail=_detail(path, about.get("detail", "plain")),
-            adaptation=_adaptation(path, about, adapter) if adapter else None,
+            adaptation=_adaptation(path, about, adapter, example) if adapter else None,
             about=about.get("about", {}),
         )
 
@@ -142,12 +144,31 @@ class Context:
 
 
 def _adaptation(
-    path: str | PathLike[str], about: Mapping[str, Any], packed: Mapping[str, Any]
+    path: str | PathLike[str],
+    about: Mapping[str, Any],
+    packed: Mapping[str, Any],
+    example: Mapping[str, Any] | None,
 ) -> Adaptation:
     try:
-        return Adaptation(about["adapter_size"], unpack(packed))
+        shown = _shown(example, len(about["labels"])) if example else None
+        return Adaptation(about["adapter_size"], unpack(packed), shown)
     except (KeyError, ValueError, StopIteration) as error:
         raise CheckpointError(f"{path}: its adapters are damaged; tune the prompt again") from error
+
+
+def _shown(
+    example: Mapping[str, Any], labels: int
+) -> tuple[UInt8[np.ndarray, "s s 3"], UInt8[np.ndarray, "s s"]]:
+    """Return the example beside a prompt.
+
+    Raises:
+        KeyError, ValueError: if these are not its arrays.
+    """
+    image, slots = np.asarray(example["image"]), np.asarray(example["slots"])
+    kinds = {image.dtype, slots.dtype}
+    if kinds != {np.dtype(np.uint8)} or image.shape != (*slots.shape, 3) or slots.max() > labels:
+        raise ValueError("not a picture and its slots")
+    return image, slots
 
 
 def _detail(path: str | PathLike[str], value: object) -> Detail:
@@ -188,6 +209,19 @@ def load_examples(
     loaded = [LoadedExample(i, m.labels) for i, m in zip(images, masks, strict=True)]
     labels = tuple(sorted({label for mask in masks for label in mask.classes}))
     return loaded, labels, masks
+
+
+def check_labels(labels: Sequence[int], like: Context) -> None:
+    """Check that a prompt knows labels.
+
+    Raises:
+        PromptError: naming the first one that it does not know.
+    """
+    if unknown := sorted(set(labels) - set(like.labels)):
+        raise PromptError(
+            f"label {unknown[0]} is not one of the prompt's labels {list(like.labels[:20])}; "
+            "give masks with those"
+        )
 
 
 def split_labels(labels: Sequence[int], per_pass: int) -> tuple[tuple[int, ...], ...]:

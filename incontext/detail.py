@@ -49,6 +49,19 @@ def _starts(length: int, side: float) -> list[int]:
     return [round(start) for start in np.linspace(0, length - min(length, round(side)), count)]
 
 
+def closer_boxes(
+    detail: Detail,
+    chances: Float32[np.ndarray, "planes gh gw"],
+    size: tuple[int, int],
+    *,
+    threshold: float,
+) -> list[Box]:
+    """Return where to look again at a picture of that size."""
+    if detail == "tiles":
+        return tile_boxes(size)
+    return found_boxes(chances[0] < 1 - threshold, size)
+
+
 def found_boxes(found: Bool[np.ndarray, "gh gw"], size: tuple[int, int]) -> list[Box]:
     """Return boxes around the things found on a coarse grid, the largest things first.
 

@@ -61,10 +61,10 @@ def unpack(packed: PyTree) -> tuple[PyTree, ...]:
     return tuple(unflatten(member) for member in members)
 
 
-def packed_bytes(planes: int, count: int) -> int:
+def packed_bytes(planes: int, looks: int, count: int) -> int:
     """Return what `count` adapters take in a file, without its header."""
     total = 0
-    for shape in adapter_shapes(planes):
+    for shape in adapter_shapes(planes, looks):
         size = int(np.prod(shape))
         if len(shape) < 2:
             total += VECTOR_BYTES * size * count

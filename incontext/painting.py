@@ -1,14 +1,28 @@
 """What a segmenter compiles: examples to what a context keeps, and queries to painted ones."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Int32
 
 from incontext.tuning.prompt import paint_mutual
+from seggpt.coloring import paint, palette
 from seggpt.model import SegGPT
+
+
+def paint_passes(
+    maps: Int32[np.ndarray, "n h w"], passes: Sequence[Sequence[int]]
+) -> Float[Array, "p n h w 3"]:
+    """Paint label maps in every pass, which takes the labels of the others for background."""
+    colors = palette(max(len(part) for part in passes))
+    slots = np.stack(
+        [sum((maps == label) * slot for slot, label in enumerate(part, 1)) for part in passes]
+    )
+    return paint(jnp.asarray(slots), jnp.asarray(colors))
 
 
 def encode_examples(

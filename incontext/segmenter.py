@@ -9,22 +9,32 @@ from functools import cached_property, partial
 from itertools import islice
 from os import PathLike
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Float32
+from jaxtyping import Float32, Int32, PyTree, UInt8
 from numpy.typing import ArrayLike
 
+from incontext.adaptation import Adaptation
 from incontext.batching import choose_batch, most_pictures
-from incontext.context import Context, Ensemble, Example, SegType, load_examples, split_labels
+from incontext.context import (
+    Context,
+    Ensemble,
+    Example,
+    SegType,
+    check_labels,
+    load_examples,
+    split_labels,
+)
 from incontext.correct import correct
-from incontext.detail import LARGE, Box, Detail, blend, found_boxes, tile_boxes
+from incontext.detail import LARGE, Detail, blend, closer_boxes
 from incontext.ensemble import tile_examples
 from incontext.hub import find_source
 from incontext.images import ImageSource, load_image
-from incontext.painting import encode_examples, paint_queries
+from incontext.painting import encode_examples, paint_passes, paint_queries
 from incontext.passes import LABELS_PER_PASS, combine_passes
 from incontext.promptable import Promptable
 from incontext.results import Result
@@ -33,7 +43,7 @@ from incontext.squeeze import squeeze_image, squeeze_labels
 from incontext.tuning.config import TuneConfig
 from incontext.tuning.tuner import tune_prompt
 from seggpt.canvas import denormalize, normalize
-from seggpt.coloring import paint, palette
+from seggpt.coloring import palette
 from seggpt.config import SegGPTConfig
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.model import INSTANCE, SEMANTIC, SegGPT
@@ -73,6 +83,7 @@ class Segmenter:
         cast = jnp.dtype(self.dtype)
         self._params = jax.device_put(jax.tree.map(lambda a: a.astype(cast), tree), self.device)
         self._heads = (config, params) if config.prompt_width else None
+        self._examples: WeakKeyDictionary[Adaptation, Context] = WeakKeyDictionary()
         self._encode = jax.jit(partial(encode_examples, self.graphdef))
         self._paint = jax.jit(partial(paint_queries, self.graphdef), static_argnames="passes")
 
@@ -168,26 +179,30 @@ class Segmenter:
         maps = np.stack([squeeze_labels(e.labels, size) for e in loaded])
         passes = split_labels(labels, LABELS_PER_PASS)
         if like is not None:
-            _check_labels(labels, like)
+            check_labels(labels, like)
             labels, passes, seg_type = like.labels, like.passes, like.seg_type
-        colors = palette(max(len(part) for part in passes))
-        # Each pass paints its own labels and takes the others for background.
-        slots = np.stack(
-            [sum((maps == label) * slot for slot, label in enumerate(part, 1)) for part in passes]
-        )
-        pixels = jnp.asarray(np.broadcast_to(images, (len(passes), *images.shape)))
-        targets = normalize(paint(jnp.asarray(slots), jnp.asarray(colors)))
-        arrays = self._encode(self._params, normalize(pixels), targets, KINDS[seg_type])
         context = Context(
             labels=labels,
             passes=passes,
-            arrays=arrays,
+            arrays=self._show(images, maps, passes, seg_type),
             model=self.fingerprint,
             ensemble="spatial" if ensemble == "spatial" else "feature",
             seg_type=seg_type,
             names=names or {},
         )
         return like.joined(context) if like is not None else context
+
+    def _show(
+        self,
+        images: Float32[np.ndarray, "n s s 3"],
+        maps: Int32[np.ndarray, "n s s"],
+        passes: Sequence[Sequence[int]],
+        seg_type: SegType,
+    ) -> PyTree:
+        """Return the arrays of a context of squeezed pictures and their labels."""
+        pixels = jnp.asarray(np.broadcast_to(images, (len(passes), *images.shape)))
+        targets = normalize(paint_passes(maps, passes))
+        return self._encode(self._params, normalize(pixels), targets, KINDS[seg_type])
 
     def tune(
         self,
@@ -284,7 +299,7 @@ class Segmenter:
             probabilities = self._probabilities(pictures, context, count, size)
             for source, picture, chances in zip(part, pictures, probabilities, strict=True):
                 if detail in ("tiles", "refine"):
-                    boxes = _boxes(detail, chances, picture.shape[:2], threshold=chosen)
+                    boxes = closer_boxes(detail, chances, picture.shape[:2], threshold=chosen)
                     crops = [picture[b.top : b.bottom, b.left : b.right] for b in boxes]
                     looks = self._looks(crops, context, count)
                     chances = blend(chances, boxes, looks, size=picture.shape[:2])
@@ -338,36 +353,48 @@ class Segmenter:
         """Return the probabilities of background and labels, of pictures seen at a size."""
         # A short last batch is filled up, so that one compiled program serves all.
         filled = [*pictures, *[pictures[-1]] * (batch_size - len(pictures))]
-        queries = normalize(jnp.asarray(np.stack([squeeze_image(p, size) for p in filled])))
-        count = len(context.passes)
-        kind = KINDS[context.seg_type]
+        if adaptation := context.adaptation:
+            looks = self.looks(filled, context, adaptation, size)
+            with jax.default_device(self.device):
+                chances = adaptation.correct(filled, *looks)
+        else:
+            chances = self._painted(filled, context, size)
+        return chances[: len(pictures)]
+
+    def looks(
+        self,
+        pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        context: Context,
+        adaptation: Adaptation,
+        size: int,
+    ) -> list[list[Float32[np.ndarray, "planes _ _"]]]:
+        """Return what adapters are told of pictures: one look is wrong where another is not."""
+        usual = self.config.image_size
+        first = self._painted(pictures, context, size)
+        looks = [first, first if size == usual else self._painted(pictures, context, usual)]
+        if adaptation.example:
+            looks.append(self._painted(pictures, self._alone(context, adaptation), usual))
+        return looks
+
+    def _alone(self, context: Context, adaptation: Adaptation) -> Context:
+        """Return a context of the example beside a prompt, which is encoded once."""
+        if adaptation not in self._examples:
+            assert adaptation.example  # looks
+            image, slots = adaptation.example
+            maps = np.asarray([0, *context.labels], np.int32)[slots]
+            images = image[None].astype(np.float32) / 255
+            arrays = self._show(images, maps[None], context.passes, context.seg_type)
+            self._examples[adaptation] = replace(context, arrays=arrays, adaptation=None)
+        return self._examples[adaptation]
+
+    def _painted(
+        self, pictures: Sequence[np.ndarray], context: Context, size: int
+    ) -> list[Float32[np.ndarray, "planes gh gw"]]:
+        """Return the probabilities that pictures of one batch, seen at a size, are painted with."""
+        queries = normalize(jnp.asarray(np.stack([squeeze_image(p, size) for p in pictures])))
+        count, kind = len(context.passes), KINDS[context.seg_type]
         painted = self._paint(self._params, context.arrays, queries, kind, passes=count)
         rgb = np.clip(np.asarray(denormalize(painted)), 0, 1)
         colors = palette(max(len(part) for part in context.passes))
-        rows = rgb.reshape(len(filled), count, *rgb.shape[1:])
-        chances = [combine_passes(row, context.passes, colors) for row in rows]
-        if context.adaptation:
-            with jax.default_device(self.device):
-                chances = context.adaptation.correct(filled, chances)
-        return chances[: len(pictures)]
-
-
-def _boxes(
-    detail: Detail,
-    chances: Float32[np.ndarray, "planes gh gw"],
-    size: tuple[int, int],
-    *,
-    threshold: float,
-) -> list[Box]:
-    """Return where to look again."""
-    if detail == "tiles":
-        return tile_boxes(size)
-    return found_boxes(chances[0] < 1 - threshold, size)
-
-
-def _check_labels(labels: Sequence[int], like: Context) -> None:
-    if unknown := sorted(set(labels) - set(like.labels)):
-        raise PromptError(
-            f"label {unknown[0]} is not one of the prompt's labels {list(like.labels[:20])}; "
-            "give masks with those"
-        )
+        rows = rgb.reshape(len(pictures), count, *rgb.shape[1:])
+        return [combine_passes(row, context.passes, colors) for row in rows]

@@ -1,8 +1,9 @@
 """A convolutional net beside a frozen model, which corrects what that painted.
 
-It sees the picture and the model's probabilities at a finer scale than the model's patches, and
-adds to their logarithms. A fresh one adds nothing. All of it but its first and last layer, its
-trunk, does not depend on what is painted: a package's trunk has seen other pictures before.
+It sees the picture and the model's probabilities, of one look at it or several, at a finer scale
+than the model's patches, and adds to their logarithms. A fresh one adds nothing. All of it but its
+first and last layer, its trunk, does not depend on what is painted: a package's trunk has seen
+other pictures before.
 """
 
 from functools import lru_cache
@@ -31,27 +32,29 @@ STRIDE = CELL * 2 ** (len(WIDTHS) - 1)  # pixels along a side of the coarsest sc
 class Adapter(nnx.Module):
     """A trunk that is told what was painted, and a head that corrects it."""
 
-    def __init__(self, planes: int, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, planes: int, looks: int, *, rngs: nnx.Rngs) -> None:
         zeros = nnx.initializers.zeros
         self.trunk = Trunk(rngs=rngs)
         self.hint = nnx.Conv(
-            CELL**2 * planes, WIDTHS[0], kernel_size=(3, 3), kernel_init=zeros, rngs=rngs
+            CELL**2 * looks * planes, WIDTHS[0], kernel_size=(3, 3), kernel_init=zeros, rngs=rngs
         )
         self.head = nnx.Conv(
             WIDTHS[0], CELL**2 * planes, kernel_size=(1, 1), kernel_init=zeros, rngs=rngs
         )
 
     def __call__(
-        self, image: Float[Array, "b h w 3"], chances: Float[Array, "b h w planes"]
+        self, image: Float[Array, "b h w 3"], chances: Float[Array, "b h w looks planes"]
     ) -> Float[Array, "b h w planes"]:
         """Return the logits of corrected probabilities; the picture is normalised.
 
+        What is corrected is the mean of the looks' logarithms; the net is told each of them.
         Height and width are multiples of `STRIDE`.
         """
         logits = jnp.log(jnp.clip(chances, FLOOR, 1.0))
         painted = logits - logits.mean(axis=-1, keepdims=True)
-        features, _ = self.trunk(to_cells(image), self.hint(to_cells(painted)))
-        return logits + _from_cells(self.head(nnx.relu(features)))
+        told = to_cells(painted.reshape(*image.shape[:3], -1))
+        features, _ = self.trunk(to_cells(image), self.hint(told))
+        return logits.mean(axis=-2) + _from_cells(self.head(nnx.relu(features)))
 
 
 class Trunk(nnx.Module):
@@ -130,9 +133,9 @@ class Block(nnx.Module):
         return kept + self.second(self.first(cells))
 
 
-def fresh_adapter(planes: int, *, seed: int, trunk: PyTree = None) -> PyTree:
+def fresh_adapter(planes: int, looks: int, *, seed: int, trunk: PyTree = None) -> PyTree:
     """Return the weights of an adapter that corrects nothing yet, with a trunk or a fresh one."""
-    params = nnx.to_pure_dict(nnx.state(Adapter(planes, rngs=nnx.Rngs(seed)), nnx.Param))
+    params = nnx.to_pure_dict(nnx.state(Adapter(planes, looks, rngs=nnx.Rngs(seed)), nnx.Param))
     return params if trunk is None else params | {"trunk": trunk}
 
 
@@ -153,21 +156,22 @@ def load_trunk(path: Path) -> PyTree:
 
 
 def adapt(
-    params: PyTree, image: Float[Array, "b h w 3"], chances: Float[Array, "b h w planes"]
+    params: PyTree, image: Float[Array, "b h w 3"], chances: Float[Array, "b h w looks planes"]
 ) -> Float[Array, "b h w planes"]:
     """Run an adapter with these weights."""
-    return nnx.merge(_graphdef(chances.shape[-1]), params)(image, chances)
+    looks, planes = chances.shape[-2:]
+    return nnx.merge(_graphdef(planes, looks), params)(image, chances)
 
 
-def adapter_shapes(planes: int) -> list[tuple[int, ...]]:
+def adapter_shapes(planes: int, looks: int) -> list[tuple[int, ...]]:
     """Return the shapes of an adapter's arrays."""
-    shapes = jax.eval_shape(lambda: nnx.state(Adapter(planes, rngs=nnx.Rngs(0)), nnx.Param))
+    shapes = jax.eval_shape(lambda: nnx.state(Adapter(planes, looks, rngs=nnx.Rngs(0)), nnx.Param))
     return [leaf.shape for leaf in jax.tree.leaves(shapes)]
 
 
 @lru_cache
-def _graphdef(planes: int) -> nnx.GraphDef[Adapter]:
-    return nnx.graphdef(nnx.eval_shape(lambda: Adapter(planes, rngs=nnx.Rngs(0))))
+def _graphdef(planes: int, looks: int) -> nnx.GraphDef[Adapter]:
+    return nnx.graphdef(nnx.eval_shape(lambda: Adapter(planes, looks, rngs=nnx.Rngs(0))))
 
 
 def to_cells(pixels: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c4"]:

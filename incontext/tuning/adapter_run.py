@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float16, Float32, Int, PyTree, UInt8
 
-from incontext.adaptation import Adaptation, adapter_size, strides
+from incontext.adaptation import Adaptation, adapter_size, stack_looks, strides
 from incontext.context import Context, SegType
-from incontext.detail import resize_planes
+from incontext.detail import LARGE
 from incontext.packing import pack, unpack
 from incontext.runtime import open_pool
+from incontext.squeeze import squeeze_image, squeeze_labels
 from incontext.tuning.baselines import Trial, cover_labels
 from incontext.tuning.config import FOLDS, TuneConfig
 from incontext.tuning.loop import Run, RunState, Update, View
@@ -46,12 +47,12 @@ class Crossed:
     Attributes:
         parts: The rows of each part.
         bases: Contexts of the pictures that are not in a part.
-        painted: What those paint on it, for all pictures.
+        painted: What those paint on it in each look, for all pictures.
     """
 
     parts: list[list[int]]
     bases: list[Context]
-    painted: Float16[np.ndarray, "n planes s s"]
+    painted: Float16[np.ndarray, "n looks planes s s"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ class AdapterRun(Run):
     base: Context
     crossed: Crossed
     held: Pictures | None = None
-    held_painted: Sequence[Float32[np.ndarray, "planes gh gw"]] = ()
+    held_painted: Float16[np.ndarray, "held looks planes s s"] | None = None
 
     # Its loss on others falls to the end, which a few pictures cannot tell: the last is kept.
     keeps_last: ClassVar[bool] = True
@@ -99,12 +100,14 @@ class AdapterRun(Run):
     @property
     def view_numbers(self) -> int:
         """How many numbers a prepared view of every adapter has."""
-        return len(self.members) * self.view**2 * (4 + self.crossed.painted.shape[1])
+        _, looks, planes, *_ = self.crossed.painted.shape
+        halves = looks * planes  # what is painted has 16 bits a number
+        return len(self.members) * self.view**2 * (4 + -(-halves // 2))
 
     def start(self) -> PyTree:
         """Return adapters that correct nothing yet, with the shipped trunk."""
-        planes = self.crossed.painted.shape[1]
-        fresh = fresh_adapter(planes, seed=self.config.seed, trunk=load_trunk(TRUNK))
+        _, looks, planes, *_ = self.crossed.painted.shape
+        fresh = fresh_adapter(planes, looks, seed=self.config.seed, trunk=load_trunk(TRUNK))
         return tuple(fresh for _ in self.members)
 
     def begin(self, learned: PyTree) -> RunState:
@@ -159,8 +162,10 @@ class AdapterRun(Run):
         total = no_counts(len(self.pictures.labels))
         for params, pictures, painted in self._judging(learned):
             adaptation = Adaptation(self.size, (params,))
-            for image, slots, planes in zip(pictures.images, pictures.slots, painted, strict=True):
-                (chances,) = adaptation.correct([image], [planes.astype(np.float32)])
+            for image, slots, looks in zip(pictures.images, pictures.slots, painted, strict=True):
+                (chances,) = adaptation.correct(
+                    [image], *([look] for look in looks.astype(np.float32))
+                )
                 total += count_pixels(chances, slots, labels=pictures.labels)
         return total
 
@@ -180,16 +185,18 @@ class AdapterRun(Run):
         parts = zip(self.crossed.bases, self._judging(others), strict=True)
         return tuple(Trial(self._adapted(base, (p, p)), shown) for base, (p, shown, _) in parts)
 
-    def _judging(self, learned: PyTree) -> Iterator[tuple[PyTree, Pictures, Sequence[np.ndarray]]]:
+    def _judging(self, learned: PyTree) -> Iterator[tuple[PyTree, Pictures, np.ndarray]]:
         """Yield weights, pictures that judge them, and what is painted on those."""
         if self.held is not None:
+            assert self.held_painted is not None  # make_adapter_run
             yield learned[-1], self.held, self.held_painted
             return
         for params, rows in zip(learned, self.crossed.parts, strict=False):
-            yield params, self.pictures.take(rows), list(self.crossed.painted[rows])
+            yield params, self.pictures.take(rows), self.crossed.painted[rows]
 
     def _adapted(self, base: Context, members: tuple[PyTree, ...]) -> Context:
-        return replace(base, adaptation=Adaptation(self.size, members))
+        assert base.adaptation  # make_base
+        return replace(base, adaptation=replace(base.adaptation, members=members))
 
 
 def round_members(learned: PyTree) -> tuple[PyTree, ...]:
@@ -199,19 +206,24 @@ def round_members(learned: PyTree) -> tuple[PyTree, ...]:
 
 
 def cross_paint(
-    segmenter: "Segmenter", pictures: Pictures, *, config: TuneConfig, seg_type: SegType
+    segmenter: "Segmenter",
+    pictures: Pictures,
+    parts: Sequence[Sequence[int]],
+    singles: Sequence[int | None],
+    *,
+    config: TuneConfig,
+    seg_type: SegType,
 ) -> Crossed:
-    """Paint each picture by examples that do not include it."""
-    size = adapter_size(segmenter.config)
-    painted = np.zeros((len(pictures), len(pictures.labels) + 1, size, size), np.float16)
-    parts, bases = divide(pictures, seed=config.seed), []
-    for rows in parts:
-        others = pictures.take(all_but(rows, len(pictures)))
-        bases.append(make_base(segmenter, others, config=config, seg_type=seg_type))
-        looks = paint_pictures(segmenter, bases[-1], pictures.take(rows))
-        for row, chances in zip(rows, looks, strict=True):
-            painted[row] = resize_planes(chances, (size, size))
-    return Crossed(parts, bases, painted)
+    """Paint each part by the other pictures, and by a single one of them that is given for it."""
+    bases, rows_of, painted = [], [], []
+    for part, single in zip(parts, singles, strict=True):
+        rows = all_but(part, len(pictures))
+        given = {"config": config, "seg_type": seg_type}
+        bases.append(make_base(segmenter, pictures, rows, single, **given))
+        painted.append(paint_pictures(segmenter, bases[-1], pictures.take(part)))
+        rows_of.extend(part)
+    order = np.argsort(rows_of)
+    return Crossed([list(part) for part in parts], bases, np.concatenate(painted)[order])
 
 
 def make_adapter_run(
@@ -219,19 +231,21 @@ def make_adapter_run(
     pictures: Pictures,
     crossed: Crossed,
     held: Pictures | None,
+    single: int | None,
     *,
     config: TuneConfig,
     seg_type: SegType,
 ) -> AdapterRun:
     """Return a run that is judged by its parts, or by pictures held out."""
-    base = make_base(segmenter, pictures, config=config, seg_type=seg_type)
+    rows = range(len(pictures))
+    base = make_base(segmenter, pictures, rows, single, config=config, seg_type=seg_type)
     return AdapterRun(
         pictures=pictures,
         config=config,
         base=base,
         crossed=crossed,
         held=held,
-        held_painted=() if held is None else paint_pictures(segmenter, base, held),
+        held_painted=None if held is None else paint_pictures(segmenter, base, held),
     )
 
 
@@ -259,13 +273,13 @@ def label_weights(pictures: Pictures) -> Float32[np.ndarray, " planes"]:
 def adapter_loss(
     params: PyTree,
     images: Float[Array, "b s s 3"],
-    chances: Float[Array, "b s s planes"],
+    chances: Float[Array, "b s s looks planes"],
     slots: Int[Array, "b s s"],
     *,
     weights: Float[Array, " planes"],
 ) -> Float[Array, ""]:
     """Return the weighted cross-entropy of labels, plus 1 less the soft IoU of a batch."""
-    logs = jax.nn.log_softmax(adapt(params, images, chances))
+    logs = jax.nn.log_softmax(adapt(params, images, chances.astype(images.dtype)))
     known = slots != IGNORE
     truth = (slots[..., None] == jnp.arange(len(weights))) & known[..., None]
     weight = truth @ weights
@@ -279,20 +293,42 @@ def adapter_loss(
 
 
 def make_base(
-    segmenter: "Segmenter", pictures: Pictures, *, config: TuneConfig, seg_type: SegType
+    segmenter: "Segmenter",
+    pictures: Pictures,
+    rows: Sequence[int],
+    single: int | None,
+    *,
+    config: TuneConfig,
+    seg_type: SegType,
 ) -> Context:
-    """Return a context of some tokens of every picture, which looks closely."""
-    nobody = pictures.take([])
-    run, learned = prepare_run(segmenter, pictures, nobody, [], config=config, seg_type=seg_type)
-    return replace(run.context(learned), detail="large")
+    """Return a context of some tokens of some pictures, and one of them beside those."""
+    shown, nobody = pictures.take(rows), pictures.take([])
+    run, learned = prepare_run(segmenter, shown, nobody, [], config=config, seg_type=seg_type)
+    example, size = None, segmenter.config.image_size
+    if single is not None:
+        image = squeeze_image(pictures.images[single], size)
+        slots = squeeze_labels(pictures.slots[single].astype(np.int32), size)
+        slots = np.where(slots == IGNORE, 0, slots)
+        example = (image * 255).round().astype(np.uint8), slots.astype(np.uint8)
+    nothing = Adaptation(adapter_size(segmenter.config), (), example)
+    return replace(run.context(learned), detail="large", adaptation=nothing)
 
 
 def paint_pictures(
     segmenter: "Segmenter", context: Context, pictures: Pictures
-) -> list[Float32[np.ndarray, "planes gh gw"]]:
-    """Return the probabilities that a context gives pictures."""
-    results = segmenter.segment_many(pictures.images, context)
-    return [result.probabilities_lowres for result in results]
+) -> Float16[np.ndarray, "n looks planes s s"]:
+    """Return what adapters are told of pictures, as many at a time as there are cores."""
+    adaptation = context.adaptation
+    assert adaptation  # make_base
+    size = LARGE * segmenter.config.image_size
+
+    def paint(image: UInt8[np.ndarray, "_ _ 3"]) -> Float16[np.ndarray, "looks planes s s"]:
+        looks = segmenter.looks([image], context, adaptation, size)
+        return stack_looks(looks, adaptation.size)[0].astype(np.float16)
+
+    first = paint(pictures.images[0])  # alone, to compile once
+    with open_pool() as pool:
+        return np.stack([first, *pool.map(paint, pictures.images[1:])])
 
 
 # Compiled once for all runs: those without a part of the pictures differ in numbers alone.
@@ -300,7 +336,7 @@ def paint_pictures(
 def _cut(
     image: UInt8[Array, "side side 3"],
     slots: UInt8[Array, "side side"],
-    painted: Float16[Array, "planes s s"],
+    painted: Float16[Array, "looks planes s s"],
     key: Array,
     *,
     size: int,
@@ -312,8 +348,10 @@ def _cut(
     pixels = cut_pixels(image.astype(jnp.float32) / 255, window, size=size)
     if config.jitter:
         pixels = change_colors(key_color, pixels, amount=config.jitter)
-    planes = jnp.moveaxis(painted.astype(jnp.float32), 0, -1)
-    chances = cut_pixels(planes, window, size=size)
+    looks, planes, *sides = painted.shape
+    told = jnp.moveaxis(painted.reshape(-1, *sides).astype(jnp.float32), 0, -1)
+    chances = cut_pixels(told, window, size=size).astype(painted.dtype)
+    chances = chances.reshape(size, size, looks, planes)
     return normalize(pixels), chances, cut_labels(slots, window, size=size)
 
 

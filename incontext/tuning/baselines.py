@@ -26,10 +26,14 @@ ENSEMBLES: tuple[Ensemble, ...] = ("feature", "spatial")
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A context, and pictures that judge it: none of those that it was made from."""
+    """A context, and pictures that judge it: none of those that it was made from.
+
+    `rows` are those, where it shows pictures as they are.
+    """
 
     context: Context
     pictures: Pictures
+    rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +123,11 @@ def look_closer(
     return replace(context, detail="large"), finer, large
 
 
+def best_single(plains: Sequence[Plain]) -> Plain:
+    """Return the one of a single example."""
+    return next(plain for plain in plains if len(plain.rows) == 1)
+
+
 def _ranked(segmenter: "Segmenter", plains: Sequence[Plain]) -> list[Plain]:
     """Return contexts with the best first, which looks closer if that is better.
 
@@ -162,7 +171,8 @@ def _cross_single(
 
     chosen = [choose(part) for part in parts]
     trials = tuple(
-        Trial(contexts[row], pictures.take(part)) for row, part in zip(chosen, parts, strict=True)
+        Trial(contexts[row], pictures.take(part), (row,))
+        for row, part in zip(chosen, parts, strict=True)
     )
     found = _total(
         [counts[row][judge] for row, part in zip(chosen, parts, strict=True) for judge in part]

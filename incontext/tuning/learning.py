@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Literal
 from jaxtyping import PyTree
 
 from incontext.context import Context, SegType
-from incontext.tuning.adapter_run import AdapterRun, Crossed, cross_paint, make_adapter_run
+from incontext.tuning.adapter_run import (
+    AdapterRun,
+    Crossed,
+    cross_paint,
+    divide,
+    make_adapter_run,
+)
 from incontext.tuning.baselines import (
     Plain,
     Trial,
+    best_single,
     cross_plain,
     look_closer,
     score_plain,
@@ -77,8 +84,10 @@ def learn_held_out(session: Session, pictures: Pictures) -> Found:
     plains = score_plain(segmenter, train, held, seg_type=seg_type, seed=config.seed)
     judging = "pictures held out" if held_rows else "its own pictures (too few to hold out)"
     if config.learn == "adapter":
-        crossed = _paint(session, train, config)
-        run = make_adapter_run(segmenter, train, crossed, held, config=config, seg_type=seg_type)
+        parts = divide(train, seed=config.seed)
+        crossed = _paint(session, train, parts, [None] * len(parts), config)
+        given = {"config": config, "seg_type": seg_type}
+        run = make_adapter_run(segmenter, train, crossed, held, None, **given)
         return _learn_adapter(session, run, plains, judging=judging)
     run, learned = prepare_run(segmenter, train, held, plains, config=config, seg_type=seg_type)
     ended = session.learn(run, session.begin(run, learned), before=plains[0].score)
@@ -91,15 +100,26 @@ def learn_crossed(session: Session, pictures: Pictures) -> Found:
     segmenter, seg_type = session.segmenter, session.seg_type
     config = fill(session.config, segmenter, pictures)
     warn_of_single(pictures)
-    crossed = _paint(session, pictures, config)
-    plains = cross_plain(segmenter, pictures, crossed.parts, seg_type=seg_type, seed=config.seed)
-    run = make_adapter_run(segmenter, pictures, crossed, None, config=config, seg_type=seg_type)
+    parts = divide(pictures, seed=config.seed)
+    plains = cross_plain(segmenter, pictures, parts, seg_type=seg_type, seed=config.seed)
+    single = best_single(plains)
+    chosen = [row for trial in single.trials for row in trial.rows]
+    crossed = _paint(session, pictures, parts, chosen, config)
+    given = {"config": config, "seg_type": seg_type}
+    run = make_adapter_run(segmenter, pictures, crossed, None, single.rows[0], **given)
     return _learn_adapter(session, run, plains, judging="pictures left out in turn")
 
 
-def _paint(session: Session, pictures: Pictures, config: TuneConfig) -> Crossed:
+def _paint(
+    session: Session,
+    pictures: Pictures,
+    parts: Sequence[Sequence[int]],
+    singles: Sequence[int | None],
+    config: TuneConfig,
+) -> Crossed:
     session.say(f"painting {len(pictures)} pictures, each by examples that do not include it")
-    return cross_paint(session.segmenter, pictures, config=config, seg_type=session.seg_type)
+    given = {"config": config, "seg_type": session.seg_type}
+    return cross_paint(session.segmenter, pictures, parts, singles, **given)
 
 
 def _learn_adapter(

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, PyTree
 
+from incontext.adaptation import beside_bytes
 from incontext.context import SegType, split_labels
-from incontext.packing import packed_bytes
 from incontext.passes import LABELS_PER_PASS
 from incontext.squeeze import squeeze_image, squeeze_labels
-from incontext.tuning.baselines import Plain, cover_labels
+from incontext.tuning.baselines import Plain, best_single, cover_labels
 from incontext.tuning.config import FOLDS, MAX_PROMPT_BYTES, TuneConfig
 from incontext.tuning.pictures import Pictures
 from incontext.tuning.prompt import (
@@ -123,14 +123,17 @@ def choose_palette(
     """Divide labels into passes: as in training where the file can hold that, else fewer."""
     per_pass = config.labels_per_pass
     if not per_pass:
-        fit = max(1, _most_bytes(config, labels) // _pass_bytes(prompt, params, config.cells))
+        adapters = FOLDS + 1 if config.learn == "adapter" else 0
+        beside = beside_bytes(prompt.config, len(labels) + 1, adapters) if adapters else 0
+        left = MAX_PROMPT_BYTES - beside
+        fit = max(1, left // _pass_bytes(prompt, params, config.cells))
         per_pass = -(-len(labels) // min(fit, -(-len(labels) // LABELS_PER_PASS)))
     return Palette(split_labels(range(1, len(labels) + 1), per_pass))
 
 
 def choose_rows(train: Pictures, plains: Sequence[Plain], *, count: int, seed: int) -> list[int]:
     """Return the pictures that a prompt starts from: the best alone, then what it lacks."""
-    single = next(plain for plain in plains if len(plain.rows) == 1)
+    single = best_single(plains)
     order = cover_labels(train, np.random.default_rng([seed, 4]))
     rows = [*single.rows, *(row for row in order if row not in single.rows)]
     return [rows[i % len(rows)] for i in range(count)]
@@ -201,12 +204,6 @@ def _lookup(
         slots.append(small[::CELL, ::CELL].ravel())
     joined = jax.tree.map(lambda *a: jnp.concatenate(a, axis=1), *parts)
     return choose_cells(joined, np.concatenate(slots), config.cells, seed=config.seed)
-
-
-def _most_bytes(config: TuneConfig, labels: Sequence[int]) -> int:
-    """Return what a file may hold beside adapters, if there are some."""
-    beside = packed_bytes(len(labels) + 1, FOLDS + 1) if config.learn == "adapter" else 0
-    return MAX_PROMPT_BYTES - beside
 
 
 def _pass_bytes(prompt: Prompt, params: PyTree, cells: int) -> int:

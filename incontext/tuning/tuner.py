@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from jaxtyping import PyTree
 
-from incontext.adaptation import adapter_size
+from incontext.adaptation import LOOKS, adapter_size
 from incontext.context import Context, Example, SegType
 from incontext.tuning.baselines import Plain, Trial
 from incontext.tuning.config import AVERAGES, Learned, TuneConfig
@@ -229,7 +229,7 @@ def _adapter_trouble(pictures: Pictures, config: TuneConfig, segmenter: "Segment
     if shown < FEWEST:
         return f"needs {FEWEST} pictures with something marked to learn from, and there are {shown}"
     size, labels = adapter_size(segmenter.config), len(pictures.labels)
-    painted = 2 * len(pictures) * (labels + 1) * size**2
+    painted = 2 * len(pictures) * LOOKS * (labels + 1) * size**2
     if painted > MOST_PAINTED:
         return f"needs {painted / 1e9:.1f} GB for {len(pictures)} pictures and {labels} labels"
     return ""

@@ -17,7 +17,7 @@ def members():
         leaf = np.asarray(leaf)
         return leaf + 0.02 * rng.standard_normal(leaf.shape).astype(np.float32)
 
-    first = fresh_adapter(3, seed=0)
+    first = fresh_adapter(3, 2, seed=0)
     return tuple(jax.tree.map(apart, first) for _ in range(4))
 
 
@@ -50,7 +50,7 @@ def test_equal_adapters_do_not_differ(members):
 
 
 def test_zeros_stay_zeros():
-    [back] = unpack(pack([jax.tree.map(np.zeros_like, fresh_adapter(2, seed=0))]))
+    [back] = unpack(pack([jax.tree.map(np.zeros_like, fresh_adapter(2, 2, seed=0))]))
     assert not any(leaf.any() for leaf in jax.tree.leaves(back))
 
 
@@ -58,7 +58,7 @@ def test_zeros_stay_zeros():
 def test_the_size_of_a_file_is_known_before(members, count):
     packed = pack(members[:count])
     halves = sum(leaf.size * min(leaf.dtype.itemsize, 2) for leaf in jax.tree.leaves(packed))
-    assert packed_bytes(3, count) == halves
+    assert packed_bytes(3, 2, count) == halves
     assert halves < 1.1 * (1 + (count - 1) / 2) * 1_600_000
 
 

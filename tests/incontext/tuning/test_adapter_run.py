@@ -8,11 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from incontext import Context
+from incontext import Context, Example
 from incontext.adaptation import Adaptation
 from incontext.detail import resize_planes
 from incontext.tuning import adapter_run, baselines
-from incontext.tuning.adapter_run import all_but, cross_paint, divide, make_adapter_run
+from incontext.tuning.adapter_run import (
+    all_but,
+    cross_paint,
+    divide,
+    make_adapter_run,
+    make_base,
+    paint_pictures,
+)
 from incontext.tuning.baselines import cross_plain
 from incontext.tuning.config import TuneConfig
 from incontext.tuning.pictures import read_pictures
@@ -41,17 +48,47 @@ def tuned(segmenter, examples):
 def test_every_picture_is_painted_by_the_others(segmenter, examples):
     pictures = read_pictures(examples, side=48)
     config = fill(resolve(SMALL, segmenter), segmenter, pictures)
-    crossed = cross_paint(segmenter, pictures, config=config, seg_type="semantic")
+    parts = divide(pictures, seed=0)
+    singles = [all_but(part, 8)[0] for part in parts]
+    given = {"config": config, "seg_type": "semantic"}
+    crossed = cross_paint(segmenter, pictures, parts, singles, **given)
     assert sorted(row for part in crossed.parts for row in part) == list(range(8))
     # What a picture's own mask says must not change how it is painted.
     rows = crossed.parts[0]
     other = dataclasses.replace(pictures, slots=pictures.slots.copy())
     other.slots[rows[0]] = 1 - other.slots[rows[0]]
     assert divide(other, seed=0) == crossed.parts
-    again = cross_paint(segmenter, other, config=config, seg_type="semantic")
+    again = cross_paint(segmenter, other, parts, singles, **given)
     np.testing.assert_array_equal(again.painted[rows], crossed.painted[rows])
     rest = all_but(rows, 8)
     assert np.abs(again.painted[rest].astype(float) - crossed.painted[rest]).max() > 0
+
+
+def test_adapters_are_told_three_looks(segmenter, examples):
+    pictures = read_pictures(examples, side=48)
+    config = fill(resolve(SMALL, segmenter), segmenter, pictures)
+    given = {"config": config, "seg_type": "semantic"}
+    base = make_base(segmenter, pictures, range(8), 3, **given)
+    bare = dataclasses.replace(base, adaptation=None)
+    assert base.adaptation is not None
+    assert base.adaptation.example is not None
+    image, slots = base.adaptation.example
+    assert image.shape[:2] == slots.shape == (segmenter.config.image_size,) * 2
+    alone = segmenter.context([Example(image, slots.astype(np.int32), kind="labels")])
+    target = pictures.images[5]
+    looks = [
+        segmenter.segment(target, context, detail=detail).probabilities_lowres
+        for context, detail in ((bare, "large"), (bare, "plain"), (alone, "plain"))
+    ]
+    resized = [resize_planes(look, (64, 64)) for look in looks]
+    assert np.abs(resized[0] - resized[2]).max() > 1e-3
+    found = segmenter.segment(target, base).probabilities_lowres
+    np.testing.assert_allclose(found, np.mean(resized, axis=0), atol=1e-5)
+    usual = segmenter.segment(target, base, detail="plain").probabilities_lowres
+    twice = [resized[1], *resized[1:]]  # the large look is given up
+    np.testing.assert_allclose(usual, np.mean(twice, axis=0), atol=1e-5)
+    [told] = paint_pictures(segmenter, base, pictures.take([5]))
+    np.testing.assert_allclose(told, resized, atol=1e-3)
 
 
 def test_the_others_of_every_part_show_something(example):
@@ -71,6 +108,7 @@ def test_all_pictures_are_learned_from_and_judge_in_turn(tuned, examples):
     assert tuned.tuned_context.about["steps"] == SMALL.steps  # patience does not end it
     assert tuned.tuned_context.detail == "large"
     assert len(tuned.tuned_context.adaptation.members) == 5
+    assert tuned.tuned_context.adaptation.example is not None
 
 
 def test_it_changes_what_is_found_and_comes_back_from_its_file(
@@ -102,19 +140,19 @@ def test_it_changes_what_is_found_and_comes_back_from_its_file(
 
 
 def test_adapters_answer_together(segmenter, tuned, examples):
-    """What they say and what was painted is averaged; every second one sees the mirror image."""
+    """What they say and the mean look is averaged; every second one sees the mirror image."""
     size, members = tuned.tuned_context.adaptation.size, tuned.tuned_context.adaptation.members
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (size, size, 3)).astype(np.uint8)
-    painted = rng.dirichlet(np.ones(2), (size, size)).astype(np.float32).transpose(2, 0, 1)
+    looks = rng.dirichlet(np.ones(2), (3, size, size)).astype(np.float32).transpose(0, 3, 1, 2)
 
     def say(*chosen, mirrored=False):
         turn = -1 if mirrored else 1
-        looks = [picture[:, ::turn]], [painted[:, :, ::turn]]
-        return Adaptation(size, chosen).correct(*looks)[0][:, :, ::turn]
+        turned = ([look[:, :, ::turn]] for look in looks)
+        return Adaptation(size, chosen).correct([picture[:, ::turn]], *turned)[0][:, :, ::turn]
 
     first, second = members[:2]
-    both = (say(first) + say(second, mirrored=True) + painted) / 3
+    both = (say(first) + say(second, mirrored=True) + looks.mean(axis=0)) / 3
     np.testing.assert_allclose(say(first, second), both, atol=1e-5)
     assert np.abs(say(first) - say(second, mirrored=True)).max() > 1e-3
 
@@ -134,18 +172,25 @@ def test_damaged_adapters_are_refused(tuned, tmp_path):
     path = tmp_path / "p.safetensors"
     tuned.tuned_context.save(path)
     saved = load_weights(path)
-    del saved.params["adapter"]["head"]["kernel"]["scale"]
-    save_weights(path, saved.params, config=saved.config)
-    with pytest.raises(CheckpointError, match="its adapters are damaged; tune the prompt again"):
-        Context.load(path)
+    for name, damage in (
+        ("adapter", lambda arrays: arrays["head"]["kernel"].pop("scale")),
+        ("example", lambda arrays: arrays.pop("slots")),
+        ("example", lambda arrays: arrays.update(slots=arrays["slots"][:-1])),
+        ("example", lambda arrays: arrays.update(slots=arrays["slots"] + 9)),
+    ):
+        params = jax.tree.map(np.asarray, saved.params)  # a copy of the tree
+        damage(params[name])
+        save_weights(path, params, config=saved.config)
+        with pytest.raises(CheckpointError, match="its adapters are damaged; tune the prompt"):
+            Context.load(path)
 
 
 def test_another_format_is_refused(tuned, tmp_path):
     path = tmp_path / "p.safetensors"
     tuned.tuned_context.save(path)
     saved = load_weights(path)
-    assert saved.config["format"] == "seggpt-context-4"
-    save_weights(path, saved.params, config={**saved.config, "format": "seggpt-context-3"})
+    assert saved.config["format"] == "seggpt-context-5"
+    save_weights(path, saved.params, config={**saved.config, "format": "seggpt-context-4"})
     with pytest.raises(CheckpointError, match="not a saved context"):
         Context.load(path)
 
@@ -264,11 +309,11 @@ def test_weights_favour_rare_labels(examples):
 
 def test_what_is_ignored_does_not_matter():
     rng = np.random.default_rng(0)
-    chances = rng.dirichlet(np.ones(2), (1, 32, 32)).astype(np.float32)
+    chances = rng.dirichlet(np.ones(2), (1, 32, 32, 3)).astype(np.float32)
     image = rng.normal(size=(1, 32, 32, 3)).astype(np.float32)
     slots = rng.integers(0, 2, (1, 32, 32))
     slots[0, :16] = 255
-    params = adapter_run.fresh_adapter(2, seed=0)
+    params = adapter_run.fresh_adapter(2, 3, seed=0)
     weights = jnp.array([1, 2], jnp.float32)
 
     def loss(chances):
@@ -276,7 +321,7 @@ def test_what_is_ignored_does_not_matter():
         return float(adapter_run.adapter_loss(params, *arrays, weights=weights))
 
     changed = chances.copy()
-    changed[0, :16] = changed[0, :16, :, ::-1]
+    changed[0, :16] = changed[0, :16, ..., ::-1]
     assert loss(changed) == pytest.approx(loss(chances), abs=1e-6)
     assert loss(chances[..., ::-1]) != pytest.approx(loss(chances), abs=1e-3)
 
@@ -299,8 +344,9 @@ def test_every_round_is_scored_by_pictures_left_out(tuned):
 def test_adapters_never_see_the_part_that_judges_them(segmenter, examples):
     pictures = read_pictures(examples, side=48)
     config = fill(resolve(SMALL, segmenter), segmenter, pictures)
-    crossed = cross_paint(segmenter, pictures, config=config, seg_type="semantic")
-    run = make_adapter_run(segmenter, pictures, crossed, None, config=config, seg_type="semantic")
+    given = {"config": config, "seg_type": "semantic"}
+    crossed = cross_paint(segmenter, pictures, divide(pictures, seed=0), [None] * 4, **given)
+    run = make_adapter_run(segmenter, pictures, crossed, None, 0, **given)
     assert len(run.members) == len(crossed.parts) + 1
     cut = []
     run.draw_views(
