@@ -21,7 +21,7 @@ from seggpt.weights import load_weights, save_weights
 Ensemble = Literal["feature", "spatial"]
 SegType = Literal["semantic", "instance"]
 FORMAT = "seggpt-context-1"
-ADAPTED = "seggpt-context-5"  # with adapters; the second to the fourth had other ones
+ADAPTED = "seggpt-context-6"  # with adapters; the second to the fifth had other ones
 
 
 @dataclass(frozen=True, eq=False)

@@ -189,8 +189,8 @@ def test_another_format_is_refused(tuned, tmp_path):
     path = tmp_path / "p.safetensors"
     tuned.tuned_context.save(path)
     saved = load_weights(path)
-    assert saved.config["format"] == "seggpt-context-5"
-    save_weights(path, saved.params, config={**saved.config, "format": "seggpt-context-4"})
+    assert saved.config["format"] == "seggpt-context-6"
+    save_weights(path, saved.params, config={**saved.config, "format": "seggpt-context-5"})
     with pytest.raises(CheckpointError, match="not a saved context"):
         Context.load(path)
 
