@@ -9,12 +9,13 @@ import jax
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from incontext.adaptation import Adaptation
+from incontext.adaptation import LOOKS, Adaptation
 from incontext.detail import Detail
 from incontext.images import ImageSource, load_image
 from incontext.mask_rules import AskedKind
 from incontext.masks import LoadedMask, MaskSource, check_same_size, load_masks
 from incontext.packing import pack, unpack
+from seggpt.adapter import CELL
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.weights import load_weights, save_weights
 
@@ -150,8 +151,12 @@ def _adaptation(
     example: Mapping[str, Any] | None,
 ) -> Adaptation:
     try:
-        shown = _shown(example, len(about["labels"])) if example else None
-        return Adaptation(about["adapter_size"], unpack(packed), shown)
+        labels, members = len(about["labels"]), unpack(packed)
+        shown = _shown(example, labels) if example else None
+        told = CELL**2 * (LOOKS if shown else LOOKS - 1) * (labels + 1)
+        if members[0]["hint"]["kernel"].shape[-2] != told:
+            raise ValueError("adapters of other looks or labels")
+        return Adaptation(about["adapter_size"], members, shown)
     except (KeyError, ValueError, StopIteration) as error:
         raise CheckpointError(f"{path}: its adapters are damaged; tune the prompt again") from error
 

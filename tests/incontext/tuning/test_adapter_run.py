@@ -175,6 +175,7 @@ def test_damaged_adapters_are_refused(tuned, tmp_path):
     for name, damage in (
         ("adapter", lambda arrays: arrays["head"]["kernel"].pop("scale")),
         ("example", lambda arrays: arrays.pop("slots")),
+        ("example", lambda arrays: arrays.clear()),
         ("example", lambda arrays: arrays.update(slots=arrays["slots"][:-1])),
         ("example", lambda arrays: arrays.update(slots=arrays["slots"] + 9)),
     ):
