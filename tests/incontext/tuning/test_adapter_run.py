@@ -172,15 +172,15 @@ def test_damaged_adapters_are_refused(tuned, tmp_path):
     path = tmp_path / "p.safetensors"
     tuned.tuned_context.save(path)
     saved = load_weights(path)
-    for name, damage in (
-        ("adapter", lambda arrays: arrays["head"]["kernel"].pop("scale")),
-        ("example", lambda arrays: arrays.pop("slots")),
-        ("example", lambda arrays: arrays.clear()),
-        ("example", lambda arrays: arrays.update(slots=arrays["slots"][:-1])),
-        ("example", lambda arrays: arrays.update(slots=arrays["slots"] + 9)),
+    for damage in (
+        lambda params: params["adapter"]["head"]["kernel"].pop("scale"),
+        lambda params: params["example"].pop("slots"),
+        lambda params: params.pop("example"),
+        lambda params: params["example"].update(slots=params["example"]["slots"][:-1]),
+        lambda params: params["example"].update(slots=params["example"]["slots"] + 9),
     ):
         params = jax.tree.map(np.asarray, saved.params)  # a copy of the tree
-        damage(params[name])
+        damage(params)
         save_weights(path, params, config=saved.config)
         with pytest.raises(CheckpointError, match="its adapters are damaged; tune the prompt"):
             Context.load(path)
