@@ -105,7 +105,13 @@ class Context:
         """
         loaded = load_weights(path)
         about = loaded.config
-        if about.get("format") not in (FORMAT, ADAPTED):
+        kind = about.get("format")
+        if kind not in (FORMAT, ADAPTED):
+            if str(kind).startswith(FORMAT.rstrip("1")):
+                raise CheckpointError(
+                    f"{path}: a prompt of format {kind}, and this version reads {FORMAT} and "
+                    f"{ADAPTED}; tune it again"
+                )
             raise CheckpointError(
                 f"{path}: not a saved context; make one with Context.save, or pass example pairs"
             )
