@@ -192,9 +192,7 @@ def test_another_format_is_refused(tuned, tmp_path):
     saved = load_weights(path)
     assert saved.config["format"] == "seggpt-context-6"
     save_weights(path, saved.params, config={**saved.config, "format": "seggpt-context-5"})
-    with pytest.raises(
-        CheckpointError, match="a prompt of format seggpt-context-5.* tune it again"
-    ):
+    with pytest.raises(CheckpointError, match="a prompt of format seggpt-context-5"):
         Context.load(path)
     save_weights(path, saved.params, config={**saved.config, "format": "something else"})
     with pytest.raises(CheckpointError, match="not a saved context"):
