@@ -57,9 +57,9 @@ class Crossed:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterRun(Run):
-    """Learns adapters side by side: one from all pictures, and some that judge the way of learning.
+    """Learns adapters side by side, each without a part of the pictures, which scores it.
 
-    Those learn without a part of the pictures each, and are scored on it.
+    With pictures held out there is one adapter, of all that are not.
 
     Attributes:
         base: The context that they correct, of all pictures.
@@ -83,9 +83,9 @@ class AdapterRun(Run):
 
     @property
     def members(self) -> list[list[int]]:
-        """The pictures that each adapter learns from: all but a part, and the last from all."""
-        judging = [] if self.held is not None else self.crossed.parts
-        return [all_but(part, len(self.pictures)) for part in [*judging, []]]
+        """The pictures that each adapter learns from: all but a part, or all."""
+        left_out = self.crossed.parts if self.held is None else [[]]
+        return [all_but(part, len(self.pictures)) for part in left_out]
 
     @property
     def size(self) -> int:
@@ -170,7 +170,7 @@ class AdapterRun(Run):
         return total
 
     def context(self, learned: PyTree) -> Context:
-        """Return the base with all adapters, the one that learns from all pictures first."""
+        """Return the base with all adapters."""
         return self._adapted(self.base, round_members(learned))
 
     def trials(self, learned: PyTree) -> tuple[Trial, ...]:
@@ -181,17 +181,17 @@ class AdapterRun(Run):
         """
         if self.held is not None:
             return (Trial(self.context(learned), self.held),)
-        _, *others = round_members(learned)
-        parts = zip(self.crossed.bases, self._judging(others), strict=True)
+        parts = zip(self.crossed.bases, self._judging(round_members(learned)), strict=True)
         return tuple(Trial(self._adapted(base, (p, p)), shown) for base, (p, shown, _) in parts)
 
     def _judging(self, learned: PyTree) -> Iterator[tuple[PyTree, Pictures, np.ndarray]]:
         """Yield weights, pictures that judge them, and what is painted on those."""
         if self.held is not None:
             assert self.held_painted is not None  # make_adapter_run
-            yield learned[-1], self.held, self.held_painted
+            [params] = learned
+            yield params, self.held, self.held_painted
             return
-        for params, rows in zip(learned, self.crossed.parts, strict=False):
+        for params, rows in zip(learned, self.crossed.parts, strict=True):
             yield params, self.pictures.take(rows), self.crossed.painted[rows]
 
     def _adapted(self, base: Context, members: tuple[PyTree, ...]) -> Context:
@@ -200,9 +200,8 @@ class AdapterRun(Run):
 
 
 def round_members(learned: PyTree) -> tuple[PyTree, ...]:
-    """Return adapters as a file holds them, the last one first."""
-    *others, whole = learned
-    return unpack(pack([whole, *others]))
+    """Return adapters as a file holds them."""
+    return unpack(pack(learned))
 
 
 def cross_paint(

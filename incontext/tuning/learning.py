@@ -125,9 +125,9 @@ def _paint(
 def _learn_adapter(
     session: Session, run: AdapterRun, plains: Sequence[Plain], *, judging: Judging
 ) -> Found:
-    judged = len(run.members) - 1
-    beside = f", and {judged} without a part of them, to score on it" if judged else ""
-    session.say(f"learning from all {len(run.pictures)} pictures{beside}")
+    count = len(run.members)
+    each = f", {count} adapters without a part of them each" if count > 1 else ""
+    session.say(f"learning from {len(run.pictures)} pictures{each}")
     ended = session.learn(run, session.begin(run, run.start()), before=plains[0].score)
     best = ended.state.best
     context, trials = run.context(best), run.trials(best)

@@ -123,7 +123,7 @@ def choose_palette(
     """Divide labels into passes: as in training where the file can hold that, else fewer."""
     per_pass = config.labels_per_pass
     if not per_pass:
-        adapters = FOLDS + 1 if config.learn == "adapter" else 0
+        adapters = FOLDS if config.learn == "adapter" else 0
         beside = beside_bytes(prompt.config, len(labels) + 1, adapters) if adapters else 0
         left = MAX_PROMPT_BYTES - beside
         fit = max(1, left // _pass_bytes(prompt, params, config.cells))

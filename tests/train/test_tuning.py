@@ -88,7 +88,7 @@ def test_every_context_has_its_row(root, weights, tmp_path, capsys):
     assert "above the best untuned" in printed
     prompt = Context.load(tmp_path / "shapes-3.safetensors")
     assert prompt.adaptation is not None
-    assert len(prompt.adaptation.members) == 5
+    assert len(prompt.adaptation.members) == 4
 
 
 def test_an_unknown_set_is_one_line(root, capsys):
