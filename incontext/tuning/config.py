@@ -11,9 +11,7 @@ Start = Literal["auto", "spread", "best", "random"]
 MAX_PROMPT_BYTES = 8_000_000
 FOLDS = 4  # parts that pictures are divided into for adapters; each is painted by the others
 # Adam's, by `learn`.
-RATES: dict[Learned, float] = {"pixels": 0.1, "tokens": 0.05, "cache": 0.03, "adapter": 0.002}
-# Share of the running average that stays at a step, by `learn`.
-AVERAGES: dict[Learned, float] = {"pixels": 0.9, "tokens": 0.9, "cache": 0.9, "adapter": 0.98}
+RATES: dict[Learned, float] = {"pixels": 0.1, "tokens": 0.05, "cache": 0.03, "adapter": 0.004}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +52,7 @@ class TuneConfig:
         turns: Whether views are also turned upside down and on their side: for what has no top,
             such as tissue, walls and fields from above.
         average: Share of the learned arrays' running average that stays at each step; the average
-            is what is judged and saved. 0 takes the last step's arrays, None chooses.
+            is what is judged and saved. 0 takes the last step's arrays.
         remat: Compute activations twice to hold fewer.
         seed: Same seed, pictures and machine, same prompt.
     """
@@ -77,7 +75,7 @@ class TuneConfig:
     scale: float = 0.25
     jitter: float = 0.2
     turns: bool = False
-    average: float | None = None
+    average: float = 0.9
     remat: bool = False
     seed: int = 0
     views: int = 60  # prepared together, each used `reuse` times: a round
@@ -112,5 +110,5 @@ class TuneConfig:
         if not (self.lookup_rate >= 0 and math.isfinite(self.lookup_rate)):
             raise ValueError(f"lookup_rate {self.lookup_rate} must not be negative")
         for name in ("jitter", "average"):
-            if not 0 <= (getattr(self, name) or 0) < 1:
+            if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 0 and below 1")

@@ -190,7 +190,7 @@ class Run(ABC):
 
     def _keep(self, number: int) -> float:
         """Return how much of the average stays at a step: less at first, when it is of few."""
-        return min(self.config.average or 0.0, (1 + number) / (4 + number))
+        return min(self.config.average, (1 + number) / (4 + number))
 
     def draw_views(
         self, cut: Callable[[int, Array], View], rng: np.random.Generator, deadline: float

@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 from incontext.adaptation import LOOKS, adapter_size
 from incontext.context import Context, Example, SegType
 from incontext.tuning.baselines import Plain, Trial
-from incontext.tuning.config import AVERAGES, Learned, TuneConfig
+from incontext.tuning.config import Learned, TuneConfig
 from incontext.tuning.learning import Judging, Session, learn_crossed, learn_held_out
 from incontext.tuning.loop import Ending, Progress, Run, RunState
 from incontext.tuning.pictures import Pictures, read_pictures
@@ -218,7 +218,6 @@ def resolve(config: TuneConfig, segmenter: "Segmenter") -> TuneConfig:
         learn=learn,
         start=start,
         steps=config.steps or STEPS[learn],
-        average=AVERAGES[learn] if config.average is None else config.average,
         view_size=_view_size(config.view_size, segmenter.config),
     )
 
