@@ -16,7 +16,7 @@ from seggpt.canvas import normalize
 from seggpt.config import SegGPTConfig
 
 LOOK = 3  # times the model's size: the side of what an adapter looks at
-LOOKS = 3  # of the model at a picture: by the prompt, large and plain, and by its best example
+LOOKS = 3  # of the model at a picture: by the prompt, large and plain, by its example, large
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +28,13 @@ class Adaptation:
         members: The weights of each; without any, what was painted stays.
         example: A picture as small as the model sees it, and the slots of its labels: adapters are
             told what is painted by it alone, too.
+        share: Weight of the mean look in the answer; the adapters' mean has the rest.
     """
 
     size: int
     members: tuple[PyTree, ...]
     example: tuple[UInt8[np.ndarray, "s s 3"], UInt8[np.ndarray, "s s"]] | None = None
+    share: float = 0.0
 
     def correct(
         self,
@@ -41,17 +43,28 @@ class Adaptation:
     ) -> list[Float32[np.ndarray, "planes s s"]]:
         """Return corrected probabilities of pictures, on a finer grid.
 
-        Each of `looks` is what was painted on all of them. With several adapters the answer is the
-        mean of what they say and of the mean look; every second one looks in a mirror.
+        Each of `looks` is what was painted on all of them. The answer is the mean of what adapters
+        say, of which every second one looks in a mirror, and of the mean look.
         """
         images = np.stack([squeeze_image(picture, self.size) for picture in pictures])
-        painted = stack_looks(looks, self.size).transpose(0, 3, 4, 1, 2)
+        painted = stack_looks(looks, self.size)
+        told = painted.transpose(0, 3, 4, 1, 2)
         answers = [
-            np.asarray(_look(params, images, painted, mirrored=bool(number % 2)))
+            np.asarray(_look(params, images, told, mirrored=bool(number % 2)))
             for number, params in enumerate(self.members)
         ]
-        voices = answers if len(answers) == 1 else [*answers, painted.mean(axis=-2)]
-        return list(np.mean(voices, axis=0).transpose(0, 3, 1, 2))
+        looked = painted.mean(axis=1)
+        if not answers:
+            return list(looked)
+        said = np.mean(answers, axis=0).transpose(0, 3, 1, 2)
+        return list(mix(said, looked, self.share))
+
+
+def mix(
+    said: Float32[np.ndarray, "*shape"], looked: Float32[np.ndarray, "*shape"], share: float
+) -> Float32[np.ndarray, "*shape"]:
+    """Return what adapters say, and by a share of it what was painted."""
+    return (1 - share) * said + share * looked
 
 
 def stack_looks(

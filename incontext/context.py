@@ -22,7 +22,7 @@ from seggpt.weights import load_weights, save_weights
 Ensemble = Literal["feature", "spatial"]
 SegType = Literal["semantic", "instance"]
 FORMAT = "seggpt-context-1"
-ADAPTED = "seggpt-context-6"  # with adapters; the second to the fifth had other ones
+ADAPTED = "seggpt-context-7"  # with adapters; the second to the sixth had other ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +91,7 @@ class Context:
         arrays: dict[str, Any] = {f"array_{i:04d}": leaf for i, leaf in enumerate(leaves)}
         if adaptation:
             about["adapter_size"] = adaptation.size
+            about["look_share"] = adaptation.share
             arrays["adapter"] = pack(adaptation.members)
             if adaptation.example:
                 arrays["example"] = dict(zip(("image", "slots"), adaptation.example, strict=True))
@@ -162,8 +163,11 @@ def _adaptation(
         told = CELL**2 * (LOOKS if shown else LOOKS - 1) * (labels + 1)
         if members[0]["hint"]["kernel"].shape[-2] != told:
             raise ValueError("adapters of other looks or labels")
-        return Adaptation(about["adapter_size"], members, shown)
-    except (KeyError, ValueError, StopIteration) as error:
+        share = float(about["look_share"])
+        if not 0 <= share <= 1:
+            raise ValueError("not a share")
+        return Adaptation(about["adapter_size"], members, shown, share)
+    except (KeyError, TypeError, ValueError, StopIteration) as error:
         raise CheckpointError(f"{path}: its adapters are damaged; tune the prompt again") from error
 
 

@@ -373,7 +373,7 @@ class Segmenter:
         first = self._painted(pictures, context, size)
         looks = [first, first if size == usual else self._painted(pictures, context, usual)]
         if adaptation.example:
-            looks.append(self._painted(pictures, self._alone(context, adaptation), usual))
+            looks.append(self._painted(pictures, self._alone(context, adaptation), size))
         return looks
 
     def _alone(self, context: Context, adaptation: Adaptation) -> Context:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float16, Float32, Int, PyTree, UInt8
 
-from incontext.adaptation import Adaptation, adapter_size, stack_looks, strides
+from incontext.adaptation import Adaptation, adapter_size, mix, stack_looks, strides
 from incontext.context import Context, SegType
 from incontext.detail import LARGE
 from incontext.packing import pack, unpack
@@ -25,7 +25,7 @@ from incontext.tuning.config import FOLDS, TuneConfig
 from incontext.tuning.loop import Run, RunState, Update, View
 from incontext.tuning.pictures import Pictures
 from incontext.tuning.prepare import prepare_run
-from incontext.tuning.scores import Counts, count_pixels, no_counts
+from incontext.tuning.scores import Counts, add_counts, count_pixels
 from incontext.tuning.step import ADAM, move
 from incontext.tuning.views import change_colors, cut_labels, cut_pixels, draw_window
 from seggpt.adapter import adapt, fresh_adapter, load_trunk
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 VIEW = 2 / 3  # of the side that an adapter looks at: crops are half as close to twice as close
 RARITY = 0.25  # power of the inverse share of a label in the weight of its pixels
+SHARES = (0.0, 0.1, 0.2, 0.35, 0.5)  # of the mean look in the answer, to choose from
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,31 +159,54 @@ class AdapterRun(Run):
         return update
 
     def counts(self, learned: PyTree) -> Counts:
-        """Return what is found on pictures that were not learned from."""
-        total = no_counts(len(self.pictures.labels))
-        for params, pictures, painted in self._judging(learned):
-            adaptation = Adaptation(self.size, (params,))
-            for image, slots, looks in zip(pictures.images, pictures.slots, painted, strict=True):
-                (chances,) = adaptation.correct(
-                    [image], *([look] for look in looks.astype(np.float32))
-                )
-                total += count_pixels(chances, slots, labels=pictures.labels)
-        return total
+        """Return what is found on pictures that were not learned from, in one look at each."""
+        (found,) = self._count(learned, answers=1, shares=(0.0,))
+        return found
 
-    def context(self, learned: PyTree) -> Context:
-        """Return the base with all adapters."""
-        return self._adapted(self.base, round_members(learned))
-
-    def trials(self, learned: PyTree) -> tuple[Trial, ...]:
-        """Return contexts with what was learned, and the pictures that judge them.
+    def choose_share(self, learned: PyTree) -> tuple[float, Counts]:
+        """Return which share of the mean look does best, and what is found with it.
 
         A part of the pictures judges the one adapter that does not know it: it looks twice, as all
-        do once, and is heard beside the guess, so that its best threshold is about theirs.
+        do once, so that its best threshold and share are about theirs.
         """
+        answers = 1 if self.held is not None else 2
+        found = self._count(round_members(learned), answers=answers, shares=SHARES)
+        by_share = dict(zip(SHARES, found, strict=True))
+        best = max(SHARES, key=lambda share: by_share[share].mean(by_share[share].best_threshold()))
+        return best, by_share[best]
+
+    def context(self, learned: PyTree, share: float = 0.0) -> Context:
+        """Return the base with all adapters."""
+        return self._adapted(self.base, round_members(learned), share)
+
+    def trials(self, learned: PyTree, share: float) -> tuple[Trial, ...]:
+        """Return contexts that find what `choose_share` counts, and what judges them."""
         if self.held is not None:
-            return (Trial(self.context(learned), self.held),)
+            return (Trial(self.context(learned, share), self.held),)
         parts = zip(self.crossed.bases, self._judging(round_members(learned)), strict=True)
-        return tuple(Trial(self._adapted(base, (p, p)), shown) for base, (p, shown, _) in parts)
+        return tuple(
+            Trial(self._adapted(base, (p, p), share), shown) for base, (p, shown, _) in parts
+        )
+
+    def _count(self, learned: PyTree, *, answers: int, shares: Sequence[float]) -> list[Counts]:
+        """Count what is found by so many answers of each adapter, with each share of the look."""
+        labels = self.pictures.labels
+        shown = [
+            (Adaptation(self.size, (params,) * answers), *picture)
+            for params, pictures, painted in self._judging(learned)
+            for picture in zip(pictures.images, pictures.slots, painted, strict=True)
+        ]
+
+        def count(row: int) -> list[Counts]:
+            adaptation, image, slots, looks = shown[row]
+            told = looks.astype(np.float32)
+            (said,) = adaptation.correct([image], *([look] for look in told))
+            answers = [mix(said, told.mean(axis=0), share) for share in shares]
+            return [count_pixels(answer, slots, labels=labels) for answer in answers]
+
+        with open_pool() as pool:
+            found = list(pool.map(count, range(len(shown))))
+        return [add_counts(column) for column in zip(*found, strict=True)]
 
     def _judging(self, learned: PyTree) -> Iterator[tuple[PyTree, Pictures, np.ndarray]]:
         """Yield weights, pictures that judge them, and what is painted on those."""
@@ -194,9 +218,9 @@ class AdapterRun(Run):
         for params, rows in zip(learned, self.crossed.parts, strict=True):
             yield params, self.pictures.take(rows), self.crossed.painted[rows]
 
-    def _adapted(self, base: Context, members: tuple[PyTree, ...]) -> Context:
+    def _adapted(self, base: Context, members: tuple[PyTree, ...], share: float) -> Context:
         assert base.adaptation  # make_base
-        return replace(base, adaptation=replace(base.adaptation, members=members))
+        return replace(base, adaptation=replace(base.adaptation, members=members, share=share))
 
 
 def round_members(learned: PyTree) -> tuple[PyTree, ...]:

@@ -1,7 +1,5 @@
 """What examples reach without tuning: the contexts that a tuned prompt must beat."""
 
-import functools
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -13,7 +11,7 @@ from incontext.context import Context, Ensemble, Example, SegType
 from incontext.results import Result
 from incontext.runtime import open_pool
 from incontext.tuning.pictures import Pictures
-from incontext.tuning.scores import SLACK, Counts, count_pixels
+from incontext.tuning.scores import SLACK, Counts, add_counts, count_pixels
 
 if TYPE_CHECKING:
     from incontext.segmenter import Segmenter
@@ -164,7 +162,7 @@ def _cross_single(
 
     def choose(part: Sequence[int]) -> int:
         def score(row: int) -> float:
-            total = _total([c for judge, c in counts[row].items() if judge not in part])
+            total = add_counts([c for judge, c in counts[row].items() if judge not in part])
             return total.mean(total.best_threshold())
 
         return max((row for row in contexts if row not in part), key=score)
@@ -174,7 +172,7 @@ def _cross_single(
         Trial(contexts[row], pictures.take(part), (row,))
         for row, part in zip(chosen, parts, strict=True)
     )
-    found = _total(
+    found = add_counts(
         [counts[row][judge] for row, part in zip(chosen, parts, strict=True) for judge in part]
     )
     best = choose(())
@@ -234,12 +232,12 @@ def _show(
 
 def score_trials(segmenter: "Segmenter", trials: Sequence[Trial]) -> Counts:
     """Count what contexts find on the pictures that judge them."""
-    return _total([score_context(segmenter, trial.context, trial.pictures) for trial in trials])
+    return add_counts([score_context(segmenter, trial.context, trial.pictures) for trial in trials])
 
 
 def score_context(segmenter: "Segmenter", context: Context, pictures: Pictures) -> Counts:
     """Count what a context finds on pictures; labels that it does not know are missed."""
-    return _total(score_each(segmenter, context, pictures))
+    return add_counts(score_each(segmenter, context, pictures))
 
 
 def score_each(segmenter: "Segmenter", context: Context, pictures: Pictures) -> list[Counts]:
@@ -252,10 +250,6 @@ def score_each(segmenter: "Segmenter", context: Context, pictures: Pictures) -> 
     first = count(0)  # alone, to compile once
     with open_pool() as pool:
         return [first, *pool.map(count, range(1, len(pictures)))]
-
-
-def _total(counts: Sequence[Counts]) -> Counts:
-    return functools.reduce(operator.add, counts)
 
 
 def count_result(

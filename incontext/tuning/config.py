@@ -12,6 +12,7 @@ MAX_PROMPT_BYTES = 8_000_000
 FOLDS = 4  # parts that pictures are divided into for adapters; each is painted by the others
 # Adam's, by `learn`.
 RATES: dict[Learned, float] = {"pixels": 0.1, "tokens": 0.05, "cache": 0.03, "adapter": 0.004}
+BATCHES: dict[Learned, int] = {"pixels": 6, "tokens": 6, "cache": 6, "adapter": 3}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class TuneConfig:
             prefix attention up to three, as a file holds, else one.
         steps: Updates; 0 chooses by what is learned.
         minutes: When to stop at the latest; a run that is cut here depends on the machine's speed.
-        batch_size: Views an update sees.
+        batch_size: Views an update sees; 0 is that of `BATCHES`.
         micro_batch: Views in memory together; gradients of a batch are added up. An adapter takes
             a batch at once.
         lr: Adam's learning rate; 0 is the one of `RATES`.
@@ -62,7 +63,7 @@ class TuneConfig:
     prompts: int = 0
     steps: int = 0
     minutes: float = 10.0
-    batch_size: int = 6
+    batch_size: int = 0
     micro_batch: int = 1
     lr: float = 0.0
     hold_out: int | None = None
@@ -91,7 +92,7 @@ class TuneConfig:
         Raises:
             ValueError: naming the field and what it must be.
         """
-        positive = ("batch_size", "micro_batch", "patience", "views", "reuse")
+        positive = ("micro_batch", "patience", "views", "reuse")
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
@@ -100,7 +101,7 @@ class TuneConfig:
                 f"batch_size {self.batch_size} is not a multiple of micro_batch {self.micro_batch}"
             )
         chosen = ("prompts", "cells", "steps", "lr", "labels_per_pass", "first_block", "view_size")
-        for name in (*chosen, "hold_out"):
+        for name in (*chosen, "batch_size", "hold_out"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} {getattr(self, name)} must not be negative")
         if not (self.minutes > 0 and math.isfinite(self.minutes)):

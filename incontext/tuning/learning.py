@@ -92,7 +92,9 @@ def learn_held_out(session: Session, pictures: Pictures) -> Found:
     run, learned = prepare_run(segmenter, train, held, plains, config=config, seg_type=seg_type)
     ended = session.learn(run, session.begin(run, learned), before=plains[0].score)
     context = run.context(ended.state.best)
-    return _found(segmenter, plains, context, (Trial(context, held),), ended, judging, train)
+    trials = (Trial(context, held),)
+    counts = score_trials(segmenter, trials)
+    return _found(segmenter, plains, context, counts, trials, ended, judging, train)
 
 
 def learn_crossed(session: Session, pictures: Pictures) -> Found:
@@ -130,20 +132,22 @@ def _learn_adapter(
     session.say(f"learning from {len(run.pictures)} pictures{each}")
     ended = session.learn(run, session.begin(run, run.start()), before=plains[0].score)
     best = ended.state.best
-    context, trials = run.context(best), run.trials(best)
-    return _found(session.segmenter, plains, context, trials, ended, judging, run.pictures)
+    share, counts = run.choose_share(best)
+    context, trials = run.context(best, share), run.trials(best, share)
+    return _found(session.segmenter, plains, context, counts, trials, ended, judging, run.pictures)
 
 
 def _found(
     segmenter: "Segmenter",
     plains: Sequence[Plain],
     context: Context,
+    counts: Counts,
     trials: tuple[Trial, ...],
     ended: Ended,
     judging: Judging,
     learned_from: Pictures,
 ) -> Found:
-    counts, ending = score_trials(segmenter, trials), ended.ending
+    ending = ended.ending
     if ending != "interrupted":
         try:
             context, counts, trials = look_closer(segmenter, context, counts, trials)

@@ -1,5 +1,7 @@
 """How well painted probabilities meet masks: IoU by label, at every threshold at once."""
 
+import functools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,6 +49,11 @@ class Counts:
         means = {threshold: self.mean(threshold) for threshold in THRESHOLDS}
         enough = (1 - SLACK) * max(means.values())
         return min((t for t in THRESHOLDS if means[t] >= enough), key=lambda t: abs(t - 0.5))
+
+
+def add_counts(counts: Sequence[Counts]) -> Counts:
+    """Return the counts of all pictures together."""
+    return functools.reduce(operator.add, counts)
 
 
 def nearest(threshold: float) -> int:

@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 from incontext.adaptation import LOOKS, adapter_size
 from incontext.context import Context, Example, SegType
 from incontext.tuning.baselines import Plain, Trial
-from incontext.tuning.config import Learned, TuneConfig
+from incontext.tuning.config import BATCHES, Learned, TuneConfig
 from incontext.tuning.learning import Judging, Session, learn_crossed, learn_held_out
 from incontext.tuning.loop import Ending, Progress, Run, RunState
 from incontext.tuning.pictures import Pictures, read_pictures
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SIDE, LARGE_SIDE = 3, 1
 LARGE = 256  # model sizes above this count as large
 # Without being told.
-STEPS: dict[Learned, int] = {"cache": 120, "tokens": 300, "pixels": 300, "adapter": 200}
+STEPS: dict[Learned, int] = {"cache": 120, "tokens": 300, "pixels": 300, "adapter": 600}
 VIEW = 2 / 3  # of the model's size, where views may be smaller
 SPREAD = ("cache", "adapter")  # kinds that can start from tokens of many pictures
 CROSSED = 32  # pictures up to which an adapter is judged by leaving out each part in turn
@@ -213,10 +213,16 @@ def resolve(config: TuneConfig, segmenter: "Segmenter") -> TuneConfig:
         raise PromptError(f"--learn adapter has no --start {start}: leave that out")
     if start == "auto":
         start = "spread" if learn in SPREAD else "best"
+    batch = config.batch_size or BATCHES[learn]
+    micro = 1 if learn == "adapter" else config.micro_batch  # which takes a batch at once
+    if batch % micro:
+        raise PromptError(f"batch_size {batch} is not a multiple of micro_batch {micro}")
     return dataclasses.replace(
         config,
         learn=learn,
         start=start,
+        batch_size=batch,
+        micro_batch=micro,
         steps=config.steps or STEPS[learn],
         view_size=_view_size(config.view_size, segmenter.config),
     )

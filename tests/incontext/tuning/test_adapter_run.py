@@ -13,6 +13,7 @@ from incontext.adaptation import Adaptation
 from incontext.detail import resize_planes
 from incontext.tuning import adapter_run, baselines
 from incontext.tuning.adapter_run import (
+    SHARES,
     all_but,
     cross_paint,
     divide,
@@ -78,14 +79,20 @@ def test_adapters_are_told_three_looks(segmenter, examples):
     target = pictures.images[5]
     looks = [
         segmenter.segment(target, context, detail=detail).probabilities_lowres
-        for context, detail in ((bare, "large"), (bare, "plain"), (alone, "plain"))
+        for context, detail in (
+            (bare, "large"),
+            (bare, "plain"),
+            (alone, "large"),
+            (alone, "plain"),
+        )
     ]
     resized = [resize_planes(look, (64, 64)) for look in looks]
+    *resized, smaller = resized
     assert np.abs(resized[0] - resized[2]).max() > 1e-3
     found = segmenter.segment(target, base).probabilities_lowres
     np.testing.assert_allclose(found, np.mean(resized, axis=0), atol=1e-5)
     usual = segmenter.segment(target, base, detail="plain").probabilities_lowres
-    twice = [resized[1], *resized[1:]]  # the large look is given up
+    twice = [resized[1], resized[1], smaller]  # the large looks are given up
     np.testing.assert_allclose(usual, np.mean(twice, axis=0), atol=1e-5)
     [told] = paint_pictures(segmenter, base, pictures.take([5]))
     np.testing.assert_allclose(told, resized, atol=1e-3)
@@ -115,12 +122,14 @@ def test_it_changes_what_is_found_and_comes_back_from_its_file(
     segmenter, tuned, examples, tmp_path
 ):
     path = tmp_path / "p.safetensors"
-    tuned.tuned_context.save(path)
+    adaptation = dataclasses.replace(tuned.tuned_context.adaptation, share=0.35)
+    saved = dataclasses.replace(tuned.tuned_context, adaptation=adaptation)
+    saved.save(path)
     loaded = Context.load(path)
     bare = dataclasses.replace(loaded, adaptation=None)
     found = [
         segmenter.segment(examples[0].image, context).probabilities_lowres
-        for context in (tuned.tuned_context, loaded, bare)
+        for context in (saved, loaded, bare)
     ]
     np.testing.assert_array_equal(found[0], found[1])
     assert found[0].shape == (2, 64, 64)
@@ -140,20 +149,23 @@ def test_it_changes_what_is_found_and_comes_back_from_its_file(
 
 
 def test_adapters_answer_together(segmenter, tuned, examples):
-    """What they say and the mean look is averaged; every second one sees the mirror image."""
+    """What they say is averaged, then with the mean look; every second one sees a mirror image."""
     size, members = tuned.tuned_context.adaptation.size, tuned.tuned_context.adaptation.members
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (size, size, 3)).astype(np.uint8)
     looks = rng.dirichlet(np.ones(2), (3, size, size)).astype(np.float32).transpose(0, 3, 1, 2)
 
-    def say(*chosen, mirrored=False):
+    def say(*chosen, mirrored=False, share=0.0):
         turn = -1 if mirrored else 1
         turned = ([look[:, :, ::turn]] for look in looks)
-        return Adaptation(size, chosen).correct([picture[:, ::turn]], *turned)[0][:, :, ::turn]
+        adaptation = Adaptation(size, chosen, share=share)
+        return adaptation.correct([picture[:, ::turn]], *turned)[0][:, :, ::turn]
 
     first, second = members[:2]
-    both = (say(first) + say(second, mirrored=True) + looks.mean(axis=0)) / 3
+    both = (say(first) + say(second, mirrored=True)) / 2
     np.testing.assert_allclose(say(first, second), both, atol=1e-5)
+    heard = 0.7 * both + 0.3 * looks.mean(axis=0)
+    np.testing.assert_allclose(say(first, second, share=0.3), heard, atol=1e-5)
     assert np.abs(say(first) - say(second, mirrored=True)).max() > 1e-3
 
 
@@ -184,15 +196,19 @@ def test_damaged_adapters_are_refused(tuned, tmp_path):
         save_weights(path, params, config=saved.config)
         with pytest.raises(CheckpointError, match="its adapters are damaged; tune the prompt"):
             Context.load(path)
+    for share in (1.5, "half", None):
+        save_weights(path, saved.params, config={**saved.config, "look_share": share})
+        with pytest.raises(CheckpointError, match="its adapters are damaged; tune the prompt"):
+            Context.load(path)
 
 
 def test_another_format_is_refused(tuned, tmp_path):
     path = tmp_path / "p.safetensors"
     tuned.tuned_context.save(path)
     saved = load_weights(path)
-    assert saved.config["format"] == "seggpt-context-6"
-    save_weights(path, saved.params, config={**saved.config, "format": "seggpt-context-5"})
-    with pytest.raises(CheckpointError, match="a prompt of format seggpt-context-5"):
+    assert saved.config["format"] == "seggpt-context-7"
+    save_weights(path, saved.params, config={**saved.config, "format": "seggpt-context-6"})
+    with pytest.raises(CheckpointError, match="a prompt of format seggpt-context-6"):
         Context.load(path)
     save_weights(path, saved.params, config={**saved.config, "format": "something else"})
     with pytest.raises(CheckpointError, match="not a saved context"):
@@ -364,10 +380,36 @@ def test_adapters_never_see_the_part_that_judges_them(segmenter, examples):
     learned = tuple(
         jax.tree.map(lambda leaf, n=n: leaf + n, params) for n, params in enumerate(run.start())
     )
-    for part, trial in enumerate(run.trials(learned)):
+    for part, trial in enumerate(run.trials(learned, 0.2)):
         assert added(trial.context) == pytest.approx([part, part], abs=0.01)
         assert trial.context.arrays is crossed.bases[part].arrays
+        assert trial.context.adaptation is not None
+        assert trial.context.adaptation.share == 0.2
     assert added(run.context(learned)) == pytest.approx([*range(len(learned))], abs=0.01)
+
+
+def test_the_share_of_the_look_is_what_does_best_on_pictures_left_out(segmenter, examples):
+    pictures = read_pictures(examples, side=48)
+    config = fill(resolve(SMALL, segmenter), segmenter, pictures)
+    given = {"config": config, "seg_type": "semantic"}
+    parts = divide(pictures, seed=0)
+    crossed = cross_paint(segmenter, pictures, parts, [None] * 4, **given)
+    run = make_adapter_run(segmenter, pictures, crossed, None, None, **given)
+    rng = np.random.default_rng(0)
+    shares = set()
+    for noise in (0.0, 3.0):  # adapters that change nothing, and some that know nothing
+        learned = run.start()
+        for params in learned:
+            shape = params["head"]["kernel"].shape
+            params["head"]["kernel"] = jnp.asarray(noise * rng.normal(size=shape), jnp.float32)
+        share, counts = run.choose_share(learned)
+        score = counts.mean(counts.best_threshold())
+        found = {s: baselines.score_trials(segmenter, run.trials(learned, s)) for s in SHARES}
+        means = {s: c.mean(c.best_threshold()) for s, c in found.items()}
+        assert score == pytest.approx(means[share], abs=0.3)  # painted again with 32 bits
+        assert score >= max(means.values()) - 0.3
+        shares.add(share)
+    assert max(shares) == max(SHARES)
 
 
 def added(context):
