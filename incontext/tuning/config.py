@@ -11,7 +11,7 @@ Start = Literal["auto", "spread", "best", "random"]
 MAX_PROMPT_BYTES = 8_000_000
 FOLDS = 4  # parts that pictures are divided into for adapters; each is painted by the others
 # Adam's, by `learn`.
-RATES: dict[Learned, float] = {"pixels": 0.1, "tokens": 0.05, "cache": 0.03, "adapter": 0.004}
+RATES: dict[Learned, float] = {"pixels": 0.1, "tokens": 0.05, "cache": 0.03, "adapter": 0.002}
 BATCHES: dict[Learned, int] = {"pixels": 6, "tokens": 6, "cache": 6, "adapter": 3}
 
 

@@ -159,9 +159,11 @@ class Run(ABC):
                 if seconds_left < 0:
                     return Ended(state, "minutes")
                 reached = done + len(losses)
+                if reached >= steps:  # the rate has fallen to zero
+                    break
                 if reached > first + 1:
                     pace = (time.monotonic() - second_began) / (reached - first - 1)
-                    steps = int(min(steps, reached + seconds_left / pace))
+                    steps = int(min(self.config.steps, reached + seconds_left / pace))
         except KeyboardInterrupt:
             return Ended(state, "interrupted")
         return Ended(state, "steps" if steps == self.config.steps else "minutes")

@@ -314,14 +314,15 @@ def test_the_average_is_what_is_judged(plain_run, monkeypatch):
 def test_a_run_short_of_time_makes_fewer_steps_whose_rate_falls_to_zero(plain_run, monkeypatch):
     run, learned = plain_run
     config = dataclasses.replace(run.config, steps=20, views=4)
-    seconds, told, rates, kept = [0.0], [], [], []
+    seconds, told, rates, kept, pace = [0.0], [], [], [], [1]
     monkeypatch.setattr("incontext.tuning.loop.time.monotonic", lambda: seconds[0])
     monkeypatch.setattr(type(run), "updater", lambda self: lambda *given: update(*given))
     monkeypatch.setattr(run.judge, "counts", lambda arrays: no_counts(1))
 
     def update(learned, moments, average, pool, index, rate, keep):
         rates.append(float(rate))
-        seconds[0] += 30 if len(rates) == 1 else 1  # the first one compiles
+        seconds[0] += 30 if len(rates) == 1 else pace[0]  # the first one compiles
+        pace[:] = pace[1:] or pace
         return learned, moments, average, jnp.float32(1)
 
     short = dataclasses.replace(run, config=config)
@@ -337,6 +338,16 @@ def test_a_run_short_of_time_makes_fewer_steps_whose_rate_falls_to_zero(plain_ru
     told.clear()
     ended = short.learn(short.begin(learned), **given, deadline=60.0)
     assert (ended.ending, len(rates), told[-1].steps) == ("steps", 20, 20)
+    # Where it goes faster than at first, it makes more again.
+    seconds[0], pace[:] = 0, [3, 3, 3, 1]
+    rates.clear()
+    told.clear()
+    ended = short.learn(short.begin(learned), **given, deadline=55.0)
+    reckoned = [progress.steps for progress in told]
+    assert reckoned[:6] == [20, 20, 9, 9, 9, 9]
+    assert reckoned[-1] == len(rates) > 9
+    assert rates[-1] < short._rate(6, 20) / 4
+    assert seconds[0] <= 55
 
 
 @pytest.mark.parametrize(
