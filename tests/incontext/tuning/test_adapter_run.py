@@ -131,7 +131,7 @@ def test_it_changes_what_is_found_and_comes_back_from_its_file(
         segmenter.segment(examples[0].image, context).probabilities_lowres
         for context in (saved, loaded, bare)
     ]
-    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
     assert found[0].shape == (2, 64, 64)
     np.testing.assert_allclose(found[0].sum(axis=0), 1, atol=1e-5)
     assert np.abs(found[0] - resize_planes(found[2], (64, 64))).max() > 0.001
