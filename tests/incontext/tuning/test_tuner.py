@@ -344,8 +344,8 @@ def test_a_run_short_of_time_makes_fewer_steps_whose_rate_falls_to_zero(plain_ru
     told.clear()
     ended = short.learn(short.begin(learned), **given, deadline=55.0)
     reckoned = [progress.steps for progress in told]
-    assert reckoned[:6] == [20, 20, 9, 9, 9, 9]
-    assert reckoned[-1] == len(rates) > 9
+    assert reckoned[:6] == [20, 20, 9, 9, 11, 11]
+    assert reckoned[-1] == len(rates) > 11
     assert rates[-1] < short._rate(6, 20) / 4
     assert seconds[0] <= 55
 
