@@ -44,7 +44,7 @@ class Adaptation:
         """Return corrected probabilities of pictures, on a finer grid.
 
         Each of `looks` is what was painted on all of them. The answer is the mean of what adapters
-        say, of which every second one looks in a mirror, and of the mean look.
+        say, of which every second one looks in a mirror, and by `share` the mean look.
         """
         images = np.stack([squeeze_image(picture, self.size) for picture in pictures])
         painted = stack_looks(looks, self.size)

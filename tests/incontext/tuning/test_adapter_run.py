@@ -318,6 +318,12 @@ def test_what_a_model_cannot_do_is_refused(mutual, segmenter, examples):
         tune_prompt(segmenter, examples, config=dataclasses.replace(config, start="best"))
 
 
+def test_batches_are_divided_evenly(segmenter):
+    assert resolve(TuneConfig(learn="adapter", micro_batch=4), segmenter).micro_batch == 1
+    with pytest.raises(PromptError, match="batch_size 6 is not a multiple of micro_batch 4"):
+        resolve(TuneConfig(learn="cache", micro_batch=4), segmenter)
+
+
 def test_the_model_does_not_change(segmenter, tuned):
     assert tuned.tuned_context.model == tiny_segmenter(rel_pos=False).fingerprint
 
