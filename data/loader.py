@@ -4,14 +4,13 @@ import grain
 import jax
 import numpy as np
 
-from data.classes import ClassSampler
 from data.pairs import Sample, Sampler, collate
 
 
 class _Draw(grain.transforms.RandomMap):
     """Turn a position in the endless stream into a sample."""
 
-    def __init__(self, sampler: Sampler | ClassSampler, total: int) -> None:
+    def __init__(self, sampler: Sampler, total: int) -> None:
         self.sampler = sampler
         self.total = total
 
@@ -23,7 +22,7 @@ class _Draw(grain.transforms.RandomMap):
 
 
 def make_loader(
-    sampler: Sampler | ClassSampler, *, batch_size: int, steps: int, seed: int
+    sampler: Sampler, *, batch_size: int, steps: int, seed: int
 ) -> grain.DatasetIterator:
     """Return a checkpointable iterator over `steps` batches of this host's share.
 

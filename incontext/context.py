@@ -9,20 +9,16 @@ import jax
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from incontext.adaptation import LOOKS, Adaptation
 from incontext.detail import Detail
 from incontext.images import ImageSource, load_image
 from incontext.mask_rules import AskedKind
 from incontext.masks import LoadedMask, MaskSource, check_same_size, load_masks
-from incontext.packing import pack, unpack
-from seggpt.adapter import CELL
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.weights import load_weights, save_weights
 
 Ensemble = Literal["feature", "spatial"]
 SegType = Literal["semantic", "instance"]
 FORMAT = "seggpt-context-1"
-ADAPTED = "seggpt-context-7"  # with adapters; the second to the sixth had other ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +52,6 @@ class Context:
         seg_type: Whether masks mean every thing of a class, or one certain thing.
         threshold: The one to use with it; None leaves it to the model.
         detail: How closely pictures are looked at with it, unless asked otherwise.
-        adaptation: Small nets that correct what is painted, where some were learned.
         about: What a tuned prompt says of itself, as JSON can hold it: scores, colours, command.
     """
 
@@ -69,15 +64,13 @@ class Context:
     names: Mapping[int, str] = field(default_factory=dict)
     threshold: float | None = None
     detail: Detail = "plain"
-    adaptation: Adaptation | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the context as one safetensors file; 16 bits where they lose nothing."""
         leaves, _ = jax.tree.flatten(self.arrays)
-        adaptation = self.adaptation
         about = {
-            "format": ADAPTED if adaptation else FORMAT,
+            "format": FORMAT,
             "model": self.model,
             "labels": list(self.labels),
             "passes": [list(labels) for labels in self.passes],
@@ -88,14 +81,8 @@ class Context:
             "detail": self.detail,
             "about": dict(self.about),
         }
-        arrays: dict[str, Any] = {f"array_{i:04d}": leaf for i, leaf in enumerate(leaves)}
-        if adaptation:
-            about["adapter_size"] = adaptation.size
-            about["look_share"] = adaptation.share
-            arrays["adapter"] = pack(adaptation.members)
-            if adaptation.example:
-                arrays["example"] = dict(zip(("image", "slots"), adaptation.example, strict=True))
-        save_weights(path, jax.tree.map(lambda a: _narrow(np.asarray(a)), arrays), config=about)
+        arrays = {f"array_{i:04d}": _narrow(np.asarray(leaf)) for i, leaf in enumerate(leaves)}
+        save_weights(path, arrays, config=about)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Context":
@@ -107,18 +94,16 @@ class Context:
         loaded = load_weights(path)
         about = loaded.config
         kind = about.get("format")
-        if kind not in (FORMAT, ADAPTED):
+        if kind != FORMAT:
             if str(kind).startswith(FORMAT.rstrip("1")):
                 raise CheckpointError(
-                    f"{path}: a prompt of format {kind}, and this version reads {FORMAT} and "
-                    f"{ADAPTED}; tune it again"
+                    f"{path}: a context of format {kind}, and this version reads {FORMAT}; "
+                    "make or tune it again"
                 )
             raise CheckpointError(
                 f"{path}: not a saved context; make one with Context.save, or pass example pairs"
             )
-        arrays = dict(loaded.params)
-        adapter, example = arrays.pop("adapter", None), arrays.pop("example", None)
-        leaves = [arrays[name] for name in sorted(arrays)]
+        leaves = [loaded.params[name] for name in sorted(loaded.params)]
         return cls(
             labels=tuple(about["labels"]),
             passes=tuple(tuple(labels) for labels in about["passes"]),
@@ -129,7 +114,6 @@ class Context:
             names={int(label): name for label, name in about["names"].items()},
             threshold=about.get("threshold"),
             detail=_detail(path, about.get("detail", "plain")),
-            adaptation=_adaptation(path, about, adapter, example) if adapter else None,
             about=about.get("about", {}),
         )
 
@@ -149,41 +133,6 @@ class Context:
             raise PromptError("a prompt of tokens cannot be joined with examples; tune pixels")
         both = [np.concatenate(pair, axis=1) for pair in zip(mine, others, strict=True)]
         return replace(self, arrays=jax.tree.unflatten(jax.tree.structure(self.arrays), both))
-
-
-def _adaptation(
-    path: str | PathLike[str],
-    about: Mapping[str, Any],
-    packed: Mapping[str, Any],
-    example: Mapping[str, Any] | None,
-) -> Adaptation:
-    try:
-        labels, members = len(about["labels"]), unpack(packed)
-        shown = _shown(example, labels) if example else None
-        told = CELL**2 * (LOOKS if shown else LOOKS - 1) * (labels + 1)
-        if members[0]["hint"]["kernel"].shape[-2] != told:
-            raise ValueError("adapters of other looks or labels")
-        share = float(about["look_share"])
-        if not 0 <= share <= 1:
-            raise ValueError("not a share")
-        return Adaptation(about["adapter_size"], members, shown, share)
-    except (KeyError, TypeError, ValueError, StopIteration) as error:
-        raise CheckpointError(f"{path}: its adapters are damaged; tune the prompt again") from error
-
-
-def _shown(
-    example: Mapping[str, Any], labels: int
-) -> tuple[UInt8[np.ndarray, "s s 3"], UInt8[np.ndarray, "s s"]]:
-    """Return the example beside a prompt.
-
-    Raises:
-        KeyError, ValueError: if these are not its arrays.
-    """
-    image, slots = np.asarray(example["image"]), np.asarray(example["slots"])
-    kinds = {image.dtype, slots.dtype}
-    if kinds != {np.dtype(np.uint8)} or image.shape != (*slots.shape, 3) or slots.max() > labels:
-        raise ValueError("not a picture and its slots")
-    return image, slots
 
 
 def _detail(path: str | PathLike[str], value: object) -> Detail:

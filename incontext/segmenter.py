@@ -9,16 +9,14 @@ from functools import cached_property, partial
 from itertools import islice
 from os import PathLike
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Float32, Int32, PyTree, UInt8
+from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
-from incontext.adaptation import Adaptation
 from incontext.batching import choose_batch, most_pictures
 from incontext.context import (
     Context,
@@ -83,7 +81,6 @@ class Segmenter:
         cast = jnp.dtype(self.dtype)
         self._params = jax.device_put(jax.tree.map(lambda a: a.astype(cast), tree), self.device)
         self._heads = (config, params) if config.prompt_width else None
-        self._examples: WeakKeyDictionary[Adaptation, Context] = WeakKeyDictionary()
         self._encode = jax.jit(partial(encode_examples, self.graphdef))
         self._paint = jax.jit(partial(paint_queries, self.graphdef), static_argnames="passes")
 
@@ -181,28 +178,18 @@ class Segmenter:
         if like is not None:
             check_labels(labels, like)
             labels, passes, seg_type = like.labels, like.passes, like.seg_type
+        pixels = jnp.asarray(np.broadcast_to(images, (len(passes), *images.shape)))
+        targets = normalize(paint_passes(maps, passes))
         context = Context(
             labels=labels,
             passes=passes,
-            arrays=self._show(images, maps, passes, seg_type),
+            arrays=self._encode(self._params, normalize(pixels), targets, KINDS[seg_type]),
             model=self.fingerprint,
             ensemble="spatial" if ensemble == "spatial" else "feature",
             seg_type=seg_type,
             names=names or {},
         )
         return like.joined(context) if like is not None else context
-
-    def _show(
-        self,
-        images: Float32[np.ndarray, "n s s 3"],
-        maps: Int32[np.ndarray, "n s s"],
-        passes: Sequence[Sequence[int]],
-        seg_type: SegType,
-    ) -> PyTree:
-        """Return the arrays of a context of squeezed pictures and their labels."""
-        pixels = jnp.asarray(np.broadcast_to(images, (len(passes), *images.shape)))
-        targets = normalize(paint_passes(maps, passes))
-        return self._encode(self._params, normalize(pixels), targets, KINDS[seg_type])
 
     def tune(
         self,
@@ -215,8 +202,8 @@ class Segmenter:
     ) -> Context:
         """Learn a prompt from labelled pictures; the model stays as it is.
 
-        `steps` of 0 chooses. Where tuning does not beat the plain examples on pictures held out,
-        their context is returned; `about` and `threshold` of the result say what was reached.
+        `steps` of 0 chooses. Where plain examples do better on pictures held out, their context
+        is returned; `about` and `threshold` of the result say what was reached.
         `incontext.tuning.tuner` has more to ask for and more to tell.
 
         Raises:
@@ -353,48 +340,10 @@ class Segmenter:
         """Return the probabilities of background and labels, of pictures seen at a size."""
         # A short last batch is filled up, so that one compiled program serves all.
         filled = [*pictures, *[pictures[-1]] * (batch_size - len(pictures))]
-        if adaptation := context.adaptation:
-            looks = self.looks(filled, context, adaptation, size)
-            with jax.default_device(self.device):
-                chances = adaptation.correct(filled, *looks)
-        else:
-            chances = self._painted(filled, context, size)
-        return chances[: len(pictures)]
-
-    def looks(
-        self,
-        pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-        context: Context,
-        adaptation: Adaptation,
-        size: int,
-    ) -> list[list[Float32[np.ndarray, "planes _ _"]]]:
-        """Return what adapters are told of pictures: one look is wrong where another is not."""
-        usual = self.config.image_size
-        first = self._painted(pictures, context, size)
-        looks = [first, first if size == usual else self._painted(pictures, context, usual)]
-        if adaptation.example:
-            looks.append(self._painted(pictures, self._alone(context, adaptation), size))
-        return looks
-
-    def _alone(self, context: Context, adaptation: Adaptation) -> Context:
-        """Return a context of the example beside a prompt, which is encoded once."""
-        if adaptation not in self._examples:
-            assert adaptation.example  # looks
-            image, slots = adaptation.example
-            maps = np.asarray([0, *context.labels], np.int32)[slots]
-            images = image[None].astype(np.float32) / 255
-            arrays = self._show(images, maps[None], context.passes, context.seg_type)
-            self._examples[adaptation] = replace(context, arrays=arrays, adaptation=None)
-        return self._examples[adaptation]
-
-    def _painted(
-        self, pictures: Sequence[np.ndarray], context: Context, size: int
-    ) -> list[Float32[np.ndarray, "planes gh gw"]]:
-        """Return the probabilities that pictures of one batch, seen at a size, are painted with."""
-        queries = normalize(jnp.asarray(np.stack([squeeze_image(p, size) for p in pictures])))
+        queries = normalize(jnp.asarray(np.stack([squeeze_image(p, size) for p in filled])))
         count, kind = len(context.passes), KINDS[context.seg_type]
         painted = self._paint(self._params, context.arrays, queries, kind, passes=count)
         rgb = np.clip(np.asarray(denormalize(painted)), 0, 1)
         colors = palette(max(len(part) for part in context.passes))
-        rows = rgb.reshape(len(pictures), count, *rgb.shape[1:])
+        rows = rgb.reshape(len(filled), count, *rgb.shape[1:])[: len(pictures)]
         return [combine_passes(row, context.passes, colors) for row in rows]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -32,14 +32,6 @@ Picture = Float[Array, "b h w 3"]
 Pictures = Float[Array, "b e h w 3"]
 Attend = Callable[[Heads, Heads, Heads, RelativePosition], Heads]
 Cache = tuple[KeysValues, ...]
-
-
-class Started(NamedTuple):
-    """A query on its way through a prefix model's blocks: see `SegGPT.start`."""
-
-    tokens: Float[Array, "s m d"]
-    taps: tuple[Float[Array, "b m d"], ...]
-    found: Float[Array, "b h2 w2 found"] | None  # what the lookup found for its cells
 
 
 class SegGPT(nnx.Module):
@@ -110,8 +102,7 @@ class SegGPT(nnx.Module):
         tokens = self._embed(images, targets, masks, kind=kind, below=True)
         if prompt is not None:
             tokens = jnp.concatenate([prompt, tokens[:, prompt.shape[1] :]], axis=1)
-        _, parts = self._run(tokens, [attend] * self.config.depth, remat=remat)
-        taps = jnp.concatenate(parts, axis=-1)
+        taps = self._run(tokens, [attend] * self.config.depth, remat=remat)
         # The decoder's convolution sees one row of pixels across the seam, as published.
         above = gh if output == "canvas" else 1
         feats = jnp.concatenate([taps[:, (gh - above) * gw : gh * gw], taps[:, -gh * gw :]], axis=1)
@@ -175,19 +166,6 @@ class SegGPT(nnx.Module):
         remat: bool = False,
     ) -> Picture:
         """Predict the query's colour mask from encoded examples (prefix attention)."""
-        started = self.start(cache, query, kind=kind, blocks=0, remat=remat)
-        return self.finish(cache, query, started, blocks=0, remat=remat)
-
-    def start(
-        self,
-        cache: Cache,
-        query: Picture,
-        *,
-        kind: Int[Array, " b"],
-        blocks: int,
-        remat: bool = False,
-    ) -> Started:
-        """Run the lookup and the first blocks of `decode`: what later keys do not change."""
         masks = jnp.ones((query.shape[0], 1, math.prod(self._shape(query))), bool)
         blank = jnp.zeros_like(query)
         tokens = self._embed(query[:, None], blank[:, None], masks, kind=kind, below=True)
@@ -197,30 +175,13 @@ class SegGPT(nnx.Module):
             found = self.lookup.find(cache[-1], query)
             guess = self.guess(to_patches(found, self.config.patch_size // CELL))
             tokens = jnp.concatenate([tokens[: len(query)], tokens[len(query) :] + guess])
-        attends = self._attends(cache, query)[:blocks]
-        return Started(*self._run(tokens, attends, remat=remat), found)
-
-    def finish(
-        self,
-        cache: Cache,
-        query: Picture,
-        started: Started,
-        *,
-        blocks: int,
-        remat: bool = False,
-    ) -> Picture:
-        """Go on where `start` stopped after so many blocks; only later keys and values are read."""
-        attends = self._attends(cache, query)[blocks:]
-        _, taps = self._run(started.tokens, attends, first=blocks, remat=remat)
-        feats = jnp.concatenate([*started.taps, *taps], axis=-1)
-        return self.decoder(feats, query, started.found, shape=self._shape(query))
-
-    def _attends(self, cache: Cache, query: Picture) -> list[Attend]:
-        """Return what each block does with its part of the cache."""
-        return [
-            partial(prefix_attention, prefix=prefix, shape=self._shape(query))
+        shape = self._shape(query)
+        attends = [
+            partial(prefix_attention, prefix=prefix, shape=shape)
             for prefix in cache[: self.config.depth]
         ]
+        feats = self._run(tokens, attends, remat=remat)
+        return self.decoder(feats, query, found, shape=shape)
 
     def _shape(self, image: Picture) -> tuple[int, int]:
         patch = self.config.patch_size
@@ -252,20 +213,15 @@ class SegGPT(nnx.Module):
         return (jnp.stack(streams) + places).reshape(2 * b, grids * gh * gw, -1)
 
     def _run(
-        self,
-        tokens: Float[Array, "s m d"],
-        attends: Sequence[Attend],
-        *,
-        first: int = 0,
-        remat: bool,
-    ) -> tuple[Float[Array, "r m d"], tuple[Float[Array, "b m d"], ...]]:
-        """Run blocks from the `first` on; return their tokens and the normed taps."""
+        self, tokens: Float[Array, "s m d"], attends: Sequence[Attend], *, remat: bool
+    ) -> Float[Array, "b m taps"]:
+        """Run all blocks; return the normed taps side by side."""
         taps = []
-        for index, attend in enumerate(attends, first):
+        for index, attend in enumerate(attends):
             tokens, _ = self._block(index, tokens, attend, remat=remat)
             if index in self.config.taps:
                 taps.append(self.norm(tokens))
-        return tokens, tuple(taps)
+        return jnp.concatenate(taps, axis=-1)
 
     def _block(
         self, index: int, tokens: Float[Array, "s m d"], attend: Attend, *, remat: bool

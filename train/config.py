@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from data.config import DataConfig
-from seggpt.adapter import STRIDE
 from seggpt.config import SegGPTConfig
 
 
@@ -45,20 +44,11 @@ class ClicksConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrunkConfig:
-    """The trunk of adapters is trained: to tell classes (`train.trunk`)."""
-
-    rarity: float = 0.3  # power of the inverse share of a class in the weight of its pixels
-    middle: float = 0.4  # weight of the loss of the features at a quarter of the cells
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A whole training run.
 
     With `clicks` only the model's heads for prompts are trained (its `prompt_width` is above 0),
-    and shots of 0 ask for what points and boxes mark, those of 1 for what a pair proposes. With
-    `trunk` it is the trunk of adapters, which stands beside the model and of which that is no part.
+    and shots of 0 ask for what points and boxes mark, those of 1 for what a pair proposes.
     """
 
     model: SegGPTConfig
@@ -66,7 +56,6 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     clicks: ClicksConfig | None = None
-    trunk: TrunkConfig | None = None
     steps: int = 10_000
     view_size: int = 0  # side of the views that are trained on, in pixels; 0: the model's own
     batch_size: int = 16  # samples, each of `data.pairs.views` pictures
@@ -99,10 +88,5 @@ class TrainConfig:
             raise ValueError("clicks are for a model with heads: set model.prompt_width")
         if self.model.prompt_width and not self.clicks:
             raise ValueError("heads for prompts learn from clicks alone: set model.prompt_width=0")
-        if self.trunk and (self.clicks or self.view_size % STRIDE or not self.view_size):
-            raise ValueError(
-                f"view_size {self.view_size} of a trunk, which has no clicks, must be a multiple "
-                f"of {STRIDE}"
-            )
         if self.view_size % patch:
             raise ValueError(f"view_size {self.view_size} is not a multiple of patch_size {patch}")

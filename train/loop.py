@@ -16,14 +16,12 @@ import numpy as np
 import optax
 from jaxtyping import PyTree
 
-from data.classes import ClassSampler
 from data.closeups import cut_closeups
 from data.folder import open_folders
 from data.loader import make_loader
 from data.pack import Pack, join, pack_folders
 from data.pairs import Sampler
 from data.synthetic import paste_sprites, sprite_classes
-from seggpt.adapter import TRUNK_FORMAT, load_trunk
 from seggpt.weights.files import save_weights
 from train.checkpoint import Checkpoints, abstract_state
 from train.click_probe import ClickProbe, make_click_probe, make_clicker
@@ -41,20 +39,13 @@ from train.state import (
     match_queries_keys,
 )
 from train.step import Step, make_train_step
-from train.trunk import (
-    TrunkProbe,
-    init_classifier,
-    make_teller,
-    make_trunk_probe,
-    make_trunk_step,
-)
 
 logger = logging.getLogger(__name__)
 
 WEIGHTS = "weights.safetensors"
 LOG = "log.jsonl"
 
-AnyProbe = Probe | ClickProbe | TrunkProbe
+AnyProbe = Probe | ClickProbe
 
 
 class NonFiniteLossError(RuntimeError):
@@ -78,20 +69,18 @@ def run(config: TrainConfig, out: Path, *, resume: bool = False) -> int:
     # --- data
     pack, held_out = load_packs(config)
     logger.info("%d training pictures in %d sets", len(pack.images), len(pack.sources))
-    sampler = make_sampler(pack, config)
+    sampler = Sampler(pack, config.data.pairs)
     loader = make_loader(
         sampler, batch_size=config.batch_size, steps=config.steps, seed=config.seed
     )
-    probe, look = make_look(held_out, config, sampler)
+    probe, look = make_look(held_out, config)
 
     # --- model and optimiser
     mesh = make_mesh()
     optimizer = make_optimizer(config.optim, steps=config.steps, depth=config.model.depth)
-    is_trunk = isinstance(sampler, ClassSampler)
-    params = start_trunk(config, sampler) if is_trunk else start_params(config)
-    state = place(init_state(params, optimizer), mesh)
+    state = place(init_state(start_params(config), optimizer), mesh)
     images, ids = replicate(pack.images, mesh), replicate(pack.ids, mesh)
-    steps = make_steps(config, optimizer, sampler)
+    steps = make_steps(config, optimizer)
 
     # --- resume
     if last:
@@ -166,46 +155,21 @@ def load_packs(config: TrainConfig) -> tuple[Pack, Pack]:
     return pack, held_out
 
 
-def make_sampler(pack: Pack, config: TrainConfig) -> Sampler | ClassSampler:
-    """Return what draws the samples that a recipe learns from."""
-    if config.trunk:
-        return ClassSampler(pack, config.data.pairs)
-    return Sampler(pack, config.data.pairs)
-
-
-def make_look(
-    held_out: Pack, config: TrainConfig, sampler: Sampler | ClassSampler
-) -> tuple[AnyProbe, Callable[[PyTree, Any], Any]]:
+def make_look(held_out: Pack, config: TrainConfig) -> tuple[AnyProbe, Callable[[PyTree, Any], Any]]:
     """Return what to look at from time to time, and how to."""
-    if isinstance(sampler, ClassSampler):
-        return make_trunk_probe(held_out, sampler, config), make_teller(sampler)
     if config.clicks:
         return make_click_probe(held_out, config), make_clicker(config)
     return make_probe(held_out, config), make_painter(config)
 
 
-def make_steps(
-    config: TrainConfig,
-    optimizer: optax.GradientTransformation,
-    sampler: Sampler | ClassSampler,
-) -> dict[int, Step]:
+def make_steps(config: TrainConfig, optimizer: optax.GradientTransformation) -> dict[int, Step]:
     """Return a compiled step for each number of examples that samples may have."""
-
-    def make(shots: int) -> Step:
-        if isinstance(sampler, ClassSampler):
-            return make_trunk_step(config, optimizer, sampler=sampler)
-        maker = make_prompt_step if config.clicks else make_train_step
-        return maker(config, optimizer, examples=shots)
-
+    make = make_prompt_step if config.clicks else make_train_step
     return {
-        shots: jax.jit(make(shots), donate_argnums=0) for shots, share in config.shots if share > 0
+        shots: jax.jit(make(config, optimizer, examples=shots), donate_argnums=0)
+        for shots, share in config.shots
+        if share > 0
     }
-
-
-def start_trunk(config: TrainConfig, sampler: ClassSampler) -> PyTree:
-    """Return the first weights of a trunk, which may be those of `init`, and its classifier."""
-    params = init_classifier(sampler, config.seed)
-    return params | {"trunk": load_trunk(Path(config.init))} if config.init else params
 
 
 def start_params(config: TrainConfig) -> PyTree:
@@ -238,9 +202,6 @@ def release(state: TrainState, config: TrainConfig, path: Path, *, sets: Sequenc
     """Write the averaged weights as a file that `Segmenter.from_pretrained` takes."""
     params = jax.tree.map(np.asarray, state.ema)
     metadata = {"train_sets": ",".join(sets), "step": str(int(state.step))}
-    if config.trunk:  # what told the classes has done its work
-        save_weights(path, params["trunk"], config=TRUNK_FORMAT, metadata=metadata)
-        return
     save_weights(path, params, config=config.model.to_dict(), metadata=metadata)
 
 

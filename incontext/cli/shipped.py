@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from seggpt.adapter import load_trunk
-from seggpt.pretrained import TRUNK
 from seggpt.weights.files import file_sha256, open_safetensors
 from seggpt.weights.published import load_published
 
@@ -49,14 +47,11 @@ def read_model(name: str, path: Path) -> ShippedModel:
 def verify_model(path: Path) -> str:
     """Check a weights file, ours or published, and return the SHA-256 of the whole file.
 
-    Ours, the adapters' trunk too, hold a checksum of every byte. In a published one, names, shapes
-    and what the container says of its bytes are checked.
+    Ours hold a checksum of every byte. In a published one, names, shapes and what the container
+    says of its bytes are checked.
 
     Raises:
         CheckpointError: if the file is damaged, or of no model that we know.
     """
-    if path == TRUNK:
-        load_trunk(path)
-    else:
-        load_published(path, family="any")
+    load_published(path, family="any")
     return file_sha256(path)

@@ -10,7 +10,7 @@ from incontext.cli.segment import MASK_KINDS, SEG_TYPES
 from incontext.cli.verbs import Subparsers, positive
 
 SUFFIX = ".safetensors"
-LEARN = ("auto", "adapter", "cache", "tokens", "pixels")
+LEARN = ("auto", "cache", "tokens", "pixels")
 STARTS = ("spread", "best", "random")
 EPILOG = """\
 examples:
@@ -19,8 +19,9 @@ examples:
   seggpt segment new/ --prompt leaf.safetensors -o out/
 
 A mask has its picture's name (leaf.jpg with leaf.png or leaf_mask.png). The model does not change:
-what is learned is what it is shown, or small nets that correct what it paints (--learn adapter).
-Ctrl-C keeps the best so far; --resume goes on.
+what is learned is what it is shown. Some pictures are held out to score it: where plain examples
+score higher on those, they are saved instead, and the last line says so. Ctrl-C keeps the best so
+far; --resume goes on.
 """
 
 
@@ -29,7 +30,7 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
     parser = verbs.add_parser(
         "tune",
         help="learn a prompt from labelled pictures; the model stays as it is",
-        description="Learn a prompt from pictures and masks, and save it if it beats them untuned.",
+        description="Learn a prompt from labelled pictures. Save it, or these if they do better.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

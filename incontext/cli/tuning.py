@@ -215,13 +215,10 @@ def live_line(console: Console) -> Iterator[Any]:
 
         def tell(progress: Any) -> None:
             minutes, seconds = divmod(round(progress.seconds_left), 60)
-            scores = ""
-            if progress.now is not None:
-                scores = f"IoU {progress.before:.1f} before, {progress.now:.1f} now, "
-                scores += f"{progress.best:.1f} best  "
             show(
                 f"step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  "
-                f"{scores}{minutes}:{seconds:02d} left"
+                f"IoU {progress.before:.1f} before, {progress.now:.1f} now, "
+                f"{progress.best:.1f} best  {minutes}:{seconds:02d} left"
             )
 
         yield tell

@@ -23,34 +23,20 @@ ENSEMBLES: tuple[Ensemble, ...] = ("feature", "spatial")
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
-    """A context, and pictures that judge it: none of those that it was made from.
-
-    `rows` are those, where it shows pictures as they are.
-    """
-
-    context: Context
-    pictures: Pictures
-    rows: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
 class Plain:
     """A context of examples as they are, and how it does.
 
     Attributes:
         name: What to call it.
-        context: The one to use.
-        counts: What was found in trials.
-        rows: Which of the pictures learned from it shows.
-        trials: Contexts made like it, and what judged them.
+        context: The context.
+        counts: What it finds on the pictures that judge.
+        rows: Which of the pictures to learn from it shows.
     """
 
     name: str
     context: Context
     counts: Counts
     rows: tuple[int, ...]
-    trials: tuple[Trial, ...]
 
     @property
     def threshold(self) -> float:
@@ -74,109 +60,34 @@ def score_plain(
     order = cover_labels(train, np.random.default_rng([seed, 4]))
     plains = [_best_single(segmenter, train, held, order, seg_type=seg_type, seed=seed)]
     if len(order) > 1:
-        for ensemble in ENSEMBLES:
-            context = _show(segmenter, train, order, ensemble, seg_type)
-            trials = (Trial(context, held),)
-            plains.append(_plain(segmenter, ensemble, order, context, trials))
-    return _ranked(segmenter, plains)
-
-
-def cross_plain(
-    segmenter: "Segmenter",
-    pictures: Pictures,
-    parts: Sequence[Sequence[int]],
-    *,
-    seg_type: SegType,
-    seed: int,
-) -> list[Plain]:
-    """Score the same as `score_plain` does, on every part of the pictures by the others."""
-    order = cover_labels(pictures, np.random.default_rng([seed, 4]))
-    plains = [_cross_single(segmenter, pictures, parts, order, seg_type=seg_type)]
-    for ensemble in ENSEMBLES:
-        context = _show(segmenter, pictures, order, ensemble, seg_type)
-        trials = tuple(
-            Trial(
-                _show(segmenter, pictures, [r for r in order if r not in part], ensemble, seg_type),
-                pictures.take(part),
-            )
-            for part in parts
-        )
-        plains.append(_plain(segmenter, ensemble, order, context, trials))
-    return _ranked(segmenter, plains)
+        plains += [
+            _all_by(ensemble, segmenter, train, held, order, seg_type=seg_type)
+            for ensemble in ENSEMBLES
+        ]
+    plains.sort(key=lambda one: -one.score)
+    # The best looks closer if that is better, so that a prompt does not win by its look.
+    best = plains[0]
+    context, counts = look_closer(segmenter, best.context, best.counts, held)
+    if context is not best.context:
+        plains.insert(0, Plain(f"{best.name}, large", context, counts, best.rows))
+    return plains
 
 
 def look_closer(
-    segmenter: "Segmenter", context: Context, counts: Counts, trials: tuple[Trial, ...]
-) -> tuple[Context, Counts, tuple[Trial, ...]]:
-    """Return what looks at twice the model's size, if that is clearly better."""
-    if context.detail == "large" or not segmenter.sees_other_sizes:
-        return context, counts, trials
-    large = tuple(
-        replace(trial, context=replace(trial.context, detail="large")) for trial in trials
-    )
-    finer = score_trials(segmenter, large)
+    segmenter: "Segmenter", context: Context, counts: Counts, held: Pictures
+) -> tuple[Context, Counts]:
+    """Return what looks at twice the model's size, if that is clearly better, and its counts."""
+    if not segmenter.sees_other_sizes:
+        return context, counts
+    large = replace(context, detail="large")
+    finer = score_context(segmenter, large, held)
     before, after = (c.mean(c.best_threshold()) for c in (counts, finer))
-    if after <= (1 + SLACK) * before:
-        return context, counts, trials
-    return replace(context, detail="large"), finer, large
+    return (large, finer) if after > (1 + SLACK) * before else (context, counts)
 
 
 def best_single(plains: Sequence[Plain]) -> Plain:
     """Return the one of a single example."""
     return next(plain for plain in plains if len(plain.rows) == 1)
-
-
-def _ranked(segmenter: "Segmenter", plains: Sequence[Plain]) -> list[Plain]:
-    """Return contexts with the best first, which looks closer if that is better.
-
-    So a prompt does not win by its look.
-    """
-    ranked = sorted(plains, key=lambda one: -one.score)
-    best = ranked[0]
-    context, counts, trials = look_closer(segmenter, best.context, best.counts, best.trials)
-    if context is not best.context:
-        ranked.insert(0, Plain(f"{best.name}, large", context, counts, best.rows, trials))
-    return ranked
-
-
-def _cross_single(
-    segmenter: "Segmenter",
-    pictures: Pictures,
-    parts: Sequence[Sequence[int]],
-    order: Sequence[int],
-    *,
-    seg_type: SegType,
-) -> Plain:
-    """Choose the best single example; for its score, for each part by the other pictures alone.
-
-    The best of many, scored on the pictures that chose it, would look better than it is.
-    """
-    contexts = {
-        row: _show(segmenter, pictures, [row], "feature", seg_type) for row in order[:CANDIDATES]
-    }
-    counts = {}
-    for row, context in contexts.items():
-        judges = [judge for judge in range(len(pictures)) if judge != row]
-        found = score_each(segmenter, context, pictures.take(judges))
-        counts[row] = dict(zip(judges, found, strict=True))
-
-    def choose(part: Sequence[int]) -> int:
-        def score(row: int) -> float:
-            total = add_counts([c for judge, c in counts[row].items() if judge not in part])
-            return total.mean(total.best_threshold())
-
-        return max((row for row in contexts if row not in part), key=score)
-
-    chosen = [choose(part) for part in parts]
-    trials = tuple(
-        Trial(contexts[row], pictures.take(part), (row,))
-        for row, part in zip(chosen, parts, strict=True)
-    )
-    found = add_counts(
-        [counts[row][judge] for row, part in zip(chosen, parts, strict=True) for judge in part]
-    )
-    best = choose(())
-    return Plain("1 example, the best", contexts[best], found, (best,), trials)
 
 
 def _best_single(
@@ -201,22 +112,25 @@ def _best_single(
             best = score, row, context
     _, row, context = best
     assert context is not None  # read_pictures: some picture shows something
-    trials = (Trial(context, held),)
-    counts = score_trials(segmenter, trials)
-    return Plain("1 example, the best", context, counts, (row,), trials)
+    counts = score_context(segmenter, context, held)
+    return Plain("1 example, the best", context, counts, (row,))
 
 
-def _plain(
-    segmenter: "Segmenter",
+def _all_by(
     ensemble: Ensemble,
+    segmenter: "Segmenter",
+    train: Pictures,
+    held: Pictures,
     order: Sequence[int],
-    context: Context,
-    trials: tuple[Trial, ...],
+    *,
+    seg_type: SegType,
 ) -> Plain:
+    """Score all pictures, or as many as a context may have, by an ensemble."""
+    context = _show(segmenter, train, order, ensemble, seg_type)
+    counts = score_context(segmenter, context, held)
     shown = order[:MOST_EXAMPLES]
     count = f"all {len(shown)}" if len(shown) == len(order) else f"{len(shown)} of {len(order)}"
-    name = f"{count} examples, {ensemble}"
-    return Plain(name, context, score_trials(segmenter, trials), tuple(shown), trials)
+    return Plain(f"{count} examples, {ensemble}", context, counts, tuple(shown))
 
 
 def _show(
@@ -230,18 +144,11 @@ def _show(
     return segmenter.context(examples, ensemble=ensemble, seg_type=seg_type)
 
 
-def score_trials(segmenter: "Segmenter", trials: Sequence[Trial]) -> Counts:
-    """Count what contexts find on the pictures that judge them."""
-    return add_counts([score_context(segmenter, trial.context, trial.pictures) for trial in trials])
-
-
 def score_context(segmenter: "Segmenter", context: Context, pictures: Pictures) -> Counts:
-    """Count what a context finds on pictures; labels that it does not know are missed."""
-    return add_counts(score_each(segmenter, context, pictures))
+    """Count what a context finds on pictures, as many at a time as there are cores.
 
-
-def score_each(segmenter: "Segmenter", context: Context, pictures: Pictures) -> list[Counts]:
-    """Count what a context finds on each picture, as many at a time as there are cores."""
+    Labels that it does not know are missed.
+    """
 
     def count(row: int) -> Counts:
         result = segmenter.segment(pictures.images[row], context)
@@ -249,7 +156,7 @@ def score_each(segmenter: "Segmenter", context: Context, pictures: Pictures) -> 
 
     first = count(0)  # alone, to compile once
     with open_pool() as pool:
-        return [first, *pool.map(count, range(1, len(pictures)))]
+        return add_counts([first, *pool.map(count, range(1, len(pictures)))])
 
 
 def count_result(

@@ -4,15 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-Learned = Literal["pixels", "tokens", "cache", "adapter"]
+Learned = Literal["pixels", "tokens", "cache"]
 Learn = Literal["auto"] | Learned
 Start = Literal["auto", "spread", "best", "random"]
 
 MAX_PROMPT_BYTES = 8_000_000
-FOLDS = 4  # parts that pictures are divided into for adapters; each is painted by the others
-# Adam's, by `learn`.
-RATES: dict[Learned, float] = {"pixels": 0.1, "tokens": 0.05, "cache": 0.03, "adapter": 0.002}
-BATCHES: dict[Learned, int] = {"pixels": 6, "tokens": 6, "cache": 6, "adapter": 3}
+RATES: dict[Learned, float] = {"pixels": 0.1, "tokens": 0.05, "cache": 0.03}  # Adam's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,31 +18,25 @@ class TuneConfig:
 
     Attributes:
         learn: `pixels` learns an image and a target as the paper does, `tokens` the embedded
-            prompt, `cache` the keys and values of a prefix model's later blocks, `adapter` small
-            nets that correct what the model paints; `auto` is `adapter` where the model sees other
-            sizes than its examples' and there are pictures enough, else `cache` where it has one,
-            else `pixels`.
+            prompt, `cache` the keys and values of a prefix model's blocks; `auto` is `cache` where
+            the model has one, else `pixels`.
         start: `spread` starts from some tokens of many pictures, `best` from the example that does
-            best alone, `random` from noise, for comparison; `auto` is `spread` with `cache` and
-            `adapter`, which alone can, else `best`.
+            best alone, `random` from noise, for comparison; `auto` is `spread` with `cache`, which
+            alone can, else `best`.
         prompts: How many image and target pairs the prompt has, or as many tokens as so many pairs
             have; several work as an ensemble. 0 chooses: one with a `spread` start, else with
             prefix attention up to three, as a file holds, else one.
         steps: Updates; 0 chooses by what is learned.
         minutes: When to stop at the latest; a run that is cut here depends on the machine's speed.
-        batch_size: Views an update sees; 0 is that of `BATCHES`.
-        micro_batch: Views in memory together; gradients of a batch are added up. An adapter takes
-            a batch at once.
+        batch_size: Views an update sees.
+        micro_batch: Views in memory together; gradients of a batch are added up.
         lr: Adam's learning rate; 0 is the one of `RATES`.
-        hold_out: Pictures kept aside to compare and to stop by; None chooses, or leaves out each
-            in turn.
+        hold_out: Pictures kept aside to compare and to stop by; None chooses.
         labels_per_pass: Labels painted together; 0 chooses by what a file may hold.
-        first_block: With `cache`, the first block whose keys and values are learned; what blocks
-            before it do is computed once for a view.
         cells: Cells of all pictures that the lookup keeps; 0 chooses by the number of passes.
-        lookup_rate: Learning rate of these cells, as a share of `lr`, with `cache` and a
-            `first_block` of 0; 0 keeps them as they are.
-        patience: Rounds without a better score after which to stop; adapters learn to the end.
+        lookup_rate: Learning rate of these cells, as a share of `lr`, with `cache`; 0 keeps them
+            as they are.
+        patience: Rounds without a better score after which to stop.
         view_size: Side of the views that are learned from, in pixels; 0 takes two thirds of the
             model's own where it can see those, for a third of the time.
         scale: Least area of a crop, as a share of its picture.
@@ -63,12 +54,11 @@ class TuneConfig:
     prompts: int = 0
     steps: int = 0
     minutes: float = 10.0
-    batch_size: int = 0
+    batch_size: int = 6
     micro_batch: int = 1
     lr: float = 0.0
     hold_out: int | None = None
     labels_per_pass: int = 0
-    first_block: int = 0
     cells: int = 0
     lookup_rate: float = 0.8
     patience: int = 6
@@ -92,7 +82,7 @@ class TuneConfig:
         Raises:
             ValueError: naming the field and what it must be.
         """
-        positive = ("micro_batch", "patience", "views", "reuse")
+        positive = ("batch_size", "micro_batch", "patience", "views", "reuse")
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
@@ -100,8 +90,8 @@ class TuneConfig:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of micro_batch {self.micro_batch}"
             )
-        chosen = ("prompts", "cells", "steps", "lr", "labels_per_pass", "first_block", "view_size")
-        for name in (*chosen, "batch_size", "hold_out"):
+        chosen = ("prompts", "cells", "steps", "lr", "labels_per_pass", "view_size", "hold_out")
+        for name in chosen:
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} {getattr(self, name)} must not be negative")
         if not (self.minutes > 0 and math.isfinite(self.minutes)):

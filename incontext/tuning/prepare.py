@@ -9,12 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, PyTree
 
-from incontext.adaptation import beside_bytes
 from incontext.context import SegType, split_labels
 from incontext.passes import LABELS_PER_PASS
 from incontext.squeeze import squeeze_image, squeeze_labels
 from incontext.tuning.baselines import Plain, best_single, cover_labels
-from incontext.tuning.config import FOLDS, MAX_PROMPT_BYTES, TuneConfig
+from incontext.tuning.config import MAX_PROMPT_BYTES, TuneConfig
 from incontext.tuning.pictures import Pictures
 from incontext.tuning.prompt import (
     Palette,
@@ -23,7 +22,7 @@ from incontext.tuning.prompt import (
     encode_cells,
     random_pairs,
 )
-from incontext.tuning.prompt_run import Judge, PromptRun
+from incontext.tuning.run import Run
 from seggpt.canvas import normalize
 from seggpt.config import CELL
 from seggpt.model import INSTANCE, SEMANTIC
@@ -60,22 +59,18 @@ def _prompt(
     config: TuneConfig, segmenter: "Segmenter", *, pairs: int, seg_type: SegType = "semantic"
 ) -> Prompt:
     assert config.learn != "auto"  # resolve
-    kind = "cache" if config.learn == "adapter" else config.learn  # an adapter's base
     return Prompt(
         graphdef=segmenter.graphdef,
         config=segmenter.config,
-        kind=kind,
+        kind=config.learn,
         pairs=pairs,
-        blocks=config.first_block if kind == "cache" else 0,
         type_id=SEMANTIC if seg_type == "semantic" else INSTANCE,
         learns_lookup=_learns_lookup(config, segmenter),
     )
 
 
 def _learns_lookup(config: TuneConfig, segmenter: "Segmenter") -> bool:
-    """Return whether the cells are learned; it needs every block to be run at every step."""
-    asked = config.learn == "cache" and config.lookup_rate > 0 and config.first_block == 0
-    return asked and segmenter.config.lookup
+    return config.learn == "cache" and config.lookup_rate > 0 and segmenter.config.lookup
 
 
 def prepare_run(
@@ -86,7 +81,7 @@ def prepare_run(
     *,
     config: TuneConfig,
     seg_type: SegType,
-) -> tuple[PromptRun, PyTree]:
+) -> tuple[Run, PyTree]:
     """Return a run and the prompt that it starts from."""
     model = segmenter.config
     prompt = _prompt(config, segmenter, pairs=config.prompts, seg_type=seg_type)
@@ -102,15 +97,14 @@ def prepare_run(
             images, targets = random_pairs(jax.random.key(config.seed), images.shape)
         learned, frozen = jax.jit(prompt.split)(segmenter.params, images, targets, lookup)
     learned = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), learned)
-    judge = Judge(prompt, palette, segmenter.params, frozen, held)
-    run = PromptRun(
-        pictures=train,
+    run = Run(
         config=config,
+        pictures=train,
+        held=held,
         prompt=prompt,
         palette=palette,
         params=segmenter.params,
         frozen=frozen,
-        judge=judge,
         model=segmenter.fingerprint,
         seg_type=seg_type,
     )
@@ -123,10 +117,7 @@ def choose_palette(
     """Divide labels into passes: as in training where the file can hold that, else fewer."""
     per_pass = config.labels_per_pass
     if not per_pass:
-        adapters = FOLDS if config.learn == "adapter" else 0
-        beside = beside_bytes(prompt.config, len(labels) + 1, adapters) if adapters else 0
-        left = MAX_PROMPT_BYTES - beside
-        fit = max(1, left // _pass_bytes(prompt, params, config.cells))
+        fit = max(1, MAX_PROMPT_BYTES // _pass_bytes(prompt, params, config.cells))
         per_pass = -(-len(labels) // min(fit, -(-len(labels) // LABELS_PER_PASS)))
     return Palette(split_labels(range(1, len(labels) + 1), per_pass))
 
@@ -150,7 +141,7 @@ def _spread(
     model = segmenter.config
     order = cover_labels(train, np.random.default_rng([seed, 5]))[:LOOKED_UP]
     rows = [order[i % len(order)] for i in range(max(len(order), prompt.pairs))]
-    split = jax.jit(dataclasses.replace(prompt, pairs=1, blocks=0, learns_lookup=False).split)
+    split = jax.jit(dataclasses.replace(prompt, pairs=1, learns_lookup=False).split)
     small = [squeeze_labels(train.slots[row].astype(np.int32), model.image_size) for row in rows]
     step = model.patch_size
     middles = np.stack([slots[step // 2 :: step, step // 2 :: step].ravel() for slots in small])

@@ -1,9 +1,7 @@
 """What is learned and how a model reads it: pixels, tokens, or keys and values.
 
-A prompt is three trees: `learned` changes, `frozen` does not, and `expand` makes of both the arrays
-that a `Context` holds. A picture goes through the model in two parts: `start` depends on frozen
-arrays alone and is computed once for a view however often it is used; `finish` is what an update
-differentiates.
+A prompt is two trees, and `expand` makes of both the arrays that a `Context` holds: `learned`
+changes, `frozen`, a lookup or None, does not.
 """
 
 from collections.abc import Sequence
@@ -20,7 +18,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from seggpt.canvas import normalize
 from seggpt.coloring import IGNORE, paint, palette
 from seggpt.config import SegGPTConfig
-from seggpt.model import SegGPT, Started
+from seggpt.model import SegGPT
 
 Kind = Literal["pixels", "tokens", "cache"]
 
@@ -62,17 +60,14 @@ class Prompt:
         config: The model's.
         kind: What is learned.
         pairs: How many image and target pairs there are.
-        blocks: How many blocks run before anything learned is read.
         type_id: The type token's number.
-        learns_lookup: Whether the lookup's cells are learned too, with `cache`; then nothing of
-            a view can be computed ahead.
+        learns_lookup: Whether the lookup's cells are learned too, with `cache`.
     """
 
     graphdef: nnx.GraphDef[SegGPT]
     config: SegGPTConfig
     kind: Kind
     pairs: int
-    blocks: int
     type_id: int
     learns_lookup: bool = False
 
@@ -82,29 +77,26 @@ class Prompt:
         images: Float[Array, "p e h w 3"],
         targets: Float[Array, "p e h w 3"],
         lookup: PyTree | None,
-    ) -> tuple[PyTree, PyTree]:
+    ) -> tuple[PyTree, PyTree | None]:
         """Return learned and frozen arrays that start as these example pairs."""
         if self.kind == "pixels":
             return (images, targets), lookup
         model = nnx.merge(self.graphdef, params)
-        kinds = self._kinds(len(images))
+        tokens = model.embed(images, targets, kind=self._kinds(len(images)))
         if self.kind == "tokens":
-            return model.embed(images, targets, kind=kinds), lookup
-        tokens = model.embed(images, targets, kind=kinds)
+            return tokens, lookup
         cache = model.encode_tokens(tokens, examples=self.pairs, shape=self._shape)
         return self.divide(cache, lookup)
 
-    def divide(self, cache: PyTree, lookup: PyTree | None) -> tuple[PyTree, PyTree]:
-        """Return what is learned of keys and values, and what is not."""
-        if self.learns_lookup:
-            return (cache[self.blocks :], lookup), (cache[: self.blocks], None)
-        return (cache[self.blocks :], None), (cache[: self.blocks], lookup)
+    def divide(self, cache: PyTree, lookup: PyTree | None) -> tuple[PyTree, PyTree | None]:
+        """Return what is learned of keys, values and a lookup, and what is not."""
+        return ((cache, lookup), None) if self.learns_lookup else ((cache, None), lookup)
 
-    def expand(self, params: PyTree, learned: PyTree, frozen: PyTree) -> PyTree:
+    def expand(self, params: PyTree, learned: PyTree, frozen: PyTree | None) -> PyTree:
         """Return the arrays of a `Context`."""
         if self.kind == "cache":
-            (later, cells), (first, lookup) = learned, frozen
-            return (*first, *later, *self._lookup(cells if self.learns_lookup else lookup))
+            cache, cells = learned
+            return (*cache, *self._lookup(cells if self.learns_lookup else frozen))
         if self.config.attention == "mutual":
             # Tokens are divided by stream, so that a context's arrays always come in pairs.
             return (tuple(jnp.split(learned, 2)) if self.kind == "tokens" else learned,)
@@ -115,34 +107,21 @@ class Prompt:
         cache = model.encode_tokens(tokens, examples=self.pairs, shape=self._shape)
         return (*cache, *self._lookup(frozen))
 
-    def start(
-        self, params: PyTree, arrays: PyTree, queries: Float[Array, "b h w 3"]
-    ) -> Started | None:
-        """Return what no learned array changes, with rows of queries, then passes."""
-        if self.config.attention == "mutual" or self.learns_lookup:
-            return None
-        model = nnx.merge(self.graphdef, params)
-        arrays, queries = _spread(arrays, queries)
-        return model.start(arrays, queries, kind=self._kinds(len(queries)), blocks=self.blocks)
-
-    def finish(
+    def paint(
         self,
         params: PyTree,
         arrays: PyTree,
         queries: Float[Array, "b h w 3"],
-        started: Started | None,
         *,
         remat: bool = False,
     ) -> Float[Array, "bp h w 3"]:
         """Paint queries in all passes."""
         model = nnx.merge(self.graphdef, params)
         arrays, queries = _spread(arrays, queries)
-        if started is not None:
-            return model.finish(arrays, queries, started, blocks=self.blocks, remat=remat)
+        kind = self._kinds(len(queries))
         if self.config.attention == "prefix":
-            kinds = self._kinds(len(queries))
-            return model.decode(arrays, queries, kind=kinds, remat=remat)
-        return paint_mutual(model, arrays, queries, kind=self._kinds(len(queries)), remat=remat)
+            return model.decode(arrays, queries, kind=kind, remat=remat)
+        return paint_mutual(model, arrays, queries, kind=kind, remat=remat)
 
     @property
     def _shape(self) -> tuple[int, int]:

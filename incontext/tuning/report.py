@@ -3,21 +3,22 @@
 import base64
 import html
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Int32, UInt8
 from PIL import Image
 
 from incontext.drawing import draw_overlay, make_palette
 from incontext.mask_rules import IGNORE
-from incontext.tuning.pictures import Pictures, show_names
+from incontext.tuning.pictures import show_names
 from incontext.tuning.scores import Counts
 from incontext.tuning.tuner import Tuned
 from seggpt.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from incontext.context import Context
     from incontext.segmenter import Segmenter
 
 SHOWN = 6  # pictures on the page
@@ -76,11 +77,10 @@ def write_page(path: Path, tuned: Tuned, segmenter: "Segmenter", *, command: str
     cells = [f"<tr>{''.join(f'<th>{html.escape(c)}</th>' for c in head)}</tr>"]
     cells += [f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in row)}</tr>" for row in rows]
     best = tuned.plains[0]
-    total = sum(len(trial.pictures) for trial in tuned.trials)
     page = PAGE.format(
         title=html.escape(tuned.verdict),
         command=html.escape(command),
-        scored=f"Scored on {total} pictures ({tuned.judging})",
+        scored=f"Scored on {len(tuned.judged_by)} pictures ({tuned.judging})",
         table=f"<table>{''.join(cells)}</table>",
         plain=html.escape(best.name),
         rows="\n".join(_draw_rows(tuned, segmenter)),
@@ -97,37 +97,27 @@ def _row(name: str, counts: Counts, threshold: float) -> list[str]:
 
 
 def _draw_rows(tuned: Tuned, segmenter: "Segmenter") -> list[str]:
-    """Draw some of the pictures that judged both the prompt and the best plain context."""
-    best, rows = tuned.plains[0], []
-    for trial in tuned.trials:
-        for index in range(len(trial.pictures)):
-            picture = trial.pictures.take([index])
-            plain = next((t.context for t in best.trials if _has(t.pictures, picture)), None)
-            if plain is not None and len(rows) < SHOWN:
-                contexts = ((plain, best.threshold), (trial.context, tuned.threshold))
-                rows.append(_draw_row(picture, segmenter, contexts))
+    """Draw some of the pictures that judge, and what both contexts find in them."""
+    best, shown = tuned.plains[0], tuned.judged_by.take(range(min(SHOWN, len(tuned.judged_by))))
+    contexts = ((best.context, best.threshold), (tuned.tuned_context, tuned.threshold))
+    values = np.zeros(256, np.int32)
+    values[1 : len(shown.labels) + 1] = shown.labels
+    rows = []
+    for image, slots, file in zip(shown.images, shown.slots, shown.files, strict=True):
+        maps = [np.where(slots == IGNORE, 0, values[slots])]
+        maps += [segmenter.segment(image, c, threshold=t).label_map for c, t in contexts]
+        rows.append(_draw_row(image, maps, title=file))
     return rows
 
 
-def _has(pictures: Pictures, one: Pictures) -> bool:
-    return any(np.array_equal(image, one.images[0]) for image in pictures.images)
-
-
 def _draw_row(
-    picture: Pictures,
-    segmenter: "Segmenter",
-    contexts: tuple[tuple["Context", float], ...],
+    image: UInt8[np.ndarray, "h w 3"], maps: Sequence[Int32[np.ndarray, "h w"]], *, title: str
 ) -> str:
-    """Draw one picture, its mask, and what contexts find in it."""
-    image, slots = picture.images[0], picture.slots[0].astype(np.int32)
-    values = np.zeros(256, np.int32)
-    values[1 : len(picture.labels) + 1] = picture.labels
-    maps = [np.where(slots == IGNORE, 0, values[slots])]
-    maps += [segmenter.segment(image, c, threshold=t).label_map for c, t in contexts]
+    """Draw one picture and label maps on it."""
     palette = make_palette(None)
     panels = [image, *(draw_overlay(image, m % 256, palette=palette) for m in maps)]
     figures = "".join(f'<img alt="" src="{_data_url(panel)}">' for panel in panels)
-    return f'<div class="row" title="{html.escape(picture.files[0])}">{figures}</div>'
+    return f'<div class="row" title="{html.escape(title)}">{figures}</div>'
 
 
 def _data_url(pixels: np.ndarray) -> str:

@@ -15,7 +15,6 @@ from incontext.tuning.views import change_colors, cut_view
 from seggpt.canvas import denormalize, normalize
 from seggpt.coloring import IGNORE
 from seggpt.losses import balanced_weights, smooth_l1
-from seggpt.model import Started
 
 FLOOR = 0.02  # least share of a picture that a colour is taken to have, as in training
 SOFT = 0.02  # added to squared distances of colours (RGB of 0..1): far colours have a slope too
@@ -25,56 +24,26 @@ WARMUP = 10  # steps
 # Adam as the models were trained with; its rate comes with the step.
 ADAM = optax.scale_by_adam(b1=0.9, b2=0.98)
 
-View = tuple[Array, Array, Started | None]
-"""A query in the model's units, its slots, and what is computed before anything learned."""
+View = tuple[Array, Array]
+"""A query in the model's units and its slots; views of a round are stacked."""
 
 
-def make_view(
-    prompt: Prompt, config: TuneConfig
-) -> Callable[[PyTree, PyTree, Array, Array, Array], View]:
-    """Return a compiled function that cuts a view and takes it as far as nothing is learned."""
-
-    @jax.jit
-    def prepare(
-        params: PyTree,
-        arrays: PyTree,
-        image: UInt8[Array, "side side 3"],
-        slots: UInt8[Array, "side side"],
-        key: Array,
-    ) -> View:
-        size = config.view_size or prompt.config.image_size
-        key_cut, key_color = jax.random.split(key)
-        pixels, slots = cut_view(
-            key_cut, image, slots, size=size, scale=config.scale, turns=config.turns
-        )
-        if config.jitter:
-            pixels = change_colors(key_color, pixels, amount=config.jitter)
-        query = normalize(pixels)
-        return query, slots, start_one(prompt, params, arrays, query)
-
-    return prepare
-
-
-def start_one(
-    prompt: Prompt, params: PyTree, arrays: PyTree, query: Float[Array, "h w 3"]
-) -> Started | None:
-    """Start one query; tokens are divided by stream, so that such results can be stacked."""
-    started = prompt.start(params, arrays, query[None])
-    if started is None:
-        return None
-    passes = jax.tree.leaves(arrays)[0].shape[0]
-    tokens = started.tokens.reshape(-1, passes, *started.tokens.shape[1:])
-    return started._replace(tokens=tokens)
-
-
-def join_started(started: Started | None) -> Started | None:
-    """Undo the stacking of what `start_one` gave for several queries."""
-    if started is None:
-        return None
-    tokens = jnp.moveaxis(started.tokens, 1, 0)  # (stream, query, pass)
-    tokens = tokens.reshape(-1, *tokens.shape[3:])
-    taps, found = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), (started.taps, started.found))
-    return Started(tokens, taps, found)
+@partial(jax.jit, static_argnames="config")
+def draw_view(
+    image: UInt8[Array, "side side 3"],
+    slots: UInt8[Array, "side side"],
+    key: Array,
+    *,
+    config: TuneConfig,
+) -> View:
+    """Cut a view out of a picture by a key, and change its colours."""
+    key_cut, key_color = jax.random.split(key)
+    pixels, slots = cut_view(
+        key_cut, image, slots, size=config.view_size, scale=config.scale, turns=config.turns
+    )
+    if config.jitter:
+        pixels = change_colors(key_color, pixels, amount=config.jitter)
+    return normalize(pixels), slots
 
 
 def make_step(
@@ -113,23 +82,11 @@ def make_step(
         updates, moments = ADAM.update(grads, moments)
         if prompt.learns_lookup:
             updates = _slow_cells(updates, config.lookup_rate)
-        learned, average = move(learned, average, updates, rate=rate, keep=keep)
+        learned = jax.tree.map(lambda a, u: a - rate * u, learned, updates)
+        average = jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, average, learned)
         return learned, moments, average, loss / len(index)
 
     return step
-
-
-def move(
-    learned: PyTree,
-    average: PyTree,
-    updates: PyTree,
-    *,
-    rate: Float[Array, ""],
-    keep: Float[Array, ""],
-) -> tuple[PyTree, PyTree]:
-    """Return the learned arrays after an update, and their average; `keep` of it stays."""
-    learned = jax.tree.map(lambda a, u: a - rate * u, learned, updates)
-    return learned, jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, average, learned)
 
 
 def _slow_cells(updates: PyTree, share: float) -> PyTree:
@@ -148,10 +105,8 @@ def view_loss(
     config: TuneConfig,
 ) -> Float[Array, ""]:
     """Return how far what is painted on some views is from their true colours and their labels."""
-    queries, slots, started = views
-    painted = prompt.finish(
-        params, arrays, queries, join_started(started), remat=config.remat
-    ).astype(jnp.float32)
+    queries, slots = views
+    painted = prompt.paint(params, arrays, queries, remat=config.remat).astype(jnp.float32)
     places = jnp.moveaxis(jnp.asarray(palette.places())[:, slots], 0, 1)
     targets = jnp.moveaxis(palette.targets(slots), 0, 1)
     weights = balanced_weights(

@@ -1,22 +1,17 @@
 """From labelled pictures to a prompt that beats them, or to the word that none does."""
 
-import dataclasses
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from jaxtyping import PyTree
-
-from incontext.adaptation import LOOKS, adapter_size
 from incontext.context import Context, Example, SegType
-from incontext.tuning.baselines import Plain, Trial
-from incontext.tuning.config import BATCHES, Learned, TuneConfig
-from incontext.tuning.learning import Judging, Session, learn_crossed, learn_held_out
-from incontext.tuning.loop import Ending, Progress, Run, RunState
-from incontext.tuning.pictures import Pictures, read_pictures
+from incontext.tuning.baselines import Plain, look_closer, score_context, score_plain
+from incontext.tuning.config import Learned, TuneConfig
+from incontext.tuning.loop import Ending, Progress, learn_prompt, start_state
+from incontext.tuning.pictures import Pictures, hold_out, read_pictures
+from incontext.tuning.prepare import fill, prepare_run
 from incontext.tuning.resume import load_state, run_key, save_state, state_path
 from incontext.tuning.scores import Counts
 from seggpt.config import SegGPTConfig
@@ -29,17 +24,12 @@ if TYPE_CHECKING:
 # the nearest label of a whole picture the one that it would be without this step.
 SIDE, LARGE_SIDE = 3, 1
 LARGE = 256  # model sizes above this count as large
-# Without being told.
-STEPS: dict[Learned, int] = {"cache": 120, "tokens": 300, "pixels": 300, "adapter": 600}
+STEPS: dict[Learned, int] = {"cache": 120, "tokens": 300, "pixels": 300}  # without being told
 VIEW = 2 / 3  # of the model's size, where views may be smaller
-SPREAD = ("cache", "adapter")  # kinds that can start from tokens of many pictures
-CROSSED = 32  # pictures up to which an adapter is judged by leaving out each part in turn
 LEARNING = 0.95  # of the time; in the rest what was learned is scored
-TOGETHER = 1.1  # how much better adapters do together than the one that is scored on a picture
-FEWEST = 4  # pictures that show something, for an adapter to learn from
-MOST_PAINTED = 1_000_000_000  # bytes of what is painted on the pictures that an adapter learns from
 
-logger = logging.getLogger(__name__)
+Judging = Literal["pictures held out", "its own pictures (too few to hold out)"]
+"""Which pictures the scores are of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,16 +37,16 @@ class Tuned:
     """What tuning came to.
 
     Attributes:
-        context: The best there is: the tuned prompt, or the plain context that it did not beat.
+        context: The best there is: the tuned prompt, or the plain context that does better.
         is_tuned: Which of the two.
         plains: What examples reach untuned, the best first.
         tuned: What the tuned prompt reaches on the same pictures.
         threshold: The one at which it does best.
         ending: Why the run ended.
         history: Step, loss and mean IoU after each round.
-        trials: Contexts made like the prompt, and the pictures that judged them.
-        judging: How those were kept out of the learning.
         learned_from: The pictures that were learned from.
+        judged_by: The pictures that the scores are of.
+        judging: What to call those.
     """
 
     context: Context
@@ -66,10 +56,10 @@ class Tuned:
     tuned: Counts
     threshold: float
     ending: Ending
-    history: Sequence[tuple[int, float, float | None]]
-    trials: tuple[Trial, ...]
-    judging: Judging
+    history: Sequence[tuple[int, float, float]]
     learned_from: Pictures
+    judged_by: Pictures
+    judging: Judging
 
     @property
     def score(self) -> float:
@@ -82,11 +72,9 @@ class Tuned:
         best = self.plains[0]
         numbers = f"mean IoU {self.score:.1f} against {best.score:.1f} ({best.name})"
         numbers += f", {self.judging}"
-        if self.is_tuned and self.score > best.score:
-            return f"tuned: {numbers}"
         if self.is_tuned:
-            return f"tuned: {numbers}; one adapter is scored on each, and all together do better"
-        return f"tuning did not beat the plain examples: {numbers}; the plain context is kept"
+            return f"tuned: {numbers}"
+        return f"the plain examples do better: {numbers}; their context is kept"
 
 
 def tune_prompt(
@@ -113,50 +101,50 @@ def tune_prompt(
         PromptError: if the examples or the settings do not make sense for the model.
         InputError: if a picture or a mask cannot be used.
     """
-    started = time.monotonic()
-    say = say or (lambda text: None)
-    asked = config or TuneConfig()
-    config = resolve(asked, segmenter)
+    deadline = time.monotonic() + LEARNING * 60 * (config or TuneConfig()).minutes
+    say, tell = say or (lambda text: None), tell or (lambda progress: None)
+    config = resolve(config or TuneConfig(), segmenter)
     size = segmenter.config.image_size
     side = size * (SIDE if size <= LARGE else LARGE_SIDE)
     say(f"reading {len(examples)} pictures, then scoring them untuned")
     pictures = read_pictures(examples, side=side, labels=labels)
-    if config.learn == "adapter" and (trouble := _adapter_trouble(pictures, config, segmenter)):
-        if asked.learn == "adapter":
-            raise PromptError(f"--learn adapter {trouble}: take --learn cache")
-        config = resolve(dataclasses.replace(asked, learn="cache"), segmenter)
+    train_rows, held_rows = hold_out(pictures, config.hold_out, seed=config.seed)
+    train = pictures.take(train_rows)
+    held = pictures.take(held_rows) if held_rows else pictures
     path = state_path(state_for) if state_for else None
     key = run_key(config, pictures, segmenter.fingerprint)
 
-    def begin(run: Run, learned: PyTree) -> RunState:
-        fresh = run.begin(learned)
-        is_left = resume and path and path.exists()
-        return load_state(path, fresh, key=key) if path and is_left else fresh
-
-    session = Session(
-        segmenter=segmenter,
-        config=config,
-        seg_type=seg_type,
-        deadline=started + LEARNING * 60 * config.minutes,
-        tell=tell or (lambda progress: None),
-        say=say,
-        begin=begin,
+    config = fill(config, segmenter, train)
+    plains = score_plain(segmenter, train, held, seg_type=seg_type, seed=config.seed)
+    run, learned = prepare_run(segmenter, train, held, plains, config=config, seg_type=seg_type)
+    state = start_state(learned)
+    if resume and path and path.exists():
+        state = load_state(path, state, key=key)
+    ended = learn_prompt(
+        run,
+        state,
+        before=plains[0].score,
+        tell=tell,
         keep=lambda state: save_state(path, state, key=key) if path else None,
+        deadline=deadline,
     )
-    is_crossed = config.learn == "adapter" and config.hold_out is None and len(pictures) <= CROSSED
-    learn = learn_crossed if is_crossed else learn_held_out
-    found = learn(session, pictures)
-    counts, plains = found.counts, found.plains
-    threshold = counts.best_threshold()
-    score, best = counts.mean(threshold), plains[0]
-    answers_together = is_crossed and bool(found.history)
-    is_tuned = score * (TOGETHER if answers_together else 1.0) > best.score
+
+    context, ending, history = run.context(ended.state.best), ended.ending, ended.state.history
+    counts = score_context(segmenter, context, held)
+    if ending != "interrupted":
+        try:
+            context, counts = look_closer(segmenter, context, counts, held)
+        except KeyboardInterrupt:  # what was learned is kept, without the larger look
+            ending = "interrupted"
+    threshold, best = counts.best_threshold(), plains[0]
+    score = counts.mean(threshold)
+    is_tuned = score >= best.score
     about = {
-        **found.context.about,
+        **context.about,
         "learn": config.learn,
-        "pictures": len(found.learned_from),
-        "held_out": len(pictures) - len(found.learned_from),
-        "steps": found.history[-1][0] if found.history else 0,
+        "pictures": len(train),
+        "held_out": len(held_rows),
+        "steps": history[-1][0] if history else 0,
         "seed": config.seed,
         "command": command,
         "score": round(score, 2),
@@ -164,12 +152,12 @@ def tune_prompt(
         "iou": _by_label(pictures, counts.iou(threshold)),
     }
     known = {"names": names or {}}
-    context = dataclasses.replace(found.context, threshold=threshold, about=about, **known)
+    context = replace(context, threshold=threshold, about=about, **known)
     kept = context
     if not is_tuned:
         about = about | {"learn": "nothing", "score": round(best.score, 2), "examples": best.name}
         about["iou"] = _by_label(pictures, best.counts.iou(best.threshold))
-        kept = dataclasses.replace(best.context, threshold=best.threshold, about=about, **known)
+        kept = replace(best.context, threshold=best.threshold, about=about, **known)
     return Tuned(
         context=kept,
         tuned_context=context,
@@ -177,11 +165,11 @@ def tune_prompt(
         plains=plains,
         tuned=counts,
         threshold=threshold,
-        ending=found.ending,
-        history=found.history,
-        trials=found.trials,
-        judging=found.judging,
-        learned_from=found.learned_from,
+        ending=ending,
+        history=history,
+        learned_from=train,
+        judged_by=held,
+        judging="pictures held out" if held_rows else "its own pictures (too few to hold out)",
     )
 
 
@@ -192,11 +180,6 @@ def resolve(config: TuneConfig, segmenter: "Segmenter") -> TuneConfig:
         PromptError: if the model cannot learn what is asked for.
     """
     is_prefix = segmenter.config.attention == "prefix"
-    if config.learn == "adapter" and not segmenter.sees_other_sizes:
-        raise PromptError(
-            "--learn adapter needs a model with prefix attention and without relative positions, "
-            "such as seggpt-tiny: learn pixels or tokens"
-        )
     if config.learn == "cache" and not is_prefix:
         raise PromptError(
             "--learn cache needs a model with prefix attention, and this one has mutual "
@@ -204,40 +187,19 @@ def resolve(config: TuneConfig, segmenter: "Segmenter") -> TuneConfig:
         )
     learn = config.learn
     if learn == "auto":
-        spreads = segmenter.sees_other_sizes and config.start in ("auto", "spread")
-        learn = "adapter" if spreads else "cache" if is_prefix else "pixels"
+        learn = "cache" if is_prefix else "pixels"
     start = config.start
-    if start == "spread" and learn not in SPREAD:
+    if start == "spread" and learn != "cache":
         raise PromptError(f"--start spread needs --learn cache, and this run learns {learn}")
-    if start not in ("auto", "spread") and learn == "adapter":
-        raise PromptError(f"--learn adapter has no --start {start}: leave that out")
     if start == "auto":
-        start = "spread" if learn in SPREAD else "best"
-    batch = config.batch_size or BATCHES[learn]
-    micro = 1 if learn == "adapter" else config.micro_batch  # which takes a batch at once
-    if batch % micro:
-        raise PromptError(f"batch_size {batch} is not a multiple of micro_batch {micro}")
-    return dataclasses.replace(
+        start = "spread" if learn == "cache" else "best"
+    return replace(
         config,
         learn=learn,
         start=start,
-        batch_size=batch,
-        micro_batch=micro,
         steps=config.steps or STEPS[learn],
         view_size=_view_size(config.view_size, segmenter.config),
     )
-
-
-def _adapter_trouble(pictures: Pictures, config: TuneConfig, segmenter: "Segmenter") -> str:
-    """Return what keeps an adapter from learning from these pictures, if anything does."""
-    shown = max(0, int((pictures.shares().sum(axis=1) > 0).sum()) - (config.hold_out or 0))
-    if shown < FEWEST:
-        return f"needs {FEWEST} pictures with something marked to learn from, and there are {shown}"
-    size, labels = adapter_size(segmenter.config), len(pictures.labels)
-    painted = 2 * len(pictures) * LOOKS * (labels + 1) * size**2
-    if painted > MOST_PAINTED:
-        return f"needs {painted / 1e9:.1f} GB for {len(pictures)} pictures and {labels} labels"
-    return ""
 
 
 def _view_size(asked: int, model: SegGPTConfig) -> int:

@@ -5,13 +5,12 @@ from pathlib import Path
 from seggpt.errors import CheckpointError
 
 DEFAULT = "seggpt-tiny"
-TRUNK = Path(__file__).parent / "adapter-trunk.safetensors"  # no model: what adapters start from
 
 
 def shipped_weights() -> dict[str, Path]:
     """Return the shipped models' files by name."""
     files = sorted(Path(__file__).parent.glob("*.safetensors"))
-    return {path.stem: path for path in files if path != TRUNK}
+    return {path.stem: path for path in files}
 
 
 def find_weights(name_or_path: str | Path | None = None) -> Path:

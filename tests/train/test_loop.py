@@ -14,7 +14,6 @@ from PIL import Image
 from data.folder import open_folders
 from data.pack import pack_folders
 from incontext import Segmenter
-from seggpt.adapter import STRIDE, load_trunk
 from seggpt.config import SegGPTConfig
 from seggpt.weights.files import load_weights, save_weights
 from tests.data.drawn import write_drawn_dataset
@@ -60,23 +59,6 @@ def get_config():
     )
 """
 
-TRUNK = """
-from data.config import DataConfig, PairsConfig
-from tests.train.tiny import tiny_config
-from train.config import TrunkConfig
-
-def get_config():
-    return tiny_config(
-        trunk=TrunkConfig(),
-        data=DataConfig(pack_size=32, sprites=0, pairs=PairsConfig(views=2)),
-        view_size=32,
-        shots=((1, 1.0),),
-        steps=6,
-        log_every=1,
-        checkpoint_every=2,
-    )
-"""
-
 
 def shrink(config):
     """Return settings that leave of a recipe's model and data little but their kind."""
@@ -88,8 +70,6 @@ def shrink(config):
         model |= HEADS
     run = {"view_size": views, "data.pack_size": 5 * patch, "data.sprites": 3, "data.closeups": 2}
     run |= {"steps": 1, "batch_size": 2, "log_every": 1}
-    if config.trunk:
-        run["view_size"] = STRIDE
     settings = {f"model.{name}": value for name, value in model.items()} | run
     return [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
 
@@ -102,7 +82,6 @@ def place(tmp_path_factory):
     write_sprites(root / "data", names=["cat", "cat", "dog"])
     (root / "recipe.py").write_text(TINY)
     (root / "prompted.py").write_text(PROMPTED)
-    (root / "trunk.py").write_text(TRUNK)
     return root
 
 
@@ -145,9 +124,6 @@ def test_a_recipe_logs_finite_numbers(shrunk):
     if recipe.clicks:
         assert step.keys() == LOGGED | {"first_iou", "last_iou"}
         assert look.keys() == {"step", "clicks_1", "clicks_3", "clicks_5", "box"}
-    elif recipe.trunk:
-        assert step.keys() == LOGGED | {"fine"}
-        assert look.keys() == {"step", "iou"}
     else:
         assert step.keys() == LOGGED | {"patch_std"}
         assert look.keys() == {"step", "iou", "copy_iou"}
@@ -160,7 +136,7 @@ def test_a_recipe_leaves_what_it_was(shrunk):
     recipe, out = shrunk
     before, after = loop.describe(recipe), read_config(out)
     assert after["model"]["width"] == 32 < before["model"]["width"]
-    for part in ("optim", "loss", "clicks", "trunk", "shots", "frozen", "seed"):
+    for part in ("optim", "loss", "clicks", "shots", "frozen", "seed"):
         assert after[part] == before[part]
     for part in ("lookup", "attention", "patch_size"):
         assert after["model"][part] == before["model"][part]
@@ -169,27 +145,21 @@ def test_a_recipe_leaves_what_it_was(shrunk):
 def test_a_recipe_draws_a_sheet(shrunk):
     recipe, out = shrunk
     with Image.open(out / "sheet_0000001.png") as sheet:
-        side = (8 if recipe.trunk else 4) * recipe.model.patch_size
-        assert sheet.size == ((3 if recipe.clicks or recipe.trunk else 5) * side, 12 * side)
+        side = 4 * recipe.model.patch_size
+        assert sheet.size == ((3 if recipe.clicks else 5) * side, 12 * side)
         assert np.asarray(sheet).std() > 10
 
 
 def test_a_recipe_releases_weights_that_say_what_they_saw(shrunk):
-    recipe, out = shrunk
+    _, out = shrunk
     loaded = load_weights(out / "weights.safetensors")
     assert loaded.metadata == {"train_sets": "drawn,pasted_sprites", "step": "1"}
-    if recipe.trunk:
-        trunk = named(load_trunk(out / "weights.safetensors"))
-        assert trunk.keys() == named(loaded.params).keys()
-        return
     config = SegGPTConfig.from_dict(read_config(out)["model"])
     assert SegGPTConfig.from_dict(loaded.config) == config
     assert Segmenter.from_pretrained(out / "weights.safetensors").metadata == loaded.metadata
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in RECIPES if "trunk" not in p.stem], ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_a_recipe_fits_together_at_full_size(path):
     config = load_recipe(path)
     kinds = {shots for shots, _ in config.shots}
@@ -297,27 +267,6 @@ def test_heads_for_prompts_resume_and_leave_the_rest_as_it_was(train, place, tmp
     changed = {name for name, leaf in after.items() if leaf.tobytes() != before[name].tobytes()}
     assert changed
     assert not {name.split("/")[0] for name in changed} & set(config.frozen)
-
-
-def test_a_trunk_learns_and_resumes(train, place, tmp_path):
-    recipe = place / "trunk.py"
-    config = load_recipe(recipe)
-    whole, stopped, again = (tmp_path / name for name in ("whole", "stopped", "again"))
-    assert train(whole, config=recipe) == 0
-    with pytest.MonkeyPatch.context() as patch:
-        signal_at(patch, step=3, number=signal.SIGTERM)
-        assert train(stopped, config=recipe) == 128 + signal.SIGTERM
-    assert train(stopped, "--resume", config=recipe) == 0
-    weights = [out / "weights.safetensors" for out in (whole, stopped)]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
-    losses = [row["loss"] for row in rows(whole) if "loss" in row]
-    assert len(losses) == config.steps
-    assert losses[-1] < losses[0]
-    # A run may start from a trunk, and says so if it is given something else.
-    assert train(again, "--init", weights[0], "--set", "optim.lr=0", config=recipe) == 0
-    before, after = (named(load_trunk(f)) for f in (weights[0], again / "weights.safetensors"))
-    for name, leaf in before.items():
-        np.testing.assert_array_equal(after[name], leaf)
 
 
 @pytest.fixture(scope="module")

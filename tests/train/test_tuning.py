@@ -87,8 +87,7 @@ def test_every_context_has_its_row(root, weights, tmp_path, capsys):
     assert "shapes, draw 3: 5 pictures, 3 others" in printed
     assert "above the best untuned" in printed
     prompt = Context.load(tmp_path / "shapes-3.safetensors")
-    assert prompt.adaptation is not None
-    assert len(prompt.adaptation.members) == 4
+    assert prompt.about["learn"] == "cache"
 
 
 def test_an_unknown_set_is_one_line(root, capsys):

@@ -52,7 +52,6 @@ def test_verify_tells_intact_from_damaged(weights, capsys):
     assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
         ["seggpt-small", "ok"],
         ["seggpt-tiny", "ok"],
-        ["adapter-trunk", "ok"],
     ]
     data = bytearray(weights["seggpt-tiny"].read_bytes())
     data[-1] ^= 1
@@ -62,17 +61,6 @@ def test_verify_tells_intact_from_damaged(weights, capsys):
     assert said.out.startswith("seggpt-small  ok")
     assert "SHA-256 mismatch" in said.err
     assert main(["models", "verify", "seggpt-small"]) == 0
-
-
-def test_verify_tells_of_a_damaged_trunk(weights, tmp_path, capsys, monkeypatch):
-    data = bytearray(models.TRUNK.read_bytes())
-    data[-1] ^= 1
-    damaged = tmp_path / models.TRUNK.name
-    damaged.write_bytes(data)
-    for module in ("models", "shipped"):
-        monkeypatch.setattr(f"incontext.cli.{module}.TRUNK", damaged)
-    assert main(["models", "verify", "adapter-trunk"]) == 1
-    assert "SHA-256 mismatch" in capsys.readouterr().err
 
 
 def test_verify_takes_any_file_of_weights(tmp_path, capsys):

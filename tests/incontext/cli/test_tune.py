@@ -190,18 +190,18 @@ def test_a_file_is_not_replaced_unasked(place, said):
 
 
 def test_ctrl_c_writes_the_best_so_far_and_resume_goes_on(place, said, monkeypatch):
-    learn = tuner.Run.learn
+    learn = tuner.learn_prompt
 
-    def pressed(self, state, *, tell, **more):
+    def pressed(run, state, *, tell, **more):
         def stop(progress):
             tell(progress)
             if progress.step == 65:
                 raise KeyboardInterrupt
 
-        return learn(self, state, tell=stop, **more)
+        return learn(run, state, tell=stop, **more)
 
     argv = ["tune", "images", "masks", *OUT, "--model", "tiny.safetensors", "--batch", "2"]
-    monkeypatch.setattr(tuner.Run, "learn", pressed)
+    monkeypatch.setattr(tuner, "learn_prompt", pressed)
     assert main([*argv, "--steps", "80"]) == 130
     assert said()[-1].startswith("seggpt: error: interrupted; ")
     assert Path("p.safetensors").exists()

@@ -19,17 +19,16 @@ def begin(segmenter, examples, **changes):
     config = tuner.resolve(dataclasses.replace(SMALL, **changes), segmenter)
     pictures = tuner.read_pictures(examples, side=48)
     config = prepare.fill(config, segmenter, pictures)
-    plains = [Plain("1 example", segmenter.context(examples[:1]), no_counts(1), (0,), ())]
+    plains = [Plain("1 example", segmenter.context(examples[:1]), no_counts(1), (0,))]
     run, learned = prepare.prepare_run(
         segmenter, pictures, pictures, plains, config=config, seg_type="semantic"
     )
     return run, run.prompt.expand(run.params, learned, run.frozen)
 
 
-@pytest.mark.parametrize("first_block", [0, 1])
-def test_a_spread_start_on_one_picture_is_that_example(segmenter, examples, first_block):
-    _, spread = begin(segmenter, examples[:1], start="spread", first_block=first_block)
-    _, best = begin(segmenter, examples[:1], start="best", first_block=first_block)
+def test_a_spread_start_on_one_picture_is_that_example(segmenter, examples):
+    _, spread = begin(segmenter, examples[:1], start="spread")
+    _, best = begin(segmenter, examples[:1], start="best")
     jax.tree.map(np.testing.assert_array_equal, spread, best)
 
 
@@ -53,7 +52,7 @@ def test_tokens_of_rare_labels_are_kept_more_often():
     assert chosen.mean() > 1.5 * slots.mean()
 
 
-@pytest.mark.parametrize(("rate", "first_block"), [(0.5, 0), (0.0, 0), (0.5, 1)])
-def test_cells_are_learned_when_every_block_is(segmenter, examples, rate, first_block):
-    run, _ = begin(segmenter, examples[:2], lookup_rate=rate, first_block=first_block)
-    assert run.prompt.learns_lookup == (rate > 0 and first_block == 0)
+@pytest.mark.parametrize(("learn", "rate"), [("cache", 0.5), ("cache", 0.0), ("tokens", 0.5)])
+def test_cells_are_learned_with_a_cache_and_a_rate(segmenter, examples, learn, rate):
+    run, _ = begin(segmenter, examples[:2], learn=learn, lookup_rate=rate)
+    assert run.prompt.learns_lookup == (learn == "cache" and rate > 0)

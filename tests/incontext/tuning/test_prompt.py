@@ -1,6 +1,5 @@
-"""Every kind of prompt starts as the examples it was made of, and reads a query in two parts."""
+"""Every kind of prompt starts as the examples it was made of."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,8 +8,8 @@ from incontext.tuning.prompt import Palette, Prompt, choose_cells
 from seggpt.canvas import normalize
 
 
-def make_prompt(segmenter, kind, *, pairs=2, blocks=0, learns_lookup=False):
-    return Prompt(segmenter.graphdef, segmenter.config, kind, pairs, blocks, 0, learns_lookup)
+def make_prompt(segmenter, kind, *, pairs=2, learns_lookup=False):
+    return Prompt(segmenter.graphdef, segmenter.config, kind, pairs, 0, learns_lookup)
 
 
 def make_pairs(passes=2, pairs=2, size=16):
@@ -22,51 +21,31 @@ def make_pairs(passes=2, pairs=2, size=16):
 
 
 KINDS = [
-    ("prefix", "cache", 0, False),
-    ("prefix", "cache", 0, True),
-    ("prefix", "cache", 1, False),
-    ("prefix", "tokens", 0, False),
-    ("prefix", "pixels", 0, False),
-    ("mutual", "tokens", 0, False),
-    ("mutual", "pixels", 0, False),
+    ("prefix", "cache", False),
+    ("prefix", "cache", True),
+    ("prefix", "tokens", False),
+    ("prefix", "pixels", False),
+    ("mutual", "tokens", False),
+    ("mutual", "pixels", False),
 ]
 
 
-@pytest.mark.parametrize(("attention", "kind", "blocks", "learns_lookup"), KINDS)
-def test_an_unlearned_prompt_paints_as_its_examples(
-    request, attention, kind, blocks, learns_lookup
-):
+@pytest.mark.parametrize(("attention", "kind", "learns_lookup"), KINDS)
+def test_an_unlearned_prompt_paints_as_its_examples(request, attention, kind, learns_lookup):
     segmenter = request.getfixturevalue("segmenter" if attention == "prefix" else "mutual")
     images, targets = make_pairs()
     queries = normalize(jnp.asarray(np.random.default_rng(1).random((3, 16, 16, 3)), jnp.float32))
     plain = segmenter._encode(segmenter.params, images, targets, 0)
     wanted = segmenter._paint(segmenter.params, plain, queries, 0, passes=2)
-    prompt = make_prompt(segmenter, kind, blocks=blocks, learns_lookup=learns_lookup)
+    prompt = make_prompt(segmenter, kind, learns_lookup=learns_lookup)
     lookup = plain[-1] if attention == "prefix" else None
     learned, frozen = prompt.split(segmenter.params, images, targets, lookup)
     arrays = prompt.expand(segmenter.params, learned, frozen)
-    started = prompt.start(segmenter.params, arrays, queries)
-    painted = prompt.finish(segmenter.params, arrays, queries, started)
+    painted = prompt.paint(segmenter.params, arrays, queries)
     np.testing.assert_allclose(painted, wanted, atol=2e-4)
     # And a context that holds these arrays is painted alike.
     through_context = segmenter._paint(segmenter.params, arrays, queries, 0, passes=2)
     np.testing.assert_allclose(through_context, wanted, atol=2e-4)
-
-
-def test_what_is_started_does_not_depend_on_what_is_learned(segmenter):
-    images, targets = make_pairs()
-    prompt = make_prompt(segmenter, "cache", blocks=1)
-    lookup = segmenter._encode(segmenter.params, images, targets, 0)[-1]
-    learned, frozen = prompt.split(segmenter.params, images, targets, lookup)
-    query = images[:1, 0]
-
-    def total(learned):
-        arrays = prompt.expand(segmenter.params, learned, frozen)
-        started = prompt.start(segmenter.params, arrays, query)
-        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(started))
-
-    for grad in jax.tree.leaves(jax.grad(total)(learned)):
-        assert not np.asarray(grad).any()
 
 
 def test_kept_cells_stand_for_all_of_them():
