@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from data.config import DataConfig
+from data.config import DataConfig, FeaturesConfig
 from seggpt.adapter import STRIDE
-from seggpt.config import SegGPTConfig
+from seggpt.config import InContextConfig, SegGPTConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,8 @@ class OptimConfig:
     betas: tuple[float, float] = (0.9, 0.98)
     clip: float = 1.0  # global norm of the gradient
     layer_decay: float = 1.0  # factor on the rate for each block below the top
+    slow: tuple[str, ...] = ()  # parts that start right: a lower rate, no decay
+    slow_rate: float = 0.15  # factor on the rate of those
     ema: float = 0.999  # decay of the averaged weights that are evaluated and released
 
 
@@ -61,8 +63,8 @@ class TrainConfig:
     `trunk` it is the trunk of adapters, which stands beside the model and of which that is no part.
     """
 
-    model: SegGPTConfig
-    data: DataConfig = field(default_factory=DataConfig)
+    model: SegGPTConfig | InContextConfig
+    data: DataConfig | FeaturesConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     clicks: ClicksConfig | None = None
