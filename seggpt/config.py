@@ -11,6 +11,7 @@ Attention = Literal["mutual", "prefix"]
 Activation = Literal["gelu", "gelu_tanh"]
 
 SAM_MODEL = "sam"  # what tells the fields of a SAMConfig from a SegGPTConfig's, in files
+ENCODER_MODEL = "encoder"  # and an EncoderConfig's
 _OF_HEADS = (
     "prompt_width",
     "prompt_blocks",
@@ -140,6 +141,12 @@ class EncoderConfig:
                 raise ValueError(f"{name} {getattr(self, name)} is not above 0")
         if self.depth > _MOST_BLOCKS:
             raise ValueError(f"depth {self.depth} is not in 1..{_MOST_BLOCKS}")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if min(self.pos_grid) < 1:
+            raise ValueError(f"pos_grid {self.pos_grid} is not above 0")
+        if self.registers < 0:
+            raise ValueError(f"registers {self.registers} is below 0")
         if not self.taps or not all(0 <= tap < self.depth for tap in self.taps):
             raise ValueError(f"taps {self.taps} are not blocks of a depth of {self.depth}")
 
@@ -158,6 +165,27 @@ class EncoderConfig:
             registers=self.registers,
             layer_scale=True,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON can hold them, and that they are an encoder's."""
+        fields = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+        return {"model": ENCODER_MODEL, **fields}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "EncoderConfig":
+        """Build from `to_dict`'s output.
+
+        Raises:
+            ValueError: for a missing field, or one that no encoder has.
+            CheckpointError: if they are another model's, or of a newer version.
+        """
+        known = {"model"} | {field.name for field in dataclasses.fields(cls)}
+        if fields.get("model") != ENCODER_MODEL or (set(fields) - known):
+            unknown = ", ".join(sorted(set(fields) - known)[:3]) or "no model"
+            raise CheckpointError(
+                f"not the fields of an encoder that this seggpt knows ({unknown})"
+            )
+        return cls(**_values(cls, {k: v for k, v in fields.items() if k != "model"}))
 
     @classmethod
     def dinov2_small(cls, *, registers: int = 0) -> "EncoderConfig":
@@ -460,10 +488,10 @@ class SAMConfig(HeadsConfig):
         )
 
 
-def _values(cls: type[HeadsConfig], fields: Mapping[str, Any]) -> dict[str, Any]:
+def _values(cls: type, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config's fields as Python has them; they may come from anyone's file."""
     types = get_type_hints(cls)
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    values = {name: _tuples(value) for name, value in fields.items()}
     for name, value in values.items():
         if not _fits(value, types[name]):
             raise ValueError(f"{name} {str(value)[:40]!r} is not a model's")
@@ -473,14 +501,23 @@ def _values(cls: type[HeadsConfig], fields: Mapping[str, Any]) -> dict[str, Any]
     return values
 
 
+def _tuples(value: Any) -> Any:
+    """Turn lists into tuples, two deep: no field is deeper, and a file's may be without end."""
+    if not isinstance(value, list):
+        return value
+    return tuple(tuple(v) if isinstance(v, list) else v for v in value)
+
+
 def _fits(value: Any, wanted: Any) -> bool:
     """Tell whether a value is of a field's type, and no larger than any model's."""
     if get_origin(wanted) is Literal:
         return value in get_args(wanted)
     if get_origin(wanted) is tuple:
         args = get_args(wanted)
-        fits = isinstance(value, tuple) and (args[-1] is Ellipsis or len(value) == len(args))
-        return fits and all(_fits(number, int) for number in value)
+        if not isinstance(value, tuple) or (args[-1] is not Ellipsis and len(value) != len(args)):
+            return False
+        kinds = args[:1] * len(value) if args[-1] is Ellipsis else args
+        return all(map(_fits, value, kinds))
     if wanted in (int, float):
         return type(value) in (int, wanted) and 0 <= value <= _MOST
     return type(value) is wanted
