@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from data.feature_samples import HELD_OUT, SamplesConfig
 from seggpt.coloring import ColoringConfig
 
 
@@ -71,3 +72,15 @@ class DataConfig:
         for name in ("sprites", "closeups"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} {getattr(self, name)} must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesConfig:
+    """A cache of a frozen encoder's features (`data.feature_cache`), and its samples."""
+
+    path: tuple[str, ...] = ()  # the cache's folder
+    encoder: str = "dinov2-small"  # the weights that it was made with
+    samples: SamplesConfig = field(default_factory=SamplesConfig)
+    held_out: str = ""  # a cache of held-out pictures (--split val), to look at now and then
+    held_out_samples: SamplesConfig = HELD_OUT
+    held_out_count: int = 40  # samples of it

@@ -14,7 +14,7 @@ from PIL import Image
 from data.folder import Folder
 from data.pack import Entry, Pack, Source
 
-Rgba = UInt8[np.ndarray, "cell cell 4"]
+Rgba = UInt8[np.ndarray, "h w 4"]
 
 
 def sprite_classes(folders: Sequence[Folder]) -> list[list[Rgba]]:
@@ -55,6 +55,20 @@ def paste_sprites(
     return Pack(np.stack(images), np.stack(ids), (source,))
 
 
+def paste(
+    canvas: Image.Image,
+    mask: Image.Image,
+    sprite: Image.Image,
+    *,
+    at: tuple[int, int],
+    label: int,
+) -> None:
+    """Blend an RGBA sprite into a canvas, and mark where it is more than half opaque."""
+    alpha = sprite.getchannel("A")
+    canvas.paste(sprite.convert("RGB"), at, alpha)
+    mask.paste(label, at, alpha.point([0] * 128 + [255] * 128))
+
+
 def _compose(
     rng: np.random.Generator,
     background: UInt8[np.ndarray, "size size 3"],
@@ -73,9 +87,7 @@ def _compose(
             sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         sprite = sprite.rotate(rng.uniform(-30, 30), Image.Resampling.BICUBIC, expand=True)
         left, top = rng.integers(-side // 4, size - side * 3 // 4, size=2).tolist()
-        alpha = sprite.getchannel("A")
-        canvas.paste(sprite.convert("RGB"), (left, top), alpha)
-        mask.paste(number, (left, top), alpha.point([0] * 128 + [255] * 128))
+        paste(canvas, mask, sprite, at=(left, top), label=number)
     ids = np.asarray(mask)
     counts = np.bincount(ids.reshape(-1), minlength=len(chosen) + 1) / ids.size
     shown = {n: c for n, c in enumerate(chosen, start=1) if counts[n] > 0}

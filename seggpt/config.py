@@ -11,6 +11,7 @@ Attention = Literal["mutual", "prefix"]
 Activation = Literal["gelu", "gelu_tanh"]
 
 SAM_MODEL = "sam"  # what tells the fields of a SAMConfig from a SegGPTConfig's, in files
+ENCODER_MODEL = "encoder"  # and an EncoderConfig's
 _OF_HEADS = (
     "prompt_width",
     "prompt_blocks",
@@ -86,6 +87,7 @@ class ViTConfig:
 
     `grid` is the height and width in patches that the relative tables are made for (a canvas of
     two pictures for SegGPT), `pos_grid` the one of the absolute table. Other grids resize them.
+    DINOv2 adds a class token, registers in some sizes, and a scale after attention and MLP.
     """
 
     patch_size: int
@@ -99,6 +101,9 @@ class ViTConfig:
     window_size: int = 0  # 0: every block is global
     global_blocks: tuple[int, ...] = ()  # the blocks without windows, if window_size > 0
     activation: Activation = "gelu"
+    class_token: bool = False
+    registers: int = 0  # further tokens without a place, after the class token
+    layer_scale: bool = False
 
     def __post_init__(self) -> None:
         """Check that the heads divide the width.
@@ -108,6 +113,129 @@ class ViTConfig:
         """
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """A pretrained plain ViT under an in-context model, and the blocks that are read.
+
+    `pos_grid` is the grid of the table of positions; others resize it. `taps` count blocks from 0.
+    """
+
+    patch_size: int = 14
+    width: int
+    depth: int
+    heads: int
+    pos_grid: tuple[int, int] = (37, 37)  # 518 pixels, at which DINOv2 was made
+    registers: int = 0
+    taps: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Check sizes against each other.
+
+        Raises:
+            ValueError: naming the field and what it must be.
+        """
+        for name in ("patch_size", "width", "depth", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} is not above 0")
+        if self.depth > _MOST_BLOCKS:
+            raise ValueError(f"depth {self.depth} is not in 1..{_MOST_BLOCKS}")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if min(self.pos_grid) < 1:
+            raise ValueError(f"pos_grid {self.pos_grid} is not above 0")
+        if self.registers < 0:
+            raise ValueError(f"registers {self.registers} is below 0")
+        if not self.taps or not all(0 <= tap < self.depth for tap in self.taps):
+            raise ValueError(f"taps {self.taps} are not blocks of a depth of {self.depth}")
+
+    @property
+    def vit(self) -> ViTConfig:
+        """The transformer."""
+        return ViTConfig(
+            patch_size=self.patch_size,
+            width=self.width,
+            depth=self.depth,
+            heads=self.heads,
+            grid=self.pos_grid,
+            pos_grid=self.pos_grid,
+            rel_pos=False,
+            class_token=True,
+            registers=self.registers,
+            layer_scale=True,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON can hold them, and that they are an encoder's."""
+        fields = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+        return {"model": ENCODER_MODEL, **fields}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "EncoderConfig":
+        """Build from `to_dict`'s output.
+
+        Raises:
+            ValueError: for a missing field, or one that no encoder has.
+            CheckpointError: if they are another model's, or of a newer version.
+        """
+        known = {"model"} | {field.name for field in dataclasses.fields(cls)}
+        if fields.get("model") != ENCODER_MODEL or (set(fields) - known):
+            unknown = ", ".join(sorted(set(fields) - known)[:3]) or "no model"
+            raise CheckpointError(
+                f"not the fields of an encoder that this seggpt knows ({unknown})"
+            )
+        return cls(**_values(cls, {k: v for k, v in fields.items() if k != "model"}))
+
+    @classmethod
+    def dinov2_small(cls, *, registers: int = 0) -> "EncoderConfig":
+        """DINOv2 ViT-S/14 (arXiv 2304.07193); with `registers` of 4, arXiv 2309.16588."""
+        return cls(width=384, depth=12, heads=6, registers=registers, taps=(5, 8, 10))
+
+    @classmethod
+    def dinov2_base(cls, *, registers: int = 0) -> "EncoderConfig":
+        """DINOv2 ViT-B/14."""
+        return cls(width=768, depth=12, heads=12, registers=registers, taps=(5, 8, 10))
+
+    @classmethod
+    def dinov2_large(cls, *, registers: int = 0) -> "EncoderConfig":
+        """DINOv2 ViT-L/14; the same shares of its depth are read."""
+        return cls(width=1024, depth=24, heads=16, registers=registers, taps=(11, 17, 21))
+
+
+@dataclass(frozen=True, kw_only=True)
+class InContextConfig:
+    """An in-context model on a frozen encoder (`seggpt.in_context`).
+
+    `matchings` are the attentions that carry colours from examples to the query before any other
+    layer: which of the encoder's tapped layers each compares (by its place in `encoder.taps`), and
+    whether it starts blind to positions.
+    """
+
+    encoder: EncoderConfig
+    width: int = 256
+    depth: int = 4
+    heads: int = 8
+    matchings: tuple[tuple[int, bool], ...] = ((0, True), (1, True), (2, True), (1, False))
+
+    def __post_init__(self) -> None:
+        """Check sizes against each other.
+
+        Raises:
+            ValueError: naming the field and what it must be.
+        """
+        if self.width % self.heads or self.width % 4:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads} and of 4")
+        if not 0 <= self.depth <= _MOST_BLOCKS:
+            raise ValueError(f"depth {self.depth} is not in 0..{_MOST_BLOCKS}")
+        layers = len(self.encoder.taps)
+        if not self.matchings or not all(0 <= layer < layers for layer, _ in self.matchings):
+            raise ValueError(f"matchings {self.matchings} are not of the encoder's {layers} layers")
+
+    @classmethod
+    def small(cls) -> "InContextConfig":
+        """The shipped model, on DINOv2 ViT-S/14."""
+        return cls(encoder=EncoderConfig.dinov2_small())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -360,10 +488,10 @@ class SAMConfig(HeadsConfig):
         )
 
 
-def _values(cls: type[HeadsConfig], fields: Mapping[str, Any]) -> dict[str, Any]:
+def _values(cls: type, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config's fields as Python has them; they may come from anyone's file."""
     types = get_type_hints(cls)
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    values = {name: _tuples(value) for name, value in fields.items()}
     for name, value in values.items():
         if not _fits(value, types[name]):
             raise ValueError(f"{name} {str(value)[:40]!r} is not a model's")
@@ -373,14 +501,23 @@ def _values(cls: type[HeadsConfig], fields: Mapping[str, Any]) -> dict[str, Any]
     return values
 
 
+def _tuples(value: Any) -> Any:
+    """Turn lists into tuples, two deep: no field is deeper, and a file's may be without end."""
+    if not isinstance(value, list):
+        return value
+    return tuple(tuple(v) if isinstance(v, list) else v for v in value)
+
+
 def _fits(value: Any, wanted: Any) -> bool:
     """Tell whether a value is of a field's type, and no larger than any model's."""
     if get_origin(wanted) is Literal:
         return value in get_args(wanted)
     if get_origin(wanted) is tuple:
         args = get_args(wanted)
-        fits = isinstance(value, tuple) and (args[-1] is Ellipsis or len(value) == len(args))
-        return fits and all(_fits(number, int) for number in value)
+        if not isinstance(value, tuple) or (args[-1] is not Ellipsis and len(value) != len(args)):
+            return False
+        kinds = args[:1] * len(value) if args[-1] is Ellipsis else args
+        return all(map(_fits, value, kinds))
     if wanted in (int, float):
         return type(value) in (int, wanted) and 0 <= value <= _MOST
     return type(value) is wanted

@@ -1,5 +1,6 @@
 """One vision transformer for every model: patch embedding, positions, blocks."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from seggpt.attention import Heads, RelativePosition
+from seggpt.attention import Heads, RelativePosition, attend
 from seggpt.canvas import bicubic_resize, to_patches
 from seggpt.config import ViTConfig
 from seggpt.windows import picture_attention, window_attention
@@ -91,6 +92,9 @@ class Block(nnx.Module):
         self.attn = SelfAttention(config, grid=grid, rngs=rngs)
         self.norm2 = LayerNorm(config.width, rngs=rngs)
         self.mlp = Mlp(config, rngs=rngs)
+        self.layer_scale = config.layer_scale
+        if config.layer_scale:
+            self.scale1, self.scale2 = (nnx.Param(jnp.ones(config.width)) for _ in range(2))
 
     def __call__(
         self, tokens: Float[Array, "b n d"], *, shape: tuple[int, int]
@@ -113,8 +117,10 @@ class Block(nnx.Module):
 
     def finish(self, tokens: Float[Array, "b n d"], attended: Heads) -> Float[Array, "b n d"]:
         """Add what attention found, and then what the MLP makes of it."""
-        tokens = tokens + self.attn.proj(attended.reshape(tokens.shape))
-        return tokens + self.mlp(self.norm2(tokens))
+        attended = self.attn.proj(attended.reshape(tokens.shape))
+        tokens = tokens + (attended * self.scale1[...] if self.layer_scale else attended)
+        hidden = self.mlp(self.norm2(tokens))
+        return tokens + (hidden * self.scale2[...] if self.layer_scale else hidden)
 
 
 class ViT(nnx.Module):
@@ -124,6 +130,10 @@ class ViT(nnx.Module):
         self.patch_size = config.patch_size
         self.patch_embed = Linear(config.patch_size**2 * 3, config.width, rngs=rngs)
         self.pos_embed = nnx.Param(trunc_normal(rngs.params(), (*config.pos_grid, config.width)))
+        self.prefix = config.class_token + config.registers
+        if self.prefix:
+            # The class token has its position added already; registers have none.
+            self.prefix_tokens = nnx.Param(jnp.zeros((self.prefix, config.width)))
         self.blocks = nnx.List(
             Block(
                 config, window=0 if index in config.global_blocks else config.window_size, rngs=rngs
@@ -141,6 +151,27 @@ class ViT(nnx.Module):
             run = partial(block, shape=shape)
             tokens = (jax.checkpoint(run) if remat else run)(tokens)
         return tokens.reshape(-1, gh, gw, tokens.shape[-1])
+
+    def taps(
+        self, image: Float[Array, "b h w 3"], blocks: Sequence[int]
+    ) -> tuple[Float[Array, "b n d"], ...]:
+        """Return the patches' tokens after some blocks (counted from 0), without a norm.
+
+        Blocks after the last of them are not run.
+        """
+        shape = (image.shape[1] // self.patch_size, image.shape[2] // self.patch_size)
+        tokens, found = self.embed(image) + self.positions(shape), {}
+        if self.prefix:
+            prefix = jnp.broadcast_to(
+                self.prefix_tokens[...], (len(tokens), self.prefix, tokens.shape[-1])
+            )
+            tokens = jnp.concatenate([prefix.astype(tokens.dtype), tokens], axis=1)
+        for index, block in enumerate(self.blocks[: max(blocks) + 1]):
+            q, k, v = block.heads(tokens)
+            tokens = block.finish(tokens, attend(q, k, v))
+            if index in blocks:
+                found[index] = tokens[:, self.prefix :]
+        return tuple(found[index] for index in blocks)
 
     def embed(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b n d"]:
         """Embed the patches of normalised pictures, without positions."""

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from data.config import DataConfig
-from seggpt.config import SegGPTConfig
+from data.config import DataConfig, FeaturesConfig
+from seggpt.config import InContextConfig, SegGPTConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +17,8 @@ class OptimConfig:
     betas: tuple[float, float] = (0.9, 0.98)
     clip: float = 1.0  # global norm of the gradient
     layer_decay: float = 1.0  # factor on the rate for each block below the top
+    slow: tuple[str, ...] = ()  # parts that start right: a lower rate, no decay
+    slow_rate: float = 0.15  # factor on the rate of those
     ema: float = 0.999  # decay of the averaged weights that are evaluated and released
 
 
@@ -51,8 +53,8 @@ class TrainConfig:
     and shots of 0 ask for what points and boxes mark, those of 1 for what a pair proposes.
     """
 
-    model: SegGPTConfig
-    data: DataConfig = field(default_factory=DataConfig)
+    model: SegGPTConfig | InContextConfig
+    data: DataConfig | FeaturesConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     clicks: ClicksConfig | None = None

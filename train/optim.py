@@ -1,6 +1,7 @@
 """AdamW, warm-up and cosine, decay only where it belongs, a rate for each depth."""
 
 import operator
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,7 +18,8 @@ def make_optimizer(config: OptimConfig, *, steps: int, depth: int) -> optax.Grad
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
         optax.scale_by_adam(b1=config.betas[0], b2=config.betas[1]),
-        optax.add_decayed_weights(config.weight_decay, mask=decay_mask),
+        optax.add_decayed_weights(config.weight_decay, mask=partial(decay_mask, slow=config.slow)),
+        _scale_slow(config),
         _scale_by_depth(config.layer_decay, depth),
         optax.scale_by_learning_rate(make_schedule(config, steps=steps)),
     )
@@ -29,11 +31,34 @@ def make_schedule(config: OptimConfig, *, steps: int) -> optax.Schedule:
     return optax.warmup_cosine_decay_schedule(0.0, config.lr, warmup, steps)
 
 
-def decay_mask(params: PyTree) -> PyTree:
-    """Say which parameters decay: matrices, but no tables of positions and no single tokens."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf.ndim > 1 and _name(path).split("/")[-1] not in NO_DECAY, params
-    )
+def decay_mask(params: PyTree, *, slow: tuple[str, ...] = ()) -> PyTree:
+    """Say which parameters decay: matrices, but no tables of positions and no single tokens.
+
+    Neither do the `slow` parts, which start right.
+    """
+
+    def decays(path: tuple[Any, ...], leaf: jax.Array) -> bool:
+        return (
+            leaf.ndim > 1 and _name(path).split("/")[-1] not in NO_DECAY and not is_part(path, slow)
+        )
+
+    return jax.tree_util.tree_map_with_path(decays, params)
+
+
+def is_part(path: tuple[Any, ...], parts: tuple[str, ...]) -> bool:
+    """Tell whether a parameter is one of the named parts, such as `decoder.skip`, or in one."""
+    name = jax.tree_util.keystr(path, simple=True, separator=".")
+    return any(f"{name}.".startswith(f"{part}.") for part in parts)
+
+
+def _scale_slow(config: OptimConfig) -> optax.GradientTransformation:
+    def scale(updates: PyTree, params: PyTree) -> PyTree:
+        del params
+        return jax.tree_util.tree_map_with_path(
+            lambda path, a: config.slow_rate * a if is_part(path, config.slow) else a, updates
+        )
+
+    return optax.stateless(scale)
 
 
 def depth_scales(params: PyTree, decay: float, depth: int) -> PyTree:

@@ -17,6 +17,7 @@ from seggpt.losses import balanced_weights, smooth_l1
 from seggpt.masking import block_mask, half_mask
 from seggpt.model import SegGPT
 from train.config import TrainConfig
+from train.optim import is_part
 from train.state import TrainState, split_model
 
 Metrics = dict[str, Array]
@@ -77,8 +78,7 @@ def _map_parts(change: Callable[[Array], Array], params: PyTree, parts: tuple[st
     """Apply a function to the arrays of the named parts, and leave the others."""
 
     def at(path: tuple[Any, ...], leaf: Array) -> Array:
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        return change(leaf) if any(f"{name}.".startswith(f"{part}.") for part in parts) else leaf
+        return change(leaf) if is_part(path, parts) else leaf
 
     return jax.tree_util.tree_map_with_path(at, params) if parts else params
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from incontext.context import Context, Example, SegType
 from incontext.tuning.baselines import Plain, look_closer, score_context, score_plain
@@ -37,11 +37,10 @@ class Tuned:
     """What tuning came to.
 
     Attributes:
-        context: The best there is: the tuned prompt, or the plain context that does better.
-        is_tuned: Which of the two.
-        plains: What examples reach untuned, the best first.
+        tuned_context: The tuned prompt.
+        plain_context: The best that examples reach untuned.
+        plains: All that they reach, the best first.
         tuned: What the tuned prompt reaches on the same pictures.
-        threshold: The one at which it does best.
         ending: Why the run ended.
         history: Step, loss and mean IoU after each round.
         learned_from: The pictures that were learned from.
@@ -49,12 +48,10 @@ class Tuned:
         judging: What to call those.
     """
 
-    context: Context
     tuned_context: Context
-    is_tuned: bool
+    plain_context: Context
     plains: Sequence[Plain]
     tuned: Counts
-    threshold: float
     ending: Ending
     history: Sequence[tuple[int, float, float]]
     learned_from: Pictures
@@ -62,8 +59,23 @@ class Tuned:
     judging: Judging
 
     @property
+    def context(self) -> Context:
+        """The better one: the tuned prompt, unless plain examples score higher."""
+        return self.tuned_context if self.is_tuned else self.plain_context
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether that is the tuned prompt."""
+        return self.score >= self.plains[0].score
+
+    @property
+    def threshold(self) -> float:
+        """The threshold at which the tuned prompt does best."""
+        return self.tuned.best_threshold()
+
+    @property
     def score(self) -> float:
-        """Mean IoU of the tuned prompt, in percent."""
+        """Mean IoU of the tuned prompt at that threshold, in percent."""
         return self.tuned.mean(self.threshold)
 
     @property
@@ -136,9 +148,7 @@ def tune_prompt(
             context, counts = look_closer(segmenter, context, counts, held)
         except KeyboardInterrupt:  # what was learned is kept, without the larger look
             ending = "interrupted"
-    threshold, best = counts.best_threshold(), plains[0]
-    score = counts.mean(threshold)
-    is_tuned = score >= best.score
+    best = plains[0]
     about = {
         **context.about,
         "learn": config.learn,
@@ -147,30 +157,38 @@ def tune_prompt(
         "steps": history[-1][0] if history else 0,
         "seed": config.seed,
         "command": command,
-        "score": round(score, 2),
         "plain_score": round(best.score, 2),
-        "iou": _by_label(pictures, counts.iou(threshold)),
     }
-    known = {"names": names or {}}
-    context = replace(context, threshold=threshold, about=about, **known)
-    kept = context
-    if not is_tuned:
-        about = about | {"learn": "nothing", "score": round(best.score, 2), "examples": best.name}
-        about["iou"] = _by_label(pictures, best.counts.iou(best.threshold))
-        kept = replace(best.context, threshold=best.threshold, about=about, **known)
+    instead = about | {"learn": "nothing", "examples": best.name}
     return Tuned(
-        context=kept,
-        tuned_context=context,
-        is_tuned=is_tuned,
+        tuned_context=_describe(context, counts, held, names=names or {}, about=about),
+        plain_context=_describe(best.context, best.counts, held, names=names or {}, about=instead),
         plains=plains,
         tuned=counts,
-        threshold=threshold,
         ending=ending,
         history=history,
         learned_from=train,
         judged_by=held,
         judging="pictures held out" if held_rows else "its own pictures (too few to hold out)",
     )
+
+
+def _describe(
+    context: Context,
+    counts: Counts,
+    held: Pictures,
+    *,
+    names: Mapping[int, str],
+    about: Mapping[str, Any],
+) -> Context:
+    """Return a context that says how it does on held-out pictures, and at which threshold."""
+    threshold = counts.best_threshold()
+    iou = {
+        str(label): None if value is None else round(value, 2)
+        for label, value in zip(held.labels, counts.iou(threshold), strict=True)
+    }
+    about = {**about, "score": round(counts.mean(threshold), 2), "iou": iou}
+    return replace(context, threshold=threshold, names=names, about=about)
 
 
 def resolve(config: TuneConfig, segmenter: "Segmenter") -> TuneConfig:
@@ -218,10 +236,3 @@ def _view_size(asked: int, model: SegGPTConfig) -> int:
     if asked or fixed:
         return asked or model.image_size
     return max(1, round(VIEW * model.grid)) * model.patch_size
-
-
-def _by_label(pictures: Pictures, values: Sequence[float | None]) -> dict[str, float | None]:
-    return {
-        str(label): None if value is None else round(value, 2)
-        for label, value in zip(pictures.labels, values, strict=True)
-    }

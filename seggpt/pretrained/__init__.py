@@ -5,12 +5,27 @@ from pathlib import Path
 from seggpt.errors import CheckpointError
 
 DEFAULT = "seggpt-tiny"
+ENCODER = Path(__file__).parent / "dinov2-small.safetensors"  # no model: what one stands on
 
 
 def shipped_weights() -> dict[str, Path]:
     """Return the shipped models' files by name."""
     files = sorted(Path(__file__).parent.glob("*.safetensors"))
-    return {path.stem: path for path in files}
+    return {path.stem: path for path in files if path != ENCODER}
+
+
+def find_encoder(name_or_path: str | Path | None = None) -> Path:
+    """Return the file of the shipped encoder, by name or without one, or the path that was given.
+
+    Raises:
+        CheckpointError: if it is neither.
+    """
+    path = Path(name_or_path or ENCODER.stem)
+    if str(path) == ENCODER.stem and ENCODER.exists():
+        return ENCODER
+    if path.exists():
+        return path
+    raise CheckpointError(f"{path}: no such file, and no shipped encoder of that name")
 
 
 def find_weights(name_or_path: str | Path | None = None) -> Path:

@@ -19,7 +19,7 @@ from seggpt.weights.sniff import check_regular_file, refuse, sniff
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 PICKLE_FILE = "pytorch_model.bin"
-MODEL_TYPES = ("seggpt", "sam")  # of a config.json
+MODEL_TYPES = ("seggpt", "sam", "dinov2", "dinov2_with_registers")  # of a config.json
 _MAX_JSON_BYTES = 16 << 20
 _MAX_SHARDS = 1000
 _FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
@@ -62,7 +62,7 @@ def open_tensors(path: str | os.PathLike[str]) -> Iterator[Tensors]:
     path = Path(path)
     with contextlib.ExitStack() as stack:
         if path.is_dir():
-            files = _list_folder(path)
+            files = list_files(path)
             if files == [path / PICKLE_FILE]:
                 yield _from_pth(files[0], config=_read_config(path))
             else:
@@ -133,8 +133,14 @@ def _from_pth(path: Path, *, config: Mapping[str, Any]) -> Tensors:
     )
 
 
-def _list_folder(folder: Path) -> list[Path]:
-    """Return the weights files of a Hugging Face folder."""
+def list_files(folder: Path) -> list[Path]:
+    """Return the weights files of a Hugging Face folder, or the one file itself.
+
+    Raises:
+        CheckpointError: if there is none in the folder.
+    """
+    if not folder.is_dir():
+        return [folder]
     if (folder / INDEX_FILE).is_file():
         return [folder / name for name in _read_index(folder / INDEX_FILE)]
     for name in (SINGLE_FILE, PICKLE_FILE):

@@ -10,20 +10,20 @@ import numpy as np
 
 from seggpt.errors import CheckpointError
 from seggpt.weights import sam_names
+from seggpt.weights.checking import check_tensors
 from seggpt.weights.containers import Tensors, open_tensors
 from seggpt.weights.files import LoadedWeights, is_own_file, load_weights
 from seggpt.weights.layouts import convert
 from seggpt.weights.names import BLOCK_PREFIXES, Dialect, Family, Name, name_table
 from seggpt.weights.sam_names import TWINS, sam_name_table
 from seggpt.weights.sam_shapes import infer_sam_config
-from seggpt.weights.shapes import ShapeError, infer_config, match_shape, spell_shape
+from seggpt.weights.shapes import ShapeError, infer_config
 from seggpt.weights.sniff import sniff
 from seggpt.weights.tree import unflatten
 
 _TITLES: dict[str, str] = {"seggpt": "SegGPT", "painter": "Painter", "sam": "SAM"}
 _SAM_PREFIXES = ("image_encoder.", "vision_encoder.", "prompt_encoder.", "mask_decoder.")
 _PARALLEL_PREFIX = "module."  # torch's DistributedDataParallel puts it before every name
-_SHOWN = 3
 _FORGET_BYTES = 64 << 20
 
 _logger = logging.getLogger(__name__)
@@ -94,7 +94,9 @@ def _load(path: Path, tensors: Tensors, family: Family | Literal["any"] | None) 
             type_tokens=found == "seggpt",
             rel_pos=published.get("use_relative_position_embeddings") is not False,
         )
-    values = _check_tensors(path, tensors, table, prefix, found=found, spare=twins[1:])
+    title = "SAM" if found == "sam" else "SegGPT or Painter"
+    spare = [prefix + name for name in twins[1:]]
+    values = check_tensors(path, tensors, table, prefix, model=title, spare=spare)
     _check_twins(path, tensors, [prefix + name for name in twins])
     try:
         if found == "sam":
@@ -162,52 +164,6 @@ def _count_blocks(names: Iterable[str], prefix: str) -> int:
     return len({n.removeprefix(prefix).split(".")[0] for n in names if n.startswith(prefix)})
 
 
-def _check_tensors(
-    path: Path,
-    tensors: Tensors,
-    table: list[Name],
-    prefix: str,
-    *,
-    found: str,
-    spare: Collection[str],
-) -> dict[str, int]:
-    """Compare names, types and shapes; return the values of the shapes' letters.
-
-    `spare` are names under which the file may hold a tensor a second time.
-    """
-    values: dict[str, int] = {}
-    missing: list[str] = []
-    wrong: list[str] = []
-    read_bytes = 0
-    for name in table:
-        info = tensors.infos.get(prefix + name.theirs)
-        if info is None:
-            missing.append(name.theirs)
-        elif not info.floating:
-            wrong.append(f"{name.theirs} does not hold floats")
-        elif not match_shape(name.shape, shape=info.shape, values=values):
-            wanted = spell_shape(name.shape, values=values)
-            wrong.append(f"{name.theirs} is {info.shape} where {wanted} is needed")
-        else:
-            read_bytes += info.size_bytes
-    unknown = set(tensors.infos) - {prefix + name.theirs for name in table}
-    unknown -= {prefix + name for name in spare}
-    unexpected = sorted(name if name.isprintable() else repr(name) for name in unknown)
-    problems = [
-        _summary(f"{len(missing)} missing", missing),
-        _summary(f"{len(unexpected)} unexpected", unexpected),
-        _summary(f"{len(wrong)} of a wrong shape or type", wrong),
-    ]
-    if any(problems):
-        model = "SAM" if found == "sam" else "SegGPT or Painter"
-        said = "; ".join(filter(None, problems))
-        raise CheckpointError(f"{path}: not a usable {model} checkpoint: tensors {said}")
-    # Tensors may share bytes in a .pth; these models share none, and copies would not be bounded.
-    if read_bytes > tensors.size_bytes:
-        raise CheckpointError(f"{path}: its tensors share storage, which these models never do")
-    return values
-
-
 def _check_twins(path: Path, tensors: Tensors, twins: list[str]) -> None:
     """Make sure that what is there twice is the same twice."""
     if len(twins) < 2:
@@ -215,13 +171,6 @@ def _check_twins(path: Path, tensors: Tensors, twins: list[str]) -> None:
     one, other = (tensors.read(name) for name in twins)
     if not np.array_equal(one, other):
         raise CheckpointError(f"{path}: {twins[0]} and {twins[1]} differ, where one is needed")
-
-
-def _summary(head: str, items: list[str]) -> str:
-    if not items:
-        return ""
-    shown = ", ".join(item[:160] for item in items[:_SHOWN])
-    return f"{head} ({shown}{', ...' if len(items) > _SHOWN else ''})"
 
 
 def _convert_all(tensors: Tensors, table: list[Name], prefix: str) -> dict[str, Any]:

@@ -1,0 +1,382 @@
+"""An in-context model on a frozen encoder: examples are encoded once, a query is painted by them.
+
+Matching (`seggpt.matching`) says from the start where the query looks like the examples. Two
+streams as in SegGPT refine it: the examples' tokens are features plus embedded colours, the
+query's are features plus what matching found; the query sees itself and the examples (prefix
+attention), the examples never see the query. A decoder with skips from the pixels paints.
+Colours and images are RGB in -1..1.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from seggpt.attention import attend
+from seggpt.canvas import from_patches, to_patches
+from seggpt.coloring import paint
+from seggpt.config import InContextConfig
+from seggpt.conv import Conv3x3
+from seggpt.encoder import Embedding
+from seggpt.matching import (
+    cell_colours,
+    label_fractions,
+    match,
+    pixel_statistics,
+    place_waves,
+    pool,
+    rarity,
+    unit,
+)
+
+STEM = 32  # channels at stride 2
+FINE = 48  # channels of pixels at stride 4, and of features, that the fine matching compares
+DECODER = 96  # channels at half a token
+CELLS = 12  # colours of 2 x 2 cells
+START_SCALE = 30.0  # cosine to logits, of the encoder's layers; chosen without training
+START_BALANCE = 0.5
+
+
+class Cache(NamedTuple):
+    """Encoded examples: m tokens of all of them, and four cells for each in what is `fine`.
+
+    Attributes:
+        layers: For each matching the tokens' features as it compares them, (b, m, c).
+        colours: Of 2 x 2 cells a token, (b, m, 12).
+        fractions: The share of each label in a token's pixels, (b, m, k).
+        fine: Features of the fine matching, (b, 4 m, c).
+        pixels: Mean and deviation of the pixels' colours, (b, 4 m, 6).
+        fine_colours: (b, 4 m, 12).
+        fine_fractions: (b, 4 m, k).
+        blocks: The keys and values of each block, (b, m, heads, hd) both.
+    """
+
+    layers: tuple[Array, ...]
+    colours: Array
+    fractions: Array
+    fine: Array
+    pixels: Array
+    fine_colours: Array
+    fine_fractions: Array
+    blocks: tuple[tuple[Array, Array], ...]
+
+
+class Pyramid(NamedTuple):
+    """Features of an image's pixels at strides 2, 4 and 4."""
+
+    half: Array
+    quarter: Array
+    fine: Array
+
+
+def join_caches(caches: list[Cache]) -> Cache:
+    """Return one cache of the examples of several, in any sizes."""
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *caches)
+
+
+class InContextModel(nnx.Module):
+    """Everything that is trained on top of a frozen encoder."""
+
+    def __init__(self, config: InContextConfig, *, rngs: nnx.Rngs) -> None:
+        self.config = config
+        d, layer = config.width, config.encoder.width
+        feats, found = len(config.encoder.taps) * layer, len(config.matchings) + 2
+        self.image = Dense(feats, d, rngs=rngs)
+        self.target = Dense(3 * config.encoder.patch_size**2, d, rngs=rngs)
+        self.prior = Dense(found * CELLS, d, rngs=rngs)
+        self.mask_token, self.example_token = (nnx.Param(jnp.zeros(d)) for _ in range(2))
+        # Queries and keys share a matrix that starts as the identity: cosine of features.
+        self.matchings = nnx.List(Matching(layer) for _ in config.matchings)
+        self.stem = Stem(rngs=rngs)
+        self.fine_pixels = Dense(FINE + 3, FINE, rngs=rngs)
+        self.fine_tokens = Dense(feats, FINE, rngs=rngs)
+        self.fine_scale = nnx.Param(jnp.asarray(math.log(15.0)))
+        self.fine_balance = nnx.Param(jnp.asarray(START_BALANCE))
+        self.pixel_weights = nnx.Param(jnp.asarray([1.0, 1.0, 1.0, 0.7, 0.7, 0.7]))
+        self.pixel_scale = nnx.Param(jnp.asarray(math.log(18.0)))
+        self.pixel_balance = nnx.Param(jnp.asarray(START_BALANCE))
+        self.blocks = nnx.List(Block(d, config.heads, rngs=rngs) for _ in range(config.depth))
+        self.decoder = Decoder(config, rngs=rngs)
+
+    def encode(
+        self,
+        examples: Embedding,
+        slots: Int[Array, "b h w"],
+        colours: Float[Array, "b k 3"],
+    ) -> Cache:
+        """Encode examples of one size, each by itself.
+
+        `slots` say which row of `colours` each pixel is painted with; 0 is the background.
+        """
+        grid = examples.grid(self.config.encoder.patch_size)
+        fine_grid = (2 * grid[0], 2 * grid[1])
+        target = jax.vmap(paint)(slots, colours)
+        feats = jnp.concatenate(examples.layers, axis=-1)
+        fractions = label_fractions(slots, colours.shape[1] - 1, fine_grid)
+        pyramid = self.stem(examples.image)
+        tokens = self.image(feats) + self.target(to_patches(target, self.config.encoder.patch_size))
+        tokens = tokens + place_waves(grid, self.config.width) + self.example_token[...]
+        blocks = []
+        for block in self.blocks:
+            tokens = block.self_attention(tokens)
+            blocks.append(block.keys_values(tokens))
+            tokens = block.mlp(tokens)
+        return Cache(
+            layers=tuple(
+                matching.project(examples.layers[layer])
+                for matching, (layer, _) in zip(self.matchings, self.config.matchings, strict=True)
+            ),
+            colours=cell_colours(target, grid),
+            fractions=pool(fractions, grid).reshape(len(slots), -1, fractions.shape[-1]),
+            fine=self._fine(pyramid, examples.image, feats, grid),
+            pixels=pixel_statistics(examples.image, fine_grid),
+            fine_colours=cell_colours(target, fine_grid),
+            fine_fractions=fractions.reshape(len(slots), -1, fractions.shape[-1]),
+            blocks=tuple(blocks),
+        )
+
+    def decode(self, cache: Cache, query: Embedding) -> Float[Array, "q h w 3"]:
+        """Paint queries of one size; each row of the cache serves as many queries in turn."""
+        grid = query.grid(self.config.encoder.patch_size)
+        feats = jnp.concatenate(query.layers, axis=-1)
+        pyramid = self.stem(query.image)
+        priors, fine, pixels = self._priors(cache, query, pyramid, feats, grid)
+        fine_grid = (2 * grid[0], 2 * grid[1])
+        maps = [from_patches(prior, 2, shape=grid) for prior in priors]
+        fine_maps = [from_patches(prior, 2, shape=fine_grid) for prior in (fine, pixels)]
+        found = [*priors, *(cell_colours(m, grid) for m in fine_maps)]
+        tokens = self.image(feats) + self.prior(jnp.concatenate(found, axis=-1))
+        tokens = tokens + self.mask_token[...] + place_waves(grid, self.config.width)
+        rows = len(cache.colours)
+        for block, examples in zip(self.blocks, cache.blocks, strict=True):
+            tokens = block.self_attention(tokens)
+            seen = block.cross_attention(tokens.reshape(rows, -1, tokens.shape[-1]), examples)
+            tokens = block.mlp(seen.reshape(tokens.shape))
+        fine_cells = jnp.concatenate([fine, pixels], axis=-1)
+        cells = fine_cells.reshape(len(tokens), *fine_grid, 2 * CELLS)
+        return self.decoder(tokens, pyramid, cells, maps, fine_maps, grid=grid)
+
+    def _priors(
+        self,
+        cache: Cache,
+        query: Embedding,
+        pyramid: Pyramid,
+        feats: Float[Array, "q n f"],
+        grid: tuple[int, int],
+    ) -> tuple[list[Float[Array, "q n 12"]], Float[Array, "q m 12"], Float[Array, "q m 12"]]:
+        """Return the colours found by each layer's matching, the fine one and the pixels'."""
+        rows, count = len(cache.colours), len(feats)
+        shares = cache.fractions.mean(axis=1)
+        rare = jnp.log(rarity(cache.fractions, shares))
+        fine_rare = jnp.log(rarity(cache.fine_fractions, shares))
+
+        def fold(a: Array) -> Array:
+            return a.reshape(rows, -1, a.shape[-1])
+
+        def unfold(a: Array) -> Array:
+            return a.reshape(count, -1, CELLS)
+
+        priors = []
+        for matching, keys, (layer, _) in zip(
+            self.matchings, cache.layers, self.config.matchings, strict=True
+        ):
+            asked = fold(matching.project(query.layers[layer]))
+            priors.append(unfold(matching(asked, keys, cache.colours, rare)))
+        asked, keys = _centred(fold(self._fine(pyramid, query.image, feats, grid)), cache.fine)
+        fine = match(
+            asked * jnp.exp(self.fine_scale[...]),
+            keys,
+            cache.fine_colours,
+            self.fine_balance[...] * fine_rare,
+        )
+        fine_grid = (2 * grid[0], 2 * grid[1])
+        pixels = self._match_pixels(
+            fold(pixel_statistics(query.image, fine_grid)), cache, fine_rare
+        )
+        return priors, unfold(fine), unfold(pixels)
+
+    def _match_pixels(
+        self, pixels: Float[Array, "b m 6"], cache: Cache, rare: Float[Array, "b m2"]
+    ) -> Float[Array, "b m 12"]:
+        """Match by colour alone, with a Gaussian kernel."""
+        sharpness = jnp.exp(self.pixel_scale[...])
+        asked, keys = (a * self.pixel_weights[...] for a in (pixels, cache.pixels))
+        weights = self.pixel_balance[...] * rare - sharpness * jnp.square(keys).sum(axis=-1)
+        return match(2 * sharpness * asked, keys, cache.fine_colours, weights)
+
+    def _fine(
+        self,
+        pyramid: Pyramid,
+        image: Float[Array, "b h w 3"],
+        feats: Float[Array, "b n f"],
+        grid: tuple[int, int],
+    ) -> Float[Array, "b m c"]:
+        """Return what the fine matching compares, at half a token: pixels, and what they are."""
+        shape = (2 * grid[0], 2 * grid[1])
+        seen = jnp.concatenate([_resize(pyramid.fine, shape), 2 * _resize(image, shape)], axis=-1)
+        tokens = self.fine_tokens(feats)
+        means = _resize(tokens.reshape(len(feats), *grid, -1), shape)
+        both = jnp.concatenate([self.fine_pixels(seen), means], axis=-1)
+        return both.reshape(len(feats), -1, both.shape[-1])
+
+
+class Matching(nnx.Module):
+    """Cosine attention over one layer's tokens: its matrix, its scale and its balance."""
+
+    def __init__(self, width: int) -> None:
+        self.kernel = nnx.Param(jnp.eye(width))
+        self.scale = nnx.Param(jnp.asarray(math.log(START_SCALE)))
+        self.balance = nnx.Param(jnp.asarray(START_BALANCE))
+
+    def project(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        """Return what is compared of tokens, queries' and keys' alike."""
+        return tokens @ self.kernel[...]
+
+    def __call__(
+        self,
+        query: Float[Array, "b n d"],
+        keys: Float[Array, "b m d"],
+        colours: Float[Array, "b m 12"],
+        rare: Float[Array, "b m"],
+    ) -> Float[Array, "b n 12"]:
+        """Return the colours at what looks alike; features are taken relative to the keys' mean."""
+        q, k = _centred(query, keys)
+        return match(q * jnp.exp(self.scale[...]), k, colours, self.balance[...] * rare)
+
+
+class Block(nnx.Module):
+    """Self-attention within an image, attention of a query to the examples, an MLP; pre-norm."""
+
+    def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs) -> None:
+        self.heads = heads
+        self.norm1, self.norm_cross, self.norm2 = (
+            nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs) for _ in range(3)
+        )
+        self.qkv = Dense(width, 3 * width, rngs=rngs)
+        self.cross_q = Dense(width, width, rngs=rngs)
+        self.cross_kv = Dense(width, 2 * width, rngs=rngs)
+        self.fc1 = Dense(width, 4 * width, rngs=rngs)
+        # What a block adds starts small: matching is right already.
+        self.out, self.cross_out = (Dense(width, width, scale=0.3, rngs=rngs) for _ in range(2))
+        self.fc2 = Dense(4 * width, width, scale=0.3, rngs=rngs)
+
+    def self_attention(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        """Let an image's tokens see each other."""
+        q, k, v = (self._split(a) for a in jnp.split(self.qkv(self.norm1(tokens)), 3, axis=-1))
+        return tokens + self.out(attend(q, k, v).reshape(tokens.shape))
+
+    def keys_values(self, tokens: Float[Array, "b n d"]) -> tuple[Array, Array]:
+        """Return what queries see of an example, (b, n, heads, hd) both."""
+        k, v = jnp.split(self.cross_kv(self.norm_cross(tokens)), 2, axis=-1)
+        return self._split(k), self._split(v)
+
+    def cross_attention(
+        self, tokens: Float[Array, "b n d"], examples: tuple[Array, Array]
+    ) -> Float[Array, "b n d"]:
+        """Let queries see the examples."""
+        q = self._split(self.cross_q(self.norm_cross(tokens)))
+        return tokens + self.cross_out(attend(q, *examples).reshape(tokens.shape))
+
+    def mlp(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        """Apply the MLP."""
+        return tokens + self.fc2(jax.nn.gelu(self.fc1(self.norm2(tokens)), approximate=False))
+
+    def _split(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b n heads hd"]:
+        return tokens.reshape(*tokens.shape[:2], self.heads, -1)
+
+
+class Stem(nnx.Module):
+    """Three convolutions over an image's pixels."""
+
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.half = Conv3x3(12, STEM, rngs=rngs)
+        self.quarter = Conv3x3(STEM, STEM, stride=2, rngs=rngs)
+        self.fine = Conv3x3(STEM, FINE, rngs=rngs)
+
+    def __call__(self, image: Float[Array, "b h w 3"]) -> Pyramid:
+        """Return features at strides 2, 4 and 4."""
+        _, h, w, _ = image.shape
+        half = _gelu(self.half(to_patches(image, 2).reshape(len(image), h // 2, w // 2, 12)))
+        quarter = _gelu(self.quarter(half))
+        return Pyramid(half, quarter, _gelu(self.fine(quarter)))
+
+
+class Decoder(nnx.Module):
+    """From tokens and matched colours to the image's own resolution, with skips from its pixels."""
+
+    def __init__(self, config: InContextConfig, *, rngs: nnx.Rngs) -> None:
+        coarse = len(config.matchings)
+        self.norm = nnx.LayerNorm(config.width, epsilon=1e-5, rngs=rngs)
+        self.to_grid = Dense(config.width, DECODER, rngs=rngs)
+        self.conv_fine = Conv3x3(DECODER + FINE + 2 * CELLS + 3 * coarse, DECODER, rngs=rngs)
+        self.conv_quarter = Conv3x3(DECODER + STEM, 64, rngs=rngs)
+        self.conv_half = Conv3x3(64 + STEM + 3, 48, rngs=rngs)
+        self.conv_last = Conv3x3(48, 48, rngs=rngs)
+        self.head = Dense(48, CELLS, scale=0.3, rngs=rngs)
+        # The matched colours are the answer from the start; the layers above correct it.
+        self.skip = nnx.Param(jnp.asarray([0.8 / coarse] * coarse + [0.1, 0.1]))
+
+    def __call__(
+        self,
+        tokens: Float[Array, "b n d"],
+        pyramid: Pyramid,
+        cells: Float[Array, "b h4 w4 _"],
+        maps: list[Float[Array, "b _ _ 3"]],
+        fine_maps: list[Float[Array, "b _ _ 3"]],
+        *,
+        grid: tuple[int, int],
+    ) -> Float[Array, "b h w 3"]:
+        """Paint: `cells` are the fine matchings' colours a half token, `maps` all as images."""
+        shape = (2 * grid[0], 2 * grid[1])
+        y = _resize(self.to_grid(self.norm(tokens)).reshape(len(tokens), *grid, -1), shape)
+        y = jnp.concatenate([y, _resize(pyramid.fine, shape), cells, *maps], axis=-1)
+        y = _gelu(self.conv_fine(y))
+        quarter, half = pyramid.quarter, pyramid.half
+        y = _resize(y, (quarter.shape[1], quarter.shape[2]))
+        y = _gelu(self.conv_quarter(jnp.concatenate([y, quarter], axis=-1)))
+        shape = (half.shape[1], half.shape[2])
+        y = jnp.concatenate([_resize(y, shape), half, _resize(fine_maps[-1], shape)], axis=-1)
+        y = _gelu(self.conv_half(y))
+        y = y + _gelu(self.conv_last(y))
+        flat = self.head(y).astype(jnp.float32).reshape(len(tokens), -1, CELLS)
+        painted = from_patches(flat, 2, shape=shape)
+        size = (painted.shape[1], painted.shape[2])
+        for weight, found in zip(self.skip[...], [*maps, *fine_maps], strict=True):
+            painted = painted + weight * _resize(found, size)
+        return painted
+
+
+def _centred(
+    query: Float[Array, "b n d"], keys: Float[Array, "b m d"]
+) -> tuple[Float[Array, "b n d"], Float[Array, "b m d"]]:
+    """Return both relative to the keys' mean, at length 1."""
+    mean = keys.mean(axis=1, keepdims=True)
+    return unit(query - mean), unit(keys - mean)
+
+
+def _gelu(feats: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+    return jax.nn.gelu(feats, approximate=False)
+
+
+def _resize(image: Float[Array, "b h w c"], shape: tuple[int, int]) -> Float[Array, "b y x c"]:
+    """Resize (bilinear, antialiased where it shrinks)."""
+    if image.shape[1:3] == shape:
+        return image
+    return jax.image.resize(image, (len(image), *shape, image.shape[-1]), "linear")
+
+
+class Dense(nnx.Module):
+    """A linear layer as one matrix product over all tokens."""
+
+    def __init__(self, inputs: int, outputs: int, *, scale: float = 1.0, rngs: nnx.Rngs) -> None:
+        init = nnx.initializers.variance_scaling(scale**2 / 3, "fan_in", "uniform")
+        self.kernel = nnx.Param(init(rngs.params(), (inputs, outputs), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(outputs))
+
+    def __call__(self, feats: Float[Array, "*b c"]) -> Float[Array, "*b o"]:
+        """Apply the layer to the last axis."""
+        rows = feats.reshape(-1, feats.shape[-1]) @ self.kernel[...] + self.bias[...]
+        return rows.reshape(*feats.shape[:-1], -1)

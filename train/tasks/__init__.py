@@ -1,0 +1,21 @@
+"""What can be trained: each task knows its data, its step, its held-out look and its file."""
+
+import jax
+
+from seggpt.config import InContextConfig
+from train.config import TrainConfig
+from train.tasks.in_context import InContextTask
+from train.tasks.pairs import PairsTask
+from train.tasks.task import Batches as Batches
+from train.tasks.task import Step as Step
+from train.tasks.task import Task as Task
+
+
+def make_task(config: TrainConfig, mesh: jax.sharding.Mesh) -> Task:
+    """Return the task of a recipe.
+
+    Raises:
+        ValueError: if its data do not fit.
+    """
+    is_in_context = isinstance(config.model, InContextConfig)
+    return (InContextTask if is_in_context else PairsTask)(config, mesh)

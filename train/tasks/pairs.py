@@ -1,0 +1,128 @@
+"""SegGPT's own tasks on decoded pictures: in-context samples, and its heads for prompts."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import PyTree
+from PIL import Image
+
+from data.closeups import cut_closeups
+from data.config import DataConfig
+from data.folder import open_folders
+from data.loader import make_loader
+from data.pack import Pack, join, pack_folders
+from data.pairs import Sampler
+from data.synthetic import paste_sprites, sprite_classes
+from seggpt.config import SegGPTConfig
+from seggpt.weights.files import save_weights
+from train.click_probe import make_click_probe, make_clicker
+from train.config import TrainConfig
+from train.probe import make_painter, make_probe
+from train.prompting import make_prompt_step
+from train.sharding import replicate
+from train.state import init_params, load_params, match_places, match_queries_keys
+from train.step import make_train_step
+from train.tasks.task import Batches, Step
+
+
+class PairsTask:
+    """Samples drawn from pictures in memory; with `clicks` the heads for prompts are trained."""
+
+    def __init__(self, config: TrainConfig, mesh: jax.sharding.Mesh) -> None:
+        assert isinstance(config.model, SegGPTConfig)
+        assert isinstance(config.data, DataConfig)
+        self.config = config
+        self.model = config.model
+        pack, held_out = load_packs(config.data, seed=config.seed)
+        self.sets = [source.name for source in pack.sources]
+        self.sampler = Sampler(pack, config.data.pairs)
+        if config.clicks:
+            self.probe, self.look = make_click_probe(held_out, config), make_clicker(config)
+        else:
+            self.probe, self.look = make_probe(held_out, config), make_painter(config)
+        self.images, self.ids = replicate(pack.images, mesh), replicate(pack.ids, mesh)
+        self.depth = config.model.depth
+        self._compiled = cache(self._compile)
+
+    def init(self) -> PyTree:
+        """Return the first weights: random ones, or those of `init`."""
+        return start_params(self.config)
+
+    def batches(self) -> Batches:
+        """Return this host's share of the samples."""
+        config = self.config
+        return make_loader(
+            self.sampler, batch_size=config.batch_size, steps=config.steps, seed=config.seed
+        )
+
+    def step(self, number: int, optimizer: optax.GradientTransformation) -> Step:
+        """Return the update for a step, compiled for its number of examples."""
+        update = self._compiled(draw_shots(self.config, number), optimizer)
+        return lambda state, batch: update(state, self.images, self.ids, batch)
+
+    def _compile(self, shots: int, optimizer: optax.GradientTransformation) -> Any:
+        maker = make_prompt_step if self.config.clicks else make_train_step
+        return jax.jit(maker(self.config, optimizer, examples=shots), donate_argnums=0)
+
+    def evaluate(self, params: PyTree) -> tuple[dict[str, float], Callable[[], Image.Image]]:
+        """Score the held-out samples."""
+        seen: Any = self.look(params, self.probe)  # pyright: ignore[reportArgumentType]
+        return self.probe.score(seen), lambda: self.probe.sheet(seen)
+
+    def save(self, path: Path, params: PyTree, metadata: dict[str, str]) -> None:
+        """Write the weights."""
+        save_weights(path, params, config=self.model.to_dict(), metadata=metadata)
+
+
+def load_packs(data: DataConfig, *, seed: int) -> tuple[Pack, Pack]:
+    """Decode the training pictures, with pasted sprites and close-ups, and the held-out ones.
+
+    Raises:
+        ValueError: if there is no data set, or not one of `names`, or it lacks a split.
+    """
+    folders = [folder for path in data.path for folder in open_folders(path)]
+    if not folders:
+        raise ValueError("no data: pass folders or zips of data sets with --data")
+    if missing := sorted(set(data.names) - {folder.name for folder in folders}):
+        raise ValueError(f"--data: no data set named {missing} in {', '.join(data.path)}")
+    if data.names:
+        folders = [folder for folder in folders if folder.name in data.names]
+    pack = pack_folders(folders, size=data.pack_size)
+    held_out = pack_folders(folders, size=data.pack_size, split="val")
+    classes = sprite_classes(folders)
+    if classes and data.sprites:
+        pasted = paste_sprites(classes, pack.images, count=data.sprites, seed=seed)
+        pack = join([pack, pasted])
+    if data.closeups:
+        cut = cut_closeups(folders, count=data.closeups, size=data.pack_size, seed=seed)
+        pack = join([pack, cut]) if cut else pack
+    return pack, held_out
+
+
+def start_params(config: TrainConfig) -> PyTree:
+    """Return the first weights: random ones, or those of `init`."""
+    model = config.model
+    assert isinstance(model, SegGPTConfig)
+    if config.init:
+        params = load_params(model, Path(config.init))
+    else:
+        params = jax.jit(lambda key: init_params(model, key))(jax.random.key(config.seed))
+        if config.match_init:
+            params = match_queries_keys(params)
+        if config.match_init and model.prompt_width:
+            params = match_places(params, heads=model.decoder_heads)
+    # A weakly typed one would become a strong one in the first step, and the second compile anew.
+    return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
+
+
+def draw_shots(config: TrainConfig, step: int) -> int:
+    """Return how many examples the samples of a step have."""
+    shots, shares = zip(*config.shots, strict=True)
+    rng = np.random.default_rng((config.seed, step))
+    return int(rng.choice(shots, p=np.asarray(shares) / sum(shares)))
