@@ -132,7 +132,7 @@ def hold_out(pictures: Pictures, count: int | None, *, seed: int) -> tuple[list[
     if count is None:
         count = min(max(1, total // SHARE), MOST_HELD_OUT) if total >= FEW else 0
     shown = pictures.shares() > 0
-    only = warn_of_single(pictures)
+    only = _warn_of_single(pictures)
     free = [i for i in range(total) if i not in only]
     count = min(count, max(len(free) - (not only), 0))
     rng = np.random.default_rng([seed, 1])
@@ -142,7 +142,7 @@ def hold_out(pictures: Pictures, count: int | None, *, seed: int) -> tuple[list[
     return [i for i in range(total) if i not in held], held
 
 
-def warn_of_single(pictures: Pictures) -> set[int]:
+def _warn_of_single(pictures: Pictures) -> set[int]:
     """Say which labels are in one picture only; return those pictures."""
     shown = pictures.shares() > 0
     only: set[int] = set()
