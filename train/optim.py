@@ -38,7 +38,9 @@ def decay_mask(params: PyTree, *, slow: tuple[str, ...] = ()) -> PyTree:
     """
 
     def decays(path: tuple[Any, ...], leaf: jax.Array) -> bool:
-        return leaf.ndim > 1 and _name(path).split("/")[-1] not in NO_DECAY and not is_part(path, slow)
+        return (
+            leaf.ndim > 1 and _name(path).split("/")[-1] not in NO_DECAY and not is_part(path, slow)
+        )
 
     return jax.tree_util.tree_map_with_path(decays, params)
 
