@@ -204,7 +204,7 @@ class Sampler:
 
     def _beside(self, shown: Sequence[int], wanted: int, rng: Rng) -> list[int]:
         """Choose more classes of the examples."""
-        found = {c for view in shown for c in self.index.ids(view, least=0)} - {wanted}
+        found = {c for view in shown for c in self.index.ids(view, least=0.0)} - {wanted}
         count = int(rng.integers(self.config.more_labels + 1))
         return rng.permutation(sorted(found))[:count].astype(int).tolist()
 
@@ -247,14 +247,23 @@ class Sampler:
     def _place(
         self, marked: Bool[np.ndarray, "size size"], side: int, rng: Rng, *, showing: bool
     ) -> Place:
-        """Draw where a window lies; the last try is taken in any case."""
-        place, grid = (0, 0), self.cache.grid
+        """Draw where a window lies; if no try shows enough, around something marked."""
+        last, patch = self.cache.grid - side, self.cache.patch
+        place = (0, 0)
         for _ in range(self.config.tries if showing else 1):
-            place = (int(rng.integers(grid - side + 1)), int(rng.integers(grid - side + 1)))
-            shown = _cut(marked, place, side, self.cache.patch)[::LOOK, ::LOOK].mean()
-            if shown > self.config.least_shown:
-                break
-        return place
+            place = (int(rng.integers(last + 1)), int(rng.integers(last + 1)))
+            shown = _cut(marked, place, side, patch)[::LOOK, ::LOOK].mean()
+            if not showing or shown > self.config.least_shown:
+                return place
+        pixels = np.argwhere(marked[::LOOK, ::LOOK])
+        if not len(pixels):
+            return place
+        row, column = (LOOK * pixels[rng.integers(len(pixels))] // patch).tolist()
+        lowest = (max(0, row - side + 1), max(0, column - side + 1))
+        return (
+            int(rng.integers(lowest[0], min(row, last) + 1)),
+            int(rng.integers(lowest[1], min(column, last) + 1)),
+        )
 
 
 def _cut(array: np.ndarray, place: Place, side: int, scale: int) -> np.ndarray:
