@@ -247,7 +247,7 @@ class Sampler:
     def _place(
         self, marked: Bool[np.ndarray, "size size"], side: int, rng: Rng, *, showing: bool
     ) -> Place:
-        """Draw where a window lies; if no try shows enough, around something marked."""
+        """Draw where a window lies; if no try shows enough, with something marked in its middle."""
         last, patch = self.cache.grid - side, self.cache.patch
         place = (0, 0)
         for _ in range(self.config.tries if showing else 1):
@@ -258,12 +258,9 @@ class Sampler:
         pixels = np.argwhere(marked[::LOOK, ::LOOK])
         if not len(pixels):
             return place
-        row, column = (LOOK * pixels[rng.integers(len(pixels))] // patch).tolist()
-        lowest = (max(0, row - side + 1), max(0, column - side + 1))
-        return (
-            int(rng.integers(lowest[0], min(row, last) + 1)),
-            int(rng.integers(lowest[1], min(column, last) + 1)),
-        )
+        middle = LOOK * pixels[rng.integers(len(pixels))] // patch
+        row, column = np.clip(middle - side // 2, 0, last).tolist()
+        return row, column
 
 
 def _cut(array: np.ndarray, place: Place, side: int, scale: int) -> np.ndarray:
