@@ -97,7 +97,7 @@ def write_cache(
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    arrays, done = _open_arrays(path, plan, encode=encode, encoder=encoder)
+    arrays, done = _open_arrays(path, plan, encode=encode, encoder=encoder, batch=batch)
     count = len(plan.names)
     starts = range(done, count, batch)
     logger.info("%s: %d of %d views are there", path, done, count)
@@ -121,7 +121,7 @@ _ARRAYS = ("features", "pixels", "classes", "instances")
 
 
 def _open_arrays(
-    path: Path, plan: Plan, *, encode: Encode, encoder: str
+    path: Path, plan: Plan, *, encode: Encode, encoder: str, batch: int
 ) -> tuple[dict[str, np.memmap], int]:
     """Open a cache's arrays for writing, new or as they are, and tell how many views they have."""
     size, count = plan.config.look.size, len(plan.names)
@@ -129,7 +129,7 @@ def _open_arrays(
     if before is not None:
         _check_same(path, before, plan, encoder)
         return {n: np.load(path / f"{n}.npy", mmap_mode="r+") for n in _ARRAYS}, _read_done(path)
-    tokens, width = encode(np.zeros((BATCH, size, size, 3), np.uint8)).shape[1:]
+    tokens, width = encode(np.zeros((batch, size, size, 3), np.uint8)).shape[1:]
     grid = round(tokens**0.5)
     if grid**2 != tokens or size % grid:
         raise ValueError(f"{tokens} tokens are no grid on {size} x {size} pixels; change the size")

@@ -203,7 +203,7 @@ class Sampler:
 
     def _beside(self, shown: Sequence[int], wanted: int, rng: Rng) -> list[int]:
         """Choose more classes of the examples."""
-        found = {c for view in shown for c in self.index.ids(view, least=0)} - {wanted}
+        found = {c for view in shown for c in self.index.ids(view, least=0.0)} - {wanted}
         count = int(rng.integers(self.config.more_labels + 1))
         return rng.permutation(sorted(found))[:count].astype(int).tolist()
 
@@ -244,14 +244,20 @@ class Sampler:
     def _place(
         self, marked: Bool[np.ndarray, "size size"], side: int, rng: Rng, *, showing: bool
     ) -> Place:
-        """Draw where a window lies; the last try is taken in any case."""
-        place, grid = (0, 0), self.cache.grid
+        """Draw where a window lies; if no try shows enough, with something marked in its middle."""
+        last, patch = self.cache.grid - side, self.cache.patch
+        place = (0, 0)
         for _ in range(self.config.tries if showing else 1):
-            place = (int(rng.integers(grid - side + 1)), int(rng.integers(grid - side + 1)))
-            shown = _cut(marked, place, side, self.cache.patch)[::LOOK, ::LOOK].mean()
-            if shown > self.config.least_shown:
-                break
-        return place
+            place = (int(rng.integers(last + 1)), int(rng.integers(last + 1)))
+            shown = _cut(marked, place, side, patch)[::LOOK, ::LOOK].mean()
+            if not showing or shown > self.config.least_shown:
+                return place
+        pixels = np.argwhere(marked[::LOOK, ::LOOK])
+        if not len(pixels):
+            return place
+        middle = LOOK * pixels[rng.integers(len(pixels))] // patch
+        row, column = np.clip(middle - side // 2, 0, last).tolist()
+        return row, column
 
 
 def _cut(array: np.ndarray, place: Place, side: int, scale: int) -> np.ndarray:
