@@ -353,6 +353,8 @@ class SegGPTConfig(HeadsConfig):
             raise CheckpointError(
                 "these weights are SAM's, not SegGPT's; load them with incontext.Predictor"
             )
+        if fields.get("model") == ENCODER_MODEL:
+            raise CheckpointError("these weights are an image encoder's, which paints nothing")
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
             raise ValueError(f"unknown fields {unknown} in a SegGPTConfig; known: {sorted(known)}")

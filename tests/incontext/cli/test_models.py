@@ -53,6 +53,7 @@ def test_verify_tells_intact_from_damaged(weights, capsys):
         ["seggpt-small", "ok"],
         ["seggpt-tiny", "ok"],
         ["adapter-trunk", "ok"],
+        ["dinov2-small", "ok"],
     ]
     data = bytearray(weights["seggpt-tiny"].read_bytes())
     data[-1] ^= 1
