@@ -128,7 +128,7 @@ def _walk(
                 pen,
                 start=points[-1],
                 angle=angle + draw_sign(rng) * rng.uniform(0.4, 1.1),
-                width=max(2, width * rng.uniform(0.5, 0.9)),
+                width=max(2.0, width * rng.uniform(0.5, 0.9)),
                 length=length * rng.uniform(0.3, 0.7),
                 large=large,
                 depth=depth - 1,
@@ -171,7 +171,7 @@ def make_cells(rng: Rng, *, photo: Photo, size: int) -> Draw:
 def _cell_map(rng: Rng, *, count: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return each pixel's cell, and its distances from the cell's seed and nearest border."""
     seeds = rng.uniform(0, size, (count, 2))
-    waves = np.stack([smooth_noise(rng, 12, size), smooth_noise(rng, 12, size)], axis=-1)
+    waves = np.stack([smooth_noise(rng, 12.0, size), smooth_noise(rng, 12.0, size)], axis=-1)
     places = np.moveaxis(np.mgrid[:size, :size], 0, -1) + 5 * waves
     distances, cells = KDTree(seeds).query(places, k=2)
     nearest, second = np.moveaxis(np.asarray(cells), -1, 0)
@@ -194,7 +194,7 @@ def make_textures(rng: Rng, *, photo: Photo, size: int) -> Draw:
         canvas = np.zeros((size, size, 3), np.float32)
         for label, fill in enumerate(fills):
             canvas = np.where((labels == label)[..., None], fill(rng), canvas)
-        return finish(canvas * rng.uniform(0.85, 1.15), rng, noise=0), labels
+        return finish(canvas * rng.uniform(0.85, 1.15), rng, noise=0.0), labels
 
     return draw
 
@@ -236,7 +236,7 @@ def make_spots(rng: Rng, *, photo: Photo, size: int) -> Draw:
     def draw(rng: Rng) -> Drawing:
         canvas = paint_ground(surface, rng, photo=photo, size=size)
         labels = np.zeros((size, size), np.uint8)
-        edge = 1 + rough * smooth_noise(rng, 4, size)
+        edge = 1 + rough * smooth_noise(rng, 4.0, size)
         for label, contrast in enumerate(contrasts, start=1):
             mask = np.zeros((size, size), bool)
             for _ in range(rng.integers(1, most + 1)):

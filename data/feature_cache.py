@@ -17,7 +17,6 @@ A writer that was stopped goes on where it was; a reader takes what is there.
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import logging
 import os
@@ -98,7 +97,7 @@ def write_cache(
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    arrays, done = _open_arrays(path, plan, encode=encode, encoder=encoder)
+    arrays, done = _open_arrays(path, plan, encode=encode, encoder=encoder, batch=batch)
     count = len(plan.names)
     starts = range(done, count, batch)
     logger.info("%s: %d of %d views are there", path, done, count)
@@ -118,17 +117,11 @@ def write_cache(
         _save(path, arrays, done)
 
 
-def checksum(path: str | Path) -> str:
-    """Return a file's SHA-256."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 _ARRAYS = ("features", "pixels", "classes", "instances")
 
 
 def _open_arrays(
-    path: Path, plan: Plan, *, encode: Encode, encoder: str
+    path: Path, plan: Plan, *, encode: Encode, encoder: str, batch: int
 ) -> tuple[dict[str, np.memmap], int]:
     """Open a cache's arrays for writing, new or as they are, and tell how many views they have."""
     size, count = plan.config.look.size, len(plan.names)
@@ -136,7 +129,7 @@ def _open_arrays(
     if before is not None:
         _check_same(path, before, plan, encoder)
         return {n: np.load(path / f"{n}.npy", mmap_mode="r+") for n in _ARRAYS}, _read_done(path)
-    tokens, width = encode(np.zeros((BATCH, size, size, 3), np.uint8)).shape[1:]
+    tokens, width = encode(np.zeros((batch, size, size, 3), np.uint8)).shape[1:]
     grid = round(tokens**0.5)
     if grid**2 != tokens or size % grid:
         raise ValueError(f"{tokens} tokens are no grid on {size} x {size} pixels; change the size")
@@ -230,12 +223,26 @@ class _Progress:
         logger.info("%d of %d views, %.1f a second, %.0f min left", done, self.count, rate, left)
 
 
-def make_encode(path: str) -> Encode:
-    """Load an encoder's weights."""
-    # It imports jax, which neither `--help` nor the views need.
-    from seggpt.encoder import load_encoder  # pyright: ignore[reportAttributeAccessIssue]: it is to come
+def make_encode(path: str) -> tuple[Encode, str]:
+    """Load an encoder's weights; return what it does and their checksum."""
+    # They import jax, which neither `--help` nor the views need.
+    import jax
+    import jax.numpy as jnp
+    from flax import nnx
 
-    return load_encoder(path)
+    from seggpt.encoder import Encoder
+    from seggpt.weights.encoder import load_encoder
+
+    loaded = load_encoder(path)
+    abstract = nnx.eval_shape(lambda: Encoder(loaded.config, rngs=nnx.Rngs(0)))
+    graphdef, _ = nnx.split(abstract, nnx.Param)
+
+    @jax.jit
+    def encode(params: Any, images: Any) -> Any:
+        encoded = nnx.merge(graphdef, params)(images.astype(jnp.float32) / 255)
+        return jnp.concatenate(encoded.layers, axis=-1)
+
+    return lambda images: np.asarray(encode(loaded.params, images)), loaded.sha256
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -244,11 +251,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         folders = [folder for path in args.data for folder in open_folders(path)]
-        config = PlanConfig(seed=args.seed, views=args.views, pasted=args.pasted, drawn=args.drawn)
-        encoder = checksum(args.encoder)
-        write_cache(
-            args.out, Plan(folders, config), encode=make_encode(args.encoder), encoder=encoder
+        config = PlanConfig(
+            seed=args.seed,
+            split=args.split,
+            views=args.views,
+            pasted=args.pasted,
+            drawn=args.drawn,
         )
+        encode, encoder = make_encode(args.encoder)
+        write_cache(args.out, Plan(folders, config), encode=encode, encoder=encoder)
     except (ValueError, OSError) as error:
         print(f"feature_cache: error: {error}", file=sys.stderr)
         return 2
@@ -265,7 +276,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--data", nargs="+", required=True, metavar="PATH", help="folders or zips of data sets")
-    add("--encoder", required=True, metavar="FILE", help="the encoder's weights")
+    add("--encoder", default="dinov2-small", help="a name, or the encoder's weights")
+    add("--split", default=defaults.split, help="of the data sets")
     add("--out", required=True, metavar="DIR", help="the cache; one that was stopped goes on")
     add("--views", type=int, default=defaults.views, help="of a picture; one more in small sets")
     add("--pasted", type=int, default=defaults.pasted, help="groups of five with pasted things")

@@ -1,7 +1,7 @@
 """Make what comes next while the present is in use."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 def prefetch(
     make: Callable[[int], T], steps: Iterable[int], *, depth: int = 3, workers: int = 1
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """Yield `make(step)` for every step in order, made by threads up to `depth` steps ahead."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch")
     waiting: deque[Future[T]] = deque()

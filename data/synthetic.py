@@ -14,7 +14,7 @@ from PIL import Image
 from data.folder import Folder
 from data.pack import Entry, Pack, Source
 
-Rgba = UInt8[np.ndarray, "h w 4"]
+Rgba = UInt8[np.ndarray, "_ _ 4"]  # each of its own size
 
 
 def sprite_classes(folders: Sequence[Folder]) -> list[list[Rgba]]:

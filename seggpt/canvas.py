@@ -54,6 +54,13 @@ def bicubic_resize(
     return jnp.einsum("yh,xw,hwd->yxd", rows, cols, table)
 
 
+def smooth_resize(
+    table: Float[Array, "h w d"], shape: tuple[int, int]
+) -> Float[Array, "newh neww d"]:
+    """Resize a table of positions as torch's "bicubic" does with `antialias=True` (a = -0.5)."""
+    return jax.image.resize(table, (*shape, table.shape[-1]), "cubic", antialias=True)
+
+
 def _bicubic_weights(old: int, new: int) -> np.ndarray:
     """Return the (new, old) matrix of torch's bicubic weights, borders repeated."""
     a = -0.75  # torch's coefficient; jax.image and Pillow use -0.5

@@ -10,6 +10,7 @@ from seggpt.errors import CheckpointError
 Attention = Literal["mutual", "prefix"]
 Activation = Literal["gelu", "gelu_tanh"]
 
+IN_CONTEXT_MODEL = "in-context"
 SAM_MODEL = "sam"  # what tells the fields of a SAMConfig from a SegGPTConfig's, in files
 ENCODER_MODEL = "encoder"  # and an EncoderConfig's
 _OF_HEADS = (
@@ -232,6 +233,37 @@ class InContextConfig:
         if not self.matchings or not all(0 <= layer < layers for layer, _ in self.matchings):
             raise ValueError(f"matchings {self.matchings} are not of the encoder's {layers} layers")
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON can hold them, and which model they are of."""
+        fields = {**vars(self), "encoder": self.encoder.to_dict()}
+        return {"model": IN_CONTEXT_MODEL, **fields, "matchings": [list(m) for m in self.matchings]}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "InContextConfig":
+        """Build from `to_dict`'s output, which may come from anyone's file.
+
+        Raises:
+            ValueError: for a missing or unknown field, or a value that no model has.
+        """
+        given = dict(fields)
+        if given.pop("model", None) != IN_CONTEXT_MODEL:
+            raise ValueError("not the fields of an in-context model")
+        known = {field.name for field in dataclasses.fields(cls)}
+        if set(given) != known:
+            raise ValueError(f"fields {sorted(set(given) ^ known)} are missing or unknown")
+        encoder, matchings = given.pop("encoder"), given.pop("matchings")
+        if not isinstance(encoder, dict) or not isinstance(matchings, list):
+            raise ValueError("encoder and matchings are not an in-context model's")
+        pairs = []
+        for pair in matchings[:_MOST_BLOCKS]:
+            if not (isinstance(pair, list) and [type(value) for value in pair] == [int, bool]):
+                raise ValueError(f"matchings hold {str(pair)[:40]!r}, not a layer and a bool")
+            pairs.append((pair[0], pair[1]))
+        for name, value in given.items():
+            if not _fits(value, int):
+                raise ValueError(f"{name} {str(value)[:40]!r} is not a model's")
+        return cls(encoder=EncoderConfig.from_dict(encoder), matchings=tuple(pairs), **given)
+
     @classmethod
     def small(cls) -> "InContextConfig":
         """The shipped model, on DINOv2 ViT-S/14."""
@@ -321,6 +353,8 @@ class SegGPTConfig(HeadsConfig):
             raise CheckpointError(
                 "these weights are SAM's, not SegGPT's; load them with incontext.Predictor"
             )
+        if fields.get("model") == ENCODER_MODEL:
+            raise CheckpointError("these weights are an image encoder's, which paints nothing")
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
             raise ValueError(f"unknown fields {unknown} in a SegGPTConfig; known: {sorted(known)}")

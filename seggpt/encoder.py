@@ -37,7 +37,11 @@ class Embedding:
 
 
 class Encoder(nnx.Module):
-    """A ViT and the blocks whose tokens are read."""
+    """A ViT and the blocks whose tokens are read.
+
+    Positions are resized as transformers does; Meta's code, for weights without registers, shifts
+    them by up to a tenth of a patch.
+    """
 
     def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs) -> None:
         self.config = config

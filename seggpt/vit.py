@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from seggpt.attention import Heads, RelativePosition, attend
-from seggpt.canvas import bicubic_resize, to_patches
+from seggpt.canvas import bicubic_resize, smooth_resize, to_patches
 from seggpt.config import ViTConfig
 from seggpt.windows import picture_attention, window_attention
 
@@ -130,6 +130,8 @@ class ViT(nnx.Module):
         self.patch_size = config.patch_size
         self.patch_embed = Linear(config.patch_size**2 * 3, config.width, rngs=rngs)
         self.pos_embed = nnx.Param(trunc_normal(rngs.params(), (*config.pos_grid, config.width)))
+        # Those who added registers also smoothed positions (dinov2/hub/backbones.py).
+        self.smooth = config.registers > 0
         self.prefix = config.class_token + config.registers
         if self.prefix:
             # The class token has its position added already; registers have none.
@@ -179,5 +181,6 @@ class ViT(nnx.Module):
 
     def positions(self, shape: tuple[int, int]) -> Float[Array, "n d"]:
         """Return the absolute positions of a grid of `shape`, row by row."""
-        table = bicubic_resize(self.pos_embed[...], shape)
+        resize = smooth_resize if self.smooth else bicubic_resize
+        table = resize(self.pos_embed[...], shape)
         return table.reshape(-1, table.shape[-1])

@@ -81,14 +81,23 @@ class TrainConfig:
         Raises:
             ValueError: naming the field and what it must be.
         """
-        views, patch = self.data.pairs.views, self.model.patch_size
+        in_context = isinstance(self.model, InContextConfig)
+        if in_context != isinstance(self.data, FeaturesConfig):
+            raise ValueError(
+                "an in-context model learns from FeaturesConfig, others from DataConfig"
+            )
+        if isinstance(self.model, SegGPTConfig) and isinstance(self.data, DataConfig):
+            self._check_pairs(self.model, self.data)
+
+    def _check_pairs(self, model: SegGPTConfig, data: DataConfig) -> None:
+        views, patch = data.pairs.views, model.patch_size
         least, most = (0, 1) if self.clicks else (1, views - 1)
         if not all(least <= shots <= most for shots, _ in self.shots) or not self.shots:
             limit = "1" if self.clicks else f"views - 1, {most}"
             raise ValueError(f"shots {self.shots} must be from {least} to {limit}")
-        if self.clicks and not self.model.prompt_width:
+        if self.clicks and not model.prompt_width:
             raise ValueError("clicks are for a model with heads: set model.prompt_width")
-        if self.model.prompt_width and not self.clicks:
+        if model.prompt_width and not self.clicks:
             raise ValueError("heads for prompts learn from clicks alone: set model.prompt_width=0")
         if self.view_size % patch:
             raise ValueError(f"view_size {self.view_size} is not a multiple of patch_size {patch}")

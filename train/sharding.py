@@ -1,6 +1,7 @@
 """Where arrays live: batches split over all devices, large parameters too (FSDP)."""
 
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -29,17 +30,20 @@ def shard_params(tree: PyTree, mesh: Mesh) -> PyTree:
     return jax.tree.map(rule, tree)
 
 
-def put_batch(batch: dict[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
+Batch = TypeVar("Batch")  # a pytree of arrays with samples first
+
+
+def put_batch(batch: Batch, mesh: Mesh) -> Batch:
     """Put this host's share of a batch on its devices, split along the first axis.
 
     Raises:
         ValueError: if the global batch does not divide among the devices.
     """
-    rows = len(next(iter(batch.values()))) * jax.process_count()
+    rows = len(jax.tree.leaves(batch)[0]) * jax.process_count()
     if rows % mesh.shape["data"]:
         raise ValueError(f"batch_size {rows} is not a multiple of the {mesh.size} devices")
     sharding = NamedSharding(mesh, PartitionSpec("data"))
-    return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+    return jax.tree.map(partial(jax.make_array_from_process_local_data, sharding), batch)
 
 
 def replicate(array: jax.Array | np.ndarray, mesh: Mesh) -> jax.Array:

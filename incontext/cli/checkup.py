@@ -13,7 +13,7 @@ import incontext
 from incontext.cli.environment import prepare_jax, versions
 from incontext.cli.shipped import read_model, verify_model
 from seggpt.errors import CheckpointError, SegGPTError
-from seggpt.pretrained import shipped_weights
+from seggpt.pretrained import ENCODER, shipped_weights
 
 EXTRAS = {
     "coco": "pycocotools",
@@ -80,7 +80,7 @@ def _weights(problems: list[str]) -> dict[str, object]:
     files = shipped_weights()
     if not files:
         problems.append("no weights in this copy of the package; install it from its wheel")
-    for name, path in files.items():
+    for name, path in {**files, ENCODER.stem: ENCODER}.items():
         try:
             model, digest = read_model(name, path), verify_model(path)
         except CheckpointError as error:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from seggpt.pretrained import ENCODER
+from seggpt.weights.encoder import load_encoder
 from seggpt.weights.files import file_sha256, open_safetensors
 from seggpt.weights.published import load_published
 
@@ -47,11 +49,14 @@ def read_model(name: str, path: Path) -> ShippedModel:
 def verify_model(path: Path) -> str:
     """Check a weights file, ours or published, and return the SHA-256 of the whole file.
 
-    Ours hold a checksum of every byte. In a published one, names, shapes and what the container
-    says of its bytes are checked.
+    Ours, the encoder too, hold a checksum of every byte. In a published one, names, shapes and
+    what the container says of its bytes are checked.
 
     Raises:
         CheckpointError: if the file is damaged, or of no model that we know.
     """
-    load_published(path, family="any")
+    if path == ENCODER:
+        load_encoder(path)
+    else:
+        load_published(path, family="any")
     return file_sha256(path)

@@ -1,5 +1,6 @@
 """The weights that the package ships, each a safetensors file with its model card beside it."""
 
+import os
 from pathlib import Path
 
 from seggpt.errors import CheckpointError
@@ -14,7 +15,7 @@ def shipped_weights() -> dict[str, Path]:
     return {path.stem: path for path in files if path != ENCODER}
 
 
-def find_encoder(name_or_path: str | Path | None = None) -> Path:
+def find_encoder(name_or_path: str | os.PathLike[str] | None = None) -> Path:
     """Return the file of the shipped encoder, by name or without one, or the path that was given.
 
     Raises:

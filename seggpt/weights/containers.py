@@ -23,7 +23,7 @@ MODEL_TYPES = ("seggpt", "sam", "dinov2", "dinov2_with_registers")  # of a confi
 _MAX_JSON_BYTES = 16 << 20
 _MAX_SHARDS = 1000
 _FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-_WRAPPERS = ("model", "state_dict")  # the published files; most other trainers
+_WRAPPERS = ("model", "state_dict", "teacher")  # published files; other trainers'; DINOv2's
 
 
 @dataclass(frozen=True, kw_only=True)

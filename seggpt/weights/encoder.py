@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from flax import nnx
 
@@ -18,6 +17,7 @@ from seggpt.config import EncoderConfig
 from seggpt.encoder import Encoder
 from seggpt.errors import CheckpointError
 from seggpt.pretrained import find_encoder
+from seggpt.weights.aligned import copy_aligned, empty_aligned
 from seggpt.weights.checking import check_tensors
 from seggpt.weights.containers import Tensors, list_files, open_tensors
 from seggpt.weights.encoder_names import (
@@ -88,10 +88,10 @@ def load_encoder(name_or_path: str | os.PathLike[str] | None = None) -> LoadedEn
         loaded = load_weights(path)
         try:
             config = EncoderConfig.from_dict(loaded.config)
-            params = _arrange(config, loaded.params)
+            _check(config, loaded.params)
         except (CheckpointError, ValueError) as error:
             raise CheckpointError(f"{path}: {error}") from error
-        metadata = loaded.metadata
+        params, metadata = loaded.params, loaded.metadata
     else:
         with open_tensors(path) as tensors:
             config, params = convert_encoder(tensors, path=path)
@@ -129,16 +129,16 @@ def convert_encoder(tensors: Tensors, *, path: Path) -> tuple[EncoderConfig, Par
     prefixes = [flat.pop("class_token")[None] + position]
     if registers:
         prefixes.append(flat.pop("registers"))
-    flat["vit.prefix_tokens"] = np.concatenate(prefixes)
+    flat["vit.prefix_tokens"] = copy_aligned(np.concatenate(prefixes), np.float32)
     if dialect == "huggingface":
         _join_heads(flat, depth=len(blocks))
-    return config, _arrange(config, unflatten(flat))
+    return config, unflatten(flat)
 
 
-def _arrange(config: EncoderConfig, params: Mapping[Any, Any]) -> Params:
+def _check(config: EncoderConfig, params: Params) -> None:
     """Make sure that arrays are those of a model."""
     abstract = nnx.eval_shape(lambda: Encoder(config, rngs=nnx.Rngs(0)))
-    return graft(nnx.as_pure(nnx.state(abstract, nnx.Param)), jax.tree.map(np.asarray, params))
+    graft(nnx.as_pure(nnx.state(abstract, nnx.Param)), params)
 
 
 def _recognise(path: Path, names: Collection[str]) -> tuple[str, Dialect]:
@@ -166,11 +166,13 @@ def _recognise(path: Path, names: Collection[str]) -> tuple[str, Dialect]:
 def _list_blocks(names: Collection[str], prefix: str) -> list[str]:
     """Return the blocks as the names number them, in order.
 
-    The authors' training code also writes them in chunks: `blocks.CHUNK.BLOCK`.
+    The authors' training code also writes them in chunks: `blocks.CHUNK.BLOCK`. A number that is
+    skipped is in the list all the same, and its arrays are then missing.
     """
     pattern = re.compile(re.escape(prefix) + r"(\d{1,4}(?:\.\d{1,4})?)\.")
     found = {match[1] for name in names if (match := pattern.match(name))}
-    return sorted(found, key=lambda number: [int(part) for part in number.split(".")]) or ["0"]
+    by_index = {int(number.split(".")[-1]): number for number in found}
+    return [by_index.get(index, str(index)) for index in range(max(1, len(found)))]
 
 
 def _infer_config(
@@ -195,6 +197,8 @@ def _infer_config(
     )
     wanted = {
         "hidden_size": width,
+        "num_attention_heads": heads,
+        "num_register_tokens": config.registers,
         "num_hidden_layers": depth,
         "patch_size": patch,
         "image_size": side * patch,
@@ -209,7 +213,9 @@ def _join_heads(flat: dict[str, np.ndarray], *, depth: int) -> None:
         attention = f"vit.blocks.{index}.attn."
         for array in ("kernel", "bias"):
             parts = [flat.pop(f"{attention}{part}.{array}") for part in _JOINED]
-            flat[f"{attention}qkv.{array}"] = np.concatenate(parts, axis=-1)
+            *rows, width = parts[0].shape
+            joined = empty_aligned((*rows, len(parts) * width), np.float32)
+            flat[f"{attention}qkv.{array}"] = np.concatenate(parts, axis=-1, out=joined)
 
 
 def _checksum(path: Path) -> str:

@@ -9,6 +9,7 @@ from seggpt.canvas import (
     from_patches,
     linear_resize,
     normalize,
+    smooth_resize,
     to_patches,
 )
 
@@ -56,3 +57,16 @@ def test_resizing_equals_torch(old: tuple[int, int], new: tuple[int, int]) -> No
     np.testing.assert_allclose(
         linear_resize(jnp.asarray(table[0]), new[1] + 4), row[0].T, atol=1e-5
     )
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("new", [(3, 4), (6, 9), (14, 4)])
+def test_smooth_resizing_equals_torch(new: tuple[int, int]) -> None:
+    torch = pytest.importorskip("torch")
+    table = np.random.default_rng(0).normal(size=(6, 7, 3)).astype(np.float32)
+    grid = torch.tensor(table).permute(2, 0, 1)[None]
+    want = torch.nn.functional.interpolate(
+        grid, size=new, mode="bicubic", align_corners=False, antialias=True
+    )
+    got = smooth_resize(jnp.asarray(table), new)
+    np.testing.assert_allclose(got, want[0].permute(1, 2, 0), atol=1e-5)

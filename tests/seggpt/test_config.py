@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from seggpt.config import SAMConfig, SegGPTConfig, ViTConfig
+from seggpt.config import EncoderConfig, SAMConfig, SegGPTConfig, ViTConfig
+from seggpt.errors import CheckpointError
 
 PRESETS = [
     SegGPTConfig.tiny,
@@ -130,9 +131,49 @@ def test_fields_of_another_kind_are_refused(change, message) -> None:
         SegGPTConfig.from_dict(PROMPTED.to_dict() | change)
 
 
-@pytest.mark.parametrize("config", [PROMPTED, SAMConfig.sam_base()])
+@pytest.mark.parametrize("config", [PROMPTED, SAMConfig.sam_base(), EncoderConfig.dinov2_small()])
 def test_a_missing_field_is_named(config) -> None:
     fields = config.to_dict()
     del fields["depth"]
     with pytest.raises(ValueError, match="no field depth"):
         type(config).from_dict(fields)
+
+
+ENCODERS = [EncoderConfig.dinov2_small, EncoderConfig.dinov2_base, EncoderConfig.dinov2_large]
+
+
+@pytest.mark.parametrize("preset", ENCODERS)
+def test_encoders_survive_json(preset) -> None:
+    config = preset(registers=4)
+    assert EncoderConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert config.width // config.heads == 64
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"heads": 0}, "heads 0 is not above 0"),
+        ({"heads": 5}, "width 384 is not a multiple of heads 5"),
+        ({"depth": 513}, "depth 513 is not in 1..512"),
+        ({"taps": [12]}, "taps"),
+        ({"taps": []}, "taps"),
+        ({"taps": [[1]]}, "taps"),
+        ({"taps": [True]}, "taps"),
+        ({"registers": -1}, "registers '-1' is not a model's"),
+        ({"pos_grid": [0, 37]}, "pos_grid"),
+        ({"pos_grid": [[37], 37]}, "pos_grid"),
+    ],
+)
+def test_fields_that_no_encoder_has_are_refused(change, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        EncoderConfig.from_dict(EncoderConfig.dinov2_small().to_dict() | change)
+
+
+def test_an_encoder_is_told_from_a_model() -> None:
+    fields = EncoderConfig.dinov2_small().to_dict()
+    with pytest.raises(CheckpointError, match="an image encoder's"):
+        SegGPTConfig.from_dict(fields)
+    with pytest.raises(CheckpointError, match="not the fields of an encoder"):
+        EncoderConfig.from_dict(SAMConfig.sam_base().to_dict())
+    with pytest.raises(CheckpointError, match=r"knows \(windows\)"):
+        EncoderConfig.from_dict(fields | {"windows": 3})

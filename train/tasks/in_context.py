@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -165,9 +164,7 @@ def start_in_context(config: InContextConfig, encoder: LoadedEncoder, *, seed: i
     for number, (layer, is_blind) in enumerate(config.matchings):
         if is_blind:
             kernel = params["matchings"][number]["kernel"]
-            params["matchings"][number]["kernel"] = (
-                kernel - directions[layer].T @ directions[layer]
-            )
+            params["matchings"][number]["kernel"] = kernel - directions[layer].T @ directions[layer]
     return params
 
 

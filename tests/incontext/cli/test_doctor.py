@@ -24,7 +24,7 @@ def test_reports_everything_as_json(segmenter, capsys):
     assert report["versions"]["jax"]
     assert "cpu:0" in report["devices"]
     assert report["self-test"]["result"] == "ok"
-    assert set(report["weights"]) == {"seggpt-tiny"}
+    assert set(report["weights"]) == {"seggpt-tiny", "dinov2-small"}
     assert set(report["weights"].values()) == {"5.0M parameters, sha256 0123456789abcdef..."}
 
 

@@ -52,6 +52,7 @@ def test_verify_tells_intact_from_damaged(weights, capsys):
     assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
         ["seggpt-small", "ok"],
         ["seggpt-tiny", "ok"],
+        ["dinov2-small", "ok"],
     ]
     data = bytearray(weights["seggpt-tiny"].read_bytes())
     data[-1] ^= 1
@@ -61,6 +62,17 @@ def test_verify_tells_intact_from_damaged(weights, capsys):
     assert said.out.startswith("seggpt-small  ok")
     assert "SHA-256 mismatch" in said.err
     assert main(["models", "verify", "seggpt-small"]) == 0
+
+
+def test_verify_tells_of_a_damaged_encoder(weights, tmp_path, capsys, monkeypatch):
+    data = bytearray(models.ENCODER.read_bytes())
+    data[-1] ^= 1
+    damaged = tmp_path / models.ENCODER.name
+    damaged.write_bytes(data)
+    for module in ("models", "shipped"):
+        monkeypatch.setattr(f"incontext.cli.{module}.ENCODER", damaged)
+    assert main(["models", "verify", "dinov2-small"]) == 1
+    assert "SHA-256 mismatch" in capsys.readouterr().err
 
 
 def test_verify_takes_any_file_of_weights(tmp_path, capsys):

@@ -46,9 +46,9 @@ def build_zip(
     return buffer.getvalue()
 
 
-def build_pickle(body: bytes) -> bytes:
+def build_pickle(body: bytes, *, wrapper: str = "model") -> bytes:
     """Wrap opcodes that leave one value into `{"model": value}`."""
-    return b"\x80\x02}X\x05\x00\x00\x00model" + body + b"s."
+    return b"\x80\x02}" + spell_text(wrapper) + body + b"s."
 
 
 def spell_text(text: str) -> bytes:
@@ -84,7 +84,7 @@ def build_pth(state: Mapping[str, np.ndarray], *, wrapper: str | None = "model")
         tensor = spell_tensor(key=str(key), count=array.size, size=array.shape, stride=stride)
         items += spell_text(name) + tensor
     body = b"}(" + items + b"u"
-    pickle = build_pickle(body) if wrapper == "model" else b"\x80\x02" + body + b"."
+    pickle = build_pickle(body, wrapper=wrapper) if wrapper else b"\x80\x02" + body + b"."
     storages = {str(key): array.tobytes() for key, array in enumerate(state.values())}
     return build_zip(pickle, storages)
 

@@ -1,0 +1,253 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from data.feature_cache import open_cache
+from data.feature_samples import (
+    SampleBatch,
+    Sampler,
+    SamplesConfig,
+    Shape,
+    draw_colours,
+    loss_weights,
+    rarity,
+)
+from data.prefetch import prefetch
+from tests.data.drawn_cache import GRID, PATCH, write_drawn_cache
+
+SIDE = 3
+CONFIG = SamplesConfig(
+    groups=4,
+    queries=3,
+    shapes=(Shape(examples=2, side=SIDE, share=1.0),),
+)
+FIELDS = [field.name for field in dataclasses.fields(SampleBatch)]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return open_cache(write_drawn_cache(tmp_path_factory.mktemp("samples")))
+
+
+@pytest.fixture(scope="module")
+def make_sampler(cache):
+    return lambda seed=0, **changes: Sampler(
+        cache, dataclasses.replace(CONFIG, **changes), seed=seed
+    )
+
+
+def equal(one, two):
+    return all(np.array_equal(getattr(one, name), getattr(two, name)) for name in FIELDS)
+
+
+def pairs(batch):
+    """Yield features, image, colours of every example and query of a batch."""
+    for kind in ("example", "query"):
+        parts = [getattr(batch, f"{kind}_{name}") for name in ("features", "images", "colours")]
+        yield from zip(*(part.reshape(-1, *part.shape[2:]) for part in parts), strict=True)
+
+
+def test_a_step_decides_what_its_batch_is(make_sampler):
+    sampler, again, other = make_sampler(), make_sampler(), make_sampler(seed=1)
+    later = sampler.batch(7)
+    assert equal(again.batch(7), later)  # whatever was drawn before
+    sampler.batch(0)
+    assert equal(sampler.batch(7), later)
+    assert not equal(sampler.batch(8), later)
+    assert not equal(other.batch(7), later)
+
+
+def test_batches_made_ahead_are_the_same(make_sampler):
+    sampler = make_sampler()
+    for step, batch in enumerate(prefetch(sampler.batch, range(4, 9), workers=2), start=4):
+        assert equal(batch, sampler.batch(step))
+
+
+def test_features_pixels_and_masks_are_cut_and_flipped_alike(make_sampler):
+    flipped = 0
+    for step in range(10):
+        for features, image, _ in pairs(make_sampler().batch(step)):
+            tokens = features.astype(np.float32).reshape(SIDE, SIDE, 5)
+            cells = image.reshape(SIDE, PATCH, SIDE, PATCH, 3).mean(axis=(1, 3))
+            np.testing.assert_allclose(tokens[..., :3] * 2 - 1, cells, atol=2e-3)
+            rows, columns = tokens[..., 3], tokens[..., 4]
+            assert (np.diff(rows, axis=0) == 1).all()
+            turned = columns[0, 0] > columns[0, 1]
+            assert (np.diff(columns, axis=1) == (-1 if turned else 1)).all()
+            flipped += turned
+    assert 60 < flipped < 140  # of 200
+
+
+def test_masks_lie_on_what_they_mark(cache, make_sampler):
+    # A window is found again in the cache by its pixels; its labels must be those that lie there.
+    sampler = make_sampler(same_class=1.0, multi_label=0.0, pasted=0.0, drawn=0.0, flip=0.0)
+    found = 0
+    for step in range(3):
+        batch = sampler.batch(step)
+        images = batch.query_images.reshape(-1, *batch.query_images.shape[2:])
+        labels = batch.query_labels.reshape(-1, *batch.query_labels.shape[2:])
+        for image, own in zip(images, labels, strict=True):
+            pixels = ((image + 1) * 127.5).round().astype(np.uint8)
+            for top in range(GRID - SIDE + 1):
+                for left in range(GRID - SIDE + 1):
+                    rows = slice(top * PATCH, (top + SIDE) * PATCH)
+                    columns = slice(left * PATCH, (left + SIDE) * PATCH)
+                    same = (cache.pixels[:, rows, columns] == pixels).all(axis=(1, 2, 3))
+                    for view in np.flatnonzero(same):
+                        found += 1
+                        classes = cache.classes[view, rows, columns]
+                        np.testing.assert_array_equal(own == 255, classes == 255)
+                        asked = np.unique(classes[own == 1])
+                        assert len(asked) <= 1
+                        assert not np.isin(classes[own == 0], asked).any()
+    assert found >= 36
+
+
+def test_shapes_are_what_the_config_says(make_sampler):
+    shapes = (
+        Shape(examples=1, side=2, share=0.5),
+        Shape(examples=3, side=2, share=0.2),
+        Shape(examples=1, side=4, share=0.3),
+    )
+    sampler = make_sampler(shapes=shapes, queries=2)
+    seen = {}
+    for step in range(60):
+        batch = sampler.batch(step)
+        b, e, n, f = batch.example_features.shape
+        side = int(n**0.5)
+        assert f == 5
+        assert batch.query_features.shape == (b, 2, n, f)
+        assert batch.example_weights.shape == (b, e, side * PATCH, side * PATCH)
+        assert batch.query_labels.shape == (b, 2, side * PATCH, side * PATCH)
+        seen[e, side, b] = seen.get((e, side, b), 0) + 1
+    assert set(seen) == {(1, 2, 4), (3, 2, 4), (1, 4, 2)}
+    assert seen[1, 2, 4] > seen[3, 2, 4]
+
+
+def test_examples_show_what_is_asked_for(make_sampler):
+    sampler = make_sampler(same_class=1.0)
+    for step in range(20):
+        batch = sampler.batch(step)
+        colours = batch.example_colours
+        for sample in range(len(colours)):
+            for own in colours[sample]:
+                assert len(np.unique(own.reshape(-1, 3), axis=0)) > 1
+
+
+def test_queries_of_a_class_are_other_pictures(cache, make_sampler):
+    sampler = make_sampler(same_class=1.0)
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        choice = sampler._choose(2, rng)
+        shown, asked = ({cache.names[v] for v in part} for part in (choice.shown, choice.asked))
+        assert len(shown) == 2
+        assert len(choice.asked) == 3
+        assert not shown & asked
+        assert len({(name.kind, name.source) for name in shown | asked}) == 1
+        for view in (*choice.shown, *choice.asked):
+            assert (cache.classes[view] == choice.ids[0]).any()
+
+
+def test_queries_of_things_are_other_views_of_one_picture(cache, make_sampler):
+    sampler = make_sampler(same_class=0.0)
+    rng = np.random.default_rng(0)
+    by_instance = set()
+    for _ in range(40):
+        choice = sampler._choose(2, rng)
+        assert len({cache.names[v] for v in (*choice.shown, *choice.asked)}) == 1
+        assert choice.asked[0] != choice.shown[0]
+        masks = cache.instances if choice.by_instance else cache.classes
+        assert set(choice.ids) <= set(np.unique(masks[choice.shown[0]]).tolist()) - {0, 255}
+        by_instance.add((choice.by_instance, cache.names[choice.shown[0]].source))
+    assert by_instance == {(True, "things"), (False, "regions")}
+
+
+def test_each_label_has_its_colour_and_queries_agree_with_examples(make_sampler):
+    for step in range(10):
+        batch = make_sampler().batch(step)
+        for sample in range(len(batch.query_labels)):
+            palette = {}
+            labels, colours = batch.query_labels[sample], batch.query_colours[sample]
+            for label in np.unique(labels[labels != 255]).tolist():
+                [palette[label]] = np.unique(colours[labels == label], axis=0).tolist()
+            background = set(map(tuple, colours[labels == 255].tolist()))
+            assert len(background) <= 1
+            if 0 in palette:
+                assert background <= {tuple(palette[0])}
+            assert len(set(map(tuple, palette.values()))) == len(palette)
+            asked = {c for label, c in palette.items() for c in [tuple(c)] if label > 0}
+            shown = set(map(tuple, batch.example_colours[sample].reshape(-1, 3).tolist()))
+            assert asked & shown or not asked
+
+
+def test_colours_are_far_apart():
+    rng = np.random.default_rng(0)
+    drawn = [draw_colours(4, rng, config=CONFIG) for _ in range(200)]
+    for colours in drawn:
+        assert colours.dtype == np.float32
+        assert np.abs(colours).max() <= 1
+        apart = np.abs(colours[:, None] - colours).max(axis=-1) + 9 * np.eye(5)
+        assert apart.min() > 0.55
+    assert 0.45 < np.mean([(colours[0] == -1).all() for colours in drawn]) < 0.75
+    assert 0.1 < np.mean([(colours[1] == 1).all() for colours in drawn]) < 0.4
+
+
+def test_ignored_pixels_do_not_count(make_sampler):
+    ignored = 0
+    for step in range(10):
+        batch = make_sampler().batch(step)
+        out = batch.query_labels == 255
+        ignored += out.sum()
+        assert (batch.query_weights[out] == 0).all()
+        assert (batch.query_weights[~out] > 0).all()
+        valid = 1 - out.mean(axis=(2, 3))
+        means = batch.query_weights.mean(axis=(2, 3))
+        np.testing.assert_allclose(means, 0.35 + 0.65 * valid, rtol=1e-5)
+    assert ignored
+
+
+def test_labels_share_the_balanced_part_alike():
+    labels = np.zeros((20, 20), np.int64)
+    labels[:5] = 1
+    labels[5] = 3
+    none = np.zeros_like(labels, bool)
+    weights = loss_weights(labels, none, balanced=1.0, floor=0.01)
+    parts = [weights[labels == label].sum() for label in (0, 1, 3)]
+    np.testing.assert_allclose(parts, 400 / 3, rtol=1e-5)
+    np.testing.assert_allclose(loss_weights(labels, none, balanced=0.0, floor=0.01), 1)
+    # One pixel of 400 counts as four would.
+    labels[:] = 0
+    labels[0, 0] = 2
+    weights = loss_weights(labels, none, balanced=1.0, floor=0.01)
+    assert weights[0, 0] / weights[1, 1] == pytest.approx(399 / 4)
+
+
+def test_nothing_but_ignored_pixels_weighs_nothing():
+    labels = np.zeros((4, 4), np.int64)
+    assert not loss_weights(labels, labels == 0, balanced=0.35, floor=0.01).any()
+
+
+def test_examples_weigh_by_their_labels_share_in_all_of_them(make_sampler):
+    labels = np.zeros((2, 50, 50), np.int64)
+    labels[0, :25] = 1
+    labels[1, 0, 0] = 2
+    weights = rarity(labels)
+    assert weights[0, 0, 0] == pytest.approx(4)
+    assert weights[1, 0, 0] == pytest.approx(1000)  # of 5000 pixels, but no rarer than 0.001
+    assert weights[1, 1, 1] == pytest.approx(5000 / 3749)
+    batch = make_sampler().batch(0)
+    for own, colours in zip(batch.example_weights, batch.example_colours, strict=True):
+        kinds = np.unique(colours.reshape(-1, 3), axis=0)
+        shares = [(colours == kind).all(axis=-1).mean() for kind in kinds]
+        for kind, share in zip(kinds, shares, strict=True):
+            np.testing.assert_allclose(own[(colours == kind).all(axis=-1)], 1 / share, rtol=1e-5)
+
+
+def test_a_cache_that_cannot_give_a_shape_is_told(make_sampler):
+    with pytest.raises(ValueError, match="side 5 is more than the cache's 4 tokens"):
+        make_sampler(shapes=(Shape(examples=1, side=5, share=1.0),))
+    with pytest.raises(ValueError, match="hardly any view of the cache fits a sample with 40"):
+        make_sampler(shapes=(Shape(examples=40, side=2, share=1.0),), same_class=1.0).batch(0)
+    with pytest.raises(ValueError, match="shapes must not be empty"):
+        SamplesConfig(shapes=())
