@@ -13,6 +13,7 @@ from incontext.detail import Detail
 from incontext.images import ImageSource, load_image
 from incontext.mask_rules import AskedKind
 from incontext.masks import LoadedMask, MaskSource, check_same_size, load_masks
+from incontext.shown import HeadContext
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.in_context import Cache, cache_from_tree, cache_to_tree
 from seggpt.weights import load_weights, save_weights
@@ -47,7 +48,8 @@ class Context:
         labels: The labels that results will have, rising.
         names: What they are called, where known.
         passes: Which labels are painted together, in the order of the arrays' first axis.
-        arrays: A pytree of arrays: cached keys and values, or the examples themselves.
+        arrays: A pytree of arrays: cached keys and values, or the examples themselves, which a
+            `HeadContext` encodes when they are first used.
         model: The fingerprint of the weights that made it.
         ensemble: How several examples were brought together.
         seg_type: Whether masks mean every thing of a class, or one certain thing.
@@ -83,6 +85,8 @@ class Context:
         }
         if isinstance(self.arrays, Cache):
             arrays: dict[str, Any] = {"in_context": cache_to_tree(self.arrays)}
+        elif isinstance(self.arrays, HeadContext):
+            arrays = {"head_context": self.arrays.to_tree()}
         else:
             leaves = jax.tree.leaves(self.arrays)
             arrays = {f"array_{i:04d}": leaf for i, leaf in enumerate(leaves)}
@@ -131,6 +135,8 @@ class Context:
                 "contexts of different models, or with labels in other passes, cannot be joined; "
                 "make the second with Segmenter.context(examples, like=the first)"
             )
+        if isinstance(self.arrays, HeadContext):
+            return replace(self, arrays=self.arrays.joined(other.arrays))
         mine, others = jax.tree.leaves(self.arrays), jax.tree.leaves(other.arrays)
         if any(a.ndim != b.ndim for a, b in zip(mine, others, strict=True)):
             raise PromptError("a prompt of tokens cannot be joined with examples; tune pixels")
@@ -140,11 +146,13 @@ class Context:
 
 def _arrays(path: str | PathLike[str], params: Mapping[str, Any]) -> Any:
     """Return a context's arrays as its model wants them."""
-    if "in_context" in params:
-        try:
-            return cache_from_tree(params["in_context"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: a damaged context; make it again") from error
+    readers = {"in_context": cache_from_tree, "head_context": HeadContext.from_tree}
+    for kind, read in readers.items():
+        if kind in params:
+            try:
+                return read(params[kind])
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise CheckpointError(f"{path}: a damaged context; make it again") from error
     leaves = [params[name] for name in sorted(params)]
     return tuple(zip(leaves[::2], leaves[1::2], strict=True))
 

@@ -15,8 +15,10 @@ from jaxtyping import Float32, PyTree, UInt8
 from incontext.batching import choose_batch, most_pictures
 from incontext.context import LoadedExample
 from incontext.painting import encode_examples, paint_passes, paint_queries
+from incontext.passes import combine_passes
 from incontext.squeeze import squeeze_image, squeeze_labels
 from seggpt.canvas import denormalize, normalize
+from seggpt.coloring import palette
 from seggpt.config import SegGPTConfig
 from seggpt.errors import PromptError
 from seggpt.model import INSTANCE, SEMANTIC, SegGPT
@@ -52,6 +54,18 @@ class Engine(Protocol):
         size: int,
     ) -> list[Float32[np.ndarray, "passes _ _ 3"]]:
         """Paint pictures in every pass, RGB in 0..1; all of one call go through together."""
+        ...
+
+    def find(
+        self,
+        pictures: Sequence[Picture],
+        arrays: PyTree,
+        *,
+        passes: Passes,
+        seg_type: str,
+        size: int,
+    ) -> list[Float32[np.ndarray, "planes _ _"]]:
+        """Return the probabilities of background and labels, of pictures as `paint` takes them."""
         ...
 
     def check_size(self, size: int) -> None:
@@ -117,6 +131,20 @@ class SegGPTEngine:
         painted = self._paint(self.params, arrays, queries, KINDS[seg_type], passes=passes)
         rgb = np.clip(np.asarray(denormalize(painted)), 0, 1)
         return list(rgb.reshape(len(pictures), passes, *rgb.shape[1:]))
+
+    def find(
+        self,
+        pictures: Sequence[Picture],
+        arrays: PyTree,
+        *,
+        passes: Passes,
+        seg_type: str,
+        size: int,
+    ) -> list[Float32[np.ndarray, "planes _ _"]]:
+        """Return what the passes found, brought together."""
+        painted = self.paint(pictures, arrays, passes=len(passes), seg_type=seg_type, size=size)
+        colors = palette(max(len(part) for part in passes))
+        return [combine_passes(rgb, passes, colors) for rgb in painted]
 
     @property
     def sees_other_sizes(self) -> bool:

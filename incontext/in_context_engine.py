@@ -2,9 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import groupby
+from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +19,13 @@ from PIL import Image
 from incontext.batching import most_pictures
 from incontext.context import LoadedExample
 from incontext.engine import Dtype, Passes, Picture
-from incontext.passes import LABELS_PER_PASS
+from incontext.passes import LABELS_PER_PASS, combine_passes
+from incontext.shown import HeadContext
 from seggpt.coloring import palette
 from seggpt.config import InContextConfig
 from seggpt.encoder import Embedding, Encoder
 from seggpt.errors import PromptError
+from seggpt.head import correct, split_head
 from seggpt.in_context import Cache, InContextModel, join_caches
 from seggpt.weights.encoder import LoadedEncoder
 from seggpt.weights.graft import graft
@@ -56,6 +61,11 @@ class InContextEngine:
         self._encode_image = jax.jit(partial(_encode_image, self._encoder))
         self._encode = jax.jit(partial(_encode_example, self.graphdef))
         self._paint = jax.jit(partial(_paint_queries, self.graphdef), static_argnames="passes")
+        self._pixels = jax.jit(partial(_see_pixels, self.graphdef))
+        self._correct = jax.jit(partial(_correct, self.graphdef))
+        # Prompts keep pictures; each is encoded once while it lives.
+        self._encoded: WeakKeyDictionary[HeadContext, Cache] = WeakKeyDictionary()
+        self._lock = Lock()
 
     def encode_image(self, picture: Picture, *, size: int) -> Embedding:
         """Encode a picture, once for any number of contexts and prompts."""
@@ -64,14 +74,19 @@ class InContextEngine:
     def encode(self, examples: Sequence[LoadedExample], passes: Passes, *, seg_type: str) -> Cache:
         """Encode examples, each at its own aspect ratio; the passes are the cache's rows."""
         del seg_type  # this model has no type tokens
-        colours = jnp.asarray(2 * pass_palette(passes) - 1)
         caches = []
         for example in examples:
             embedding = self.encode_image(example.image, size=self.size)
-            shape = embedding.image.shape[1:3]
-            slots = [_slots(example.labels, part, shape) for part in passes]
-            caches.append(self._encode(self.params, embedding, np.stack(slots), colours))
+            caches.append(self.encode_embedding(embedding, example.labels, passes))
         return join_caches(caches)
+
+    def encode_embedding(
+        self, embedding: Embedding, labels: Int32[np.ndarray, "h w"], passes: Passes
+    ) -> Cache:
+        """Encode one example from what `encode_image` gave."""
+        colours = jnp.asarray(2 * pass_palette(passes) - 1)
+        slots = [_slots(labels, part, embedding.image.shape[1:3]) for part in passes]
+        return self._encode(self.params, embedding, np.stack(slots), colours)
 
     def paint(
         self,
@@ -85,17 +100,67 @@ class InContextEngine:
         """Paint pictures; those of one shape that follow each other go through together."""
         del seg_type
         painted = []
-        start = 0
-        grids = [self.fit(picture, size) for picture in pictures]
-        while start < len(pictures):
-            stop = start
-            while stop < len(pictures) and grids[stop] == grids[start]:
-                stop += 1
-            embedding = self._encode_images(pictures[start:stop], size)
-            rgb = np.asarray(self._paint(self.params, arrays, embedding, passes=passes))
-            painted += list(np.clip(0.5 * (rgb + 1), 0, 1))
-            start = stop
+        for embedding in self._embeddings(pictures, size):
+            painted += list(self._rgb(embedding, arrays, passes))
         return painted
+
+    def find(
+        self,
+        pictures: Sequence[Picture],
+        arrays: PyTree,
+        *,
+        passes: Passes,
+        seg_type: str,
+        size: int,
+    ) -> list[Float32[np.ndarray, "planes _ _"]]:
+        """Return what the passes found, brought together and corrected by a prompt's head."""
+        del seg_type
+        head = arrays.head if isinstance(arrays, HeadContext) else None
+        cache, found = self._cache(arrays, passes), []
+        for embedding in self._embeddings(pictures, size):
+            found += self.find_embedded(embedding, cache, passes, head=head)
+        return found
+
+    def find_embedded(
+        self, embedding: Embedding, cache: Cache, passes: Passes, *, head: PyTree | None = None
+    ) -> list[Float32[np.ndarray, "planes _ _"]]:
+        """Return what `find` does of encoded pictures."""
+        colors = palette(max(len(part) for part in passes))
+        rgb = self._rgb(embedding, cache, len(passes))
+        found = [combine_passes(row, passes, colors) for row in rgb]
+        if head is None:
+            return found
+        rows = [jax.tree.map(lambda a, i=i: a[i : i + 1], embedding) for i in range(len(found))]
+        return [self.correct(row, one, head) for row, one in zip(rows, found, strict=True)]
+
+    def correct(
+        self, embedding: Embedding, chances: Float32[np.ndarray, "planes h w"], head: PyTree
+    ) -> Float32[np.ndarray, "planes h w"]:
+        """Apply a head to what was found in one picture."""
+        return np.asarray(self._correct(self.params, head, embedding, chances))
+
+    def head_inputs(self, embedding: Embedding) -> tuple[Array, Array]:
+        """Return an image's tokens as a grid, and its pixels' features at stride 4."""
+        return self._pixels(self.params, embedding)
+
+    def _cache(self, arrays: PyTree, passes: Passes) -> Cache:
+        """Return encoded examples; those kept as pictures are encoded when first asked for."""
+        if not isinstance(arrays, HeadContext):
+            return arrays
+        with self._lock:
+            if arrays not in self._encoded:
+                pairs = zip(arrays.images, arrays.maps, strict=True)
+                kept = [LoadedExample(image, labels) for image, labels in pairs]
+                parts = [self.encode(kept, passes, seg_type="semantic")] if kept else []
+                parts += [arrays.more] if arrays.more is not None else []
+                self._encoded[arrays] = join_caches(parts)
+            return self._encoded[arrays]
+
+    def _rgb(
+        self, embedding: Embedding, cache: Cache, passes: int
+    ) -> Float32[np.ndarray, "b passes h w 3"]:
+        rgb = np.asarray(self._paint(self.params, cache, embedding, passes=passes))
+        return np.clip(0.5 * (rgb + 1), 0, 1)
 
     def fit(self, picture: Picture, size: int) -> tuple[int, int]:
         """Return the height and width in pixels at which a picture is seen."""
@@ -118,6 +183,11 @@ class InContextEngine:
         """Return 1 on a CPU, which one picture fills, and a few elsewhere."""
         del arrays, passes, seg_type, size
         return 1 if self.device.platform == "cpu" else min(8, most_pictures(self.device))
+
+    def _embeddings(self, pictures: Sequence[Picture], size: int) -> Iterator[Embedding]:
+        """Yield encoded pictures, those of one shape that follow each other together."""
+        for _, group in groupby(pictures, key=lambda picture: self.fit(picture, size)):
+            yield self._encode_images(list(group), size)
 
     def _encode_images(self, pictures: Sequence[Picture], size: int) -> Embedding:
         resized = [_resize(picture, self.fit(picture, size)) for picture in pictures]
@@ -187,6 +257,29 @@ def _paint_queries(
     )
     painted = model.decode(cache, tiled)
     return painted.reshape(passes, count, *painted.shape[1:]).swapaxes(0, 1)
+
+
+def _see_pixels(
+    graphdef: nnx.GraphDef[InContextModel], params: PyTree, embedding: Embedding
+) -> tuple[Float[Array, "b gh gw f"], Float[Array, "b h w c"]]:
+    """Return what a head reads beside what was found."""
+    model = nnx.merge(graphdef, params)
+    pixels = model.stem(_cast(model, embedding).image).fine.astype(jnp.float32)
+    grid = embedding.grid(model.config.encoder.patch_size)
+    tokens = jnp.concatenate(embedding.layers, axis=-1).reshape(len(pixels), *grid, -1)
+    return tokens.astype(jnp.float32), pixels
+
+
+def _correct(
+    graphdef: nnx.GraphDef[InContextModel],
+    params: PyTree,
+    head: PyTree,
+    embedding: Embedding,
+    chances: Float[Array, "planes h w"],
+) -> Float[Array, "planes h w"]:
+    tokens, pixels = _see_pixels(graphdef, params, embedding)
+    merged = nnx.merge(split_head(tokens.shape[-1], len(chances)), head)
+    return correct(merged, tokens, pixels, chances)
 
 
 def _cast(model: InContextModel, embedding: Embedding) -> Embedding:

@@ -28,13 +28,12 @@ from incontext.ensemble import tile_examples
 from incontext.hub import find_source
 from incontext.images import ImageSource, load_image
 from incontext.in_context_engine import SIZE, InContextEngine
-from incontext.passes import LABELS_PER_PASS, combine_passes
+from incontext.passes import LABELS_PER_PASS
 from incontext.promptable import Promptable
 from incontext.results import Result
 from incontext.runtime import choose_device, enable_compile_cache
 from incontext.tuning.config import TuneConfig
 from incontext.tuning.tuner import tune_prompt
-from seggpt.coloring import palette
 from seggpt.config import IN_CONTEXT_MODEL, InContextConfig, SegGPTConfig
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.weights.encoder import load_encoder
@@ -307,15 +306,14 @@ class Segmenter:
         """Return the probabilities of background and labels, of pictures seen at a size."""
         # A short last batch is filled up, so that one compiled program serves all.
         filled = [*pictures, *[pictures[-1]] * (batch_size - len(pictures))]
-        rows = self.engine.paint(
+        found = self.engine.find(
             filled,
             context.arrays,
-            passes=len(context.passes),
+            passes=context.passes,
             seg_type=context.seg_type,
             size=size,
         )
-        colors = palette(max(len(part) for part in context.passes))
-        return [combine_passes(row, context.passes, colors) for row in rows[: len(pictures)]]
+        return found[: len(pictures)]
 
 
 def _make_engine(

@@ -22,6 +22,7 @@ from jaxtyping import UInt8
 from data.folder import IGNORE, Folder, open_folders
 from incontext import Segmenter
 from incontext.context import Context, Example
+from incontext.engine import SegGPTEngine
 from incontext.tuning.baselines import count_result
 from incontext.tuning.config import TuneConfig
 from incontext.tuning.scores import THRESHOLDS, Counts, no_counts
@@ -127,7 +128,9 @@ def score_others(
     looked = [plain for plain in plains if len(plain.rows) == 1]
     looked += sorted(ensembles, key=lambda plain: -rows[plain.name].best)[:1]
     own = {plain.name: plain.threshold for plain in tuned.plains}
-    for plain in looked if segmenter.sees_other_sizes else ():
+    engine = segmenter.engine
+    looks = isinstance(engine, SegGPTEngine) and engine.sees_other_sizes
+    for plain in looked if looks else ():
         name = f"{plain.name}, large"
         larger = dataclasses.replace(plain.context, detail="large")
         counts = _count(segmenter, larger, pairs, labels)
@@ -227,7 +230,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--examples", type=int, default=16, metavar="N", help="pictures to learn from")
     add("--others", type=int, default=60, metavar="N", help="pictures to score on, at most")
     add("--weights", default="seggpt-tiny", metavar="NAME_OR_FILE")
-    add("--minutes", type=float, default=10.0, help="of tuning, at most")
+    add("--minutes", type=float, help="of tuning, at most; as for `seggpt tune`")
     add("--steps", type=int, default=0, help="0 chooses")
     add("--turns", action="store_true", help="as for `seggpt tune`")
     add("--skip-untuned", action="store_true", help="score the prompt alone on the others")

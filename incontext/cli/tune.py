@@ -10,7 +10,7 @@ from incontext.cli.segment import MASK_KINDS, SEG_TYPES
 from incontext.cli.verbs import Subparsers, positive
 
 SUFFIX = ".safetensors"
-LEARN = ("auto", "cache", "tokens", "pixels")
+LEARN = ("auto", "head", "cache", "tokens", "pixels")
 STARTS = ("spread", "best", "random")
 EPILOG = """\
 examples:
@@ -107,7 +107,7 @@ def _add_learning(parser: argparse.ArgumentParser) -> None:
         help="pairs in the prompt, or as many tokens as so many have",
     )
     group.add_argument("--steps", type=positive, metavar="N", help="updates")
-    group.add_argument("--minutes", type=_minutes, metavar="M", help="the most (default: 10)")
+    group.add_argument("--minutes", type=_minutes, metavar="M", help="the most (default: 3, or 10)")
     group.add_argument("--hold-out", type=positive, metavar="N", help="pictures to judge by")
     group.add_argument("--batch", type=positive, metavar="N", help="views a step")
     group.add_argument("--micro-batch", type=positive, metavar="N", help="views at a time")

@@ -88,10 +88,11 @@ def tune_all(args: argparse.Namespace, console: Console) -> Exit:
     )
     if tuned.ending == "interrupted":
         stop = KeyboardInterrupt()
-        stop.add_note(f"{tuned.verdict} -> {out}; go on with --resume --overwrite")
+        further = "go on with --resume --overwrite" if state.exists() else "repeat to learn it"
+        stop.add_note(f"{tuned.verdict} -> {out}; {further}")
         raise stop
-    if tuned.ending == "minutes":
-        console.say(f"stopped after {config.minutes:g} minutes; go on with --resume --overwrite")
+    if tuned.ending == "minutes" and state.exists():
+        console.say("stopped as the time was up (--minutes); go on with --resume --overwrite")
     else:
         state.unlink(missing_ok=True)
     console.say(f"{tuned.verdict} -> {out}")

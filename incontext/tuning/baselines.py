@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from incontext.context import Context, Ensemble, Example, SegType
+from incontext.engine import SegGPTEngine
 from incontext.results import Result
 from incontext.runtime import open_pool
 from incontext.tuning.pictures import Pictures
@@ -77,7 +78,8 @@ def look_closer(
     segmenter: "Segmenter", context: Context, counts: Counts, held: Pictures
 ) -> tuple[Context, Counts]:
     """Return what looks at twice the model's size, if that is clearly better, and its counts."""
-    if not segmenter.sees_other_sizes:
+    engine = segmenter.engine
+    if not (isinstance(engine, SegGPTEngine) and engine.sees_other_sizes):
         return context, counts
     large = replace(context, detail="large")
     finer = score_context(segmenter, large, held)

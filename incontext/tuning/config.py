@@ -4,12 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-Learned = Literal["pixels", "tokens", "cache"]
+Learned = Literal["pixels", "tokens", "cache", "head"]
 Learn = Literal["auto"] | Learned
 Start = Literal["auto", "spread", "best", "random"]
 
 MAX_PROMPT_BYTES = 8_000_000
-RATES: dict[Learned, float] = {"pixels": 0.1, "tokens": 0.05, "cache": 0.03}  # Adam's
+RATES: dict[Learned, float] = {"pixels": 0.1, "tokens": 0.05, "cache": 0.03, "head": 3e-3}  # Adam's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,8 @@ class TuneConfig:
 
     Attributes:
         learn: `pixels` learns an image and a target as the paper does, `tokens` the embedded
-            prompt, `cache` the keys and values of a prefix model's blocks; `auto` is `cache` where
+            prompt, `cache` the keys and values of a prefix model's blocks, `head` a small network
+            that corrects what an in-context model finds; `auto` is `head` for those, `cache` where
             the model has one, else `pixels`.
         start: `spread` starts from some tokens of many pictures, `best` from the example that does
             best alone, `random` from noise, for comparison; `auto` is `spread` with `cache`, which
@@ -27,7 +28,8 @@ class TuneConfig:
             have; several work as an ensemble. 0 chooses: one with a `spread` start, else with
             prefix attention up to three, as a file holds, else one.
         steps: Updates; 0 chooses by what is learned.
-        minutes: When to stop at the latest; a run that is cut here depends on the machine's speed.
+        minutes: When to stop at the latest; None chooses by what is learned. A run that is cut
+            here depends on the machine's speed.
         batch_size: Views an update sees.
         micro_batch: Views in memory together; gradients of a batch are added up.
         lr: Adam's learning rate; 0 is the one of `RATES`.
@@ -53,7 +55,7 @@ class TuneConfig:
     start: Start = "auto"
     prompts: int = 0
     steps: int = 0
-    minutes: float = 10.0
+    minutes: float | None = None
     batch_size: int = 6
     micro_batch: int = 1
     lr: float = 0.0
@@ -94,7 +96,7 @@ class TuneConfig:
         for name in chosen:
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} {getattr(self, name)} must not be negative")
-        if not (self.minutes > 0 and math.isfinite(self.minutes)):
+        if self.minutes is not None and not (self.minutes > 0 and math.isfinite(self.minutes)):
             raise ValueError(f"minutes {self.minutes} must be above 0")
         if not 0 < self.scale <= 1:
             raise ValueError(f"scale {self.scale} must be above 0 and at most 1")

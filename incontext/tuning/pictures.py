@@ -1,11 +1,11 @@
 """Labelled pictures for tuning: read once, kept small, divided into those to learn from and others.
 
-However large the files are, a picture takes `side`^2 * 4 bytes once read, and one is decoded at a
-time: 300 of 24 megapixels need no more memory than a few.
+However large the files are, a picture takes 4 bytes a pixel of its small size once read, and one is
+decoded at a time: 300 of 24 megapixels need no more memory than a few.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Squeezed pictures and what is marked in them.
+    """Small pictures and what is marked in them.
 
     Attributes:
         images: RGB.
@@ -38,8 +38,8 @@ class Pictures:
         files: What the pictures are called.
     """
 
-    images: UInt8[np.ndarray, "n side side 3"]
-    slots: UInt8[np.ndarray, "n side side"]
+    images: tuple[UInt8[np.ndarray, "h w 3"], ...]
+    slots: tuple[UInt8[np.ndarray, "h w"], ...]
     labels: tuple[int, ...]
     files: tuple[str, ...]
 
@@ -49,29 +49,29 @@ class Pictures:
     def take(self, index: Sequence[int]) -> "Pictures":
         """Return some of the pictures."""
         rows = list(index)
+        images, slots = (tuple(part[i] for i in rows) for part in (self.images, self.slots))
         files = tuple(self.files[i] for i in rows)
-        return Pictures(self.images[rows], self.slots[rows], self.labels, files)
+        return Pictures(images, slots, self.labels, files)
 
     def joined(self, other: "Pictures") -> "Pictures":
         """Return these pictures and others with the same labels."""
-        images, slots = (
-            np.concatenate(pair)
-            for pair in ((self.images, other.images), (self.slots, other.slots))
-        )
+        images, slots = self.images + other.images, self.slots + other.slots
         return Pictures(images, slots, self.labels, self.files + other.files)
 
     def shares(self) -> np.ndarray:
         """Return the share of each picture that each label covers, of (pictures, labels)."""
-        return np.stack(
-            [(self.slots == slot).mean(axis=(1, 2)) for slot in range(1, len(self.labels) + 1)],
-            axis=1,
-        )
+        numbers = range(1, len(self.labels) + 1)
+        return np.array([[(slots == slot).mean() for slot in numbers] for slots in self.slots])
 
 
 def read_pictures(
-    examples: Sequence[Example], *, side: int, labels: Sequence[int] | None = None
+    examples: Sequence[Example],
+    *,
+    side: int,
+    labels: Sequence[int] | None = None,
+    fit: Callable[[tuple[int, ...]], tuple[int, int]] | None = None,
 ) -> Pictures:
-    """Read pictures and masks one by one and squeeze each to a square.
+    """Read pictures and masks one by one and squeeze each to a square, or to the size of `fit`.
 
     Masks without foreground are welcome, as long as one has some. `labels` keeps only those; the
     others count as background.
@@ -87,16 +87,21 @@ def read_pictures(
     if len(kinds) > 1:
         raise PromptError(f"examples ask for different kinds of mask {sorted(kinds)}; use one")
     names = tuple(_name(example) for example in examples)
-    images = np.empty((len(examples), side, side, 3), np.uint8)
+    images: list[np.ndarray] = []
 
     def shrink(index: int, values: MaskValues) -> np.ndarray:
         image = load_image(examples[index].image)
         check_same_size(image, values, image_name=names[index], mask_name=f"mask of {names[index]}")
+        height, width = fit(values.shape) if fit else (side, side)
+        # With `fit` pixels must be those that the model itself would see.
         small = Image.fromarray(image).resize(
-            (side, side), Image.Resampling.BICUBIC, reducing_gap=3
+            (width, height), Image.Resampling.BICUBIC, reducing_gap=None if fit else 3
         )
-        images[index] = np.asarray(small)
-        rows, cols = (((np.arange(side) + 0.5) * n / side).astype(int) for n in values.shape)
+        images.append(np.asarray(small))
+        rows, cols = (
+            ((np.arange(new) + 0.5) * old / new).astype(int)
+            for new, old in zip((height, width), values.shape, strict=True)
+        )
         return values[np.ix_(rows, cols)]
 
     masks = load_masks(
@@ -108,13 +113,13 @@ def read_pictures(
     found = sorted({label for mask in masks for label in mask.classes})
     kept = _choose_labels(found, labels)
     is_void = any(mask.kind in ("labels", "indexed") for mask in masks) and IGNORE not in found
-    slots = np.zeros((len(masks), side, side), np.uint8)
+    slots = tuple(np.zeros(mask.labels.shape, np.uint8) for mask in masks)
     for row, mask in zip(slots, masks, strict=True):
         for slot, label in enumerate(kept, 1):
             row[mask.labels == label] = slot
         if is_void:
             row[mask.labels == IGNORE] = IGNORE
-    return Pictures(images, slots, kept, names)
+    return Pictures(tuple(images), slots, kept, names)
 
 
 def hold_out(pictures: Pictures, count: int | None, *, seed: int) -> tuple[list[int], list[int]]:
@@ -132,7 +137,7 @@ def hold_out(pictures: Pictures, count: int | None, *, seed: int) -> tuple[list[
     if count is None:
         count = min(max(1, total // SHARE), MOST_HELD_OUT) if total >= FEW else 0
     shown = pictures.shares() > 0
-    only = _warn_of_single(pictures)
+    only = warn_of_single(pictures)
     free = [i for i in range(total) if i not in only]
     count = min(count, max(len(free) - (not only), 0))
     rng = np.random.default_rng([seed, 1])
@@ -142,7 +147,7 @@ def hold_out(pictures: Pictures, count: int | None, *, seed: int) -> tuple[list[
     return [i for i in range(total) if i not in held], held
 
 
-def _warn_of_single(pictures: Pictures) -> set[int]:
+def warn_of_single(pictures: Pictures) -> set[int]:
     """Say which labels are in one picture only; return those pictures."""
     shown = pictures.shares() > 0
     only: set[int] = set()

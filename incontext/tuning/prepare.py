@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ import numpy as np
 from jaxtyping import Int, PyTree
 
 from incontext.context import SegType, split_labels
+from incontext.engine import SegGPTEngine
 from incontext.passes import LABELS_PER_PASS
 from incontext.squeeze import squeeze_image, squeeze_labels
 from incontext.tuning.baselines import Plain, best_single, cover_labels
@@ -27,9 +27,6 @@ from seggpt.canvas import normalize
 from seggpt.config import CELL
 from seggpt.model import INSTANCE, SEMANTIC
 
-if TYPE_CHECKING:
-    from incontext.segmenter import Segmenter
-
 LOOKED_UP = 32  # pictures whose cells the lookup draws from, and whose tokens a prompt starts from
 MOST_PAIRS = 3  # without being told
 MOST_CELLS, FEW_CELLS = 6000, 1500  # of a prompt with one pass, and of one with several
@@ -37,18 +34,18 @@ LEARNED_CELLS = 2000  # of a prompt with one pass, where they are learned: each 
 RARITY = 0.25  # power of the inverse share of its label in the chance of a token to be kept
 
 
-def fill(config: TuneConfig, segmenter: "Segmenter", train: Pictures) -> TuneConfig:
+def fill(config: TuneConfig, engine: SegGPTEngine, train: Pictures) -> TuneConfig:
     """Choose how many pairs and cells a prompt has, by what its file may hold."""
     passes = -(-len(train.labels) // (config.labels_per_pass or LABELS_PER_PASS))
-    most_cells = LEARNED_CELLS if _learns_lookup(config, segmenter) else MOST_CELLS
+    most_cells = LEARNED_CELLS if _learns_lookup(config, engine) else MOST_CELLS
     cells = config.cells or (most_cells if passes == 1 else FEW_CELLS)
     pairs = config.prompts
     if not pairs:
         # The tokens of a spread start are of many pictures anyway, and each costs every step.
-        several = segmenter.config.attention == "prefix" and config.start != "spread"
+        several = engine.config.attention == "prefix" and config.start != "spread"
         most = MOST_PAIRS if several else 1
         sizes = {
-            n: passes * _pass_bytes(_prompt(config, segmenter, pairs=n), segmenter.params, cells)
+            n: passes * _pass_bytes(_prompt(config, engine, pairs=n), engine.params, cells)
             for n in range(2, min(most, len(train)) + 1)
         }
         pairs = max([1, *(n for n, size in sizes.items() if size <= MAX_PROMPT_BYTES)])
@@ -56,25 +53,26 @@ def fill(config: TuneConfig, segmenter: "Segmenter", train: Pictures) -> TuneCon
 
 
 def _prompt(
-    config: TuneConfig, segmenter: "Segmenter", *, pairs: int, seg_type: SegType = "semantic"
+    config: TuneConfig, engine: SegGPTEngine, *, pairs: int, seg_type: SegType = "semantic"
 ) -> Prompt:
     assert config.learn != "auto"  # resolve
+    assert config.learn != "head"  # tune_prompt
     return Prompt(
-        graphdef=segmenter.graphdef,
-        config=segmenter.config,
+        graphdef=engine.graphdef,
+        config=engine.config,
         kind=config.learn,
         pairs=pairs,
         type_id=SEMANTIC if seg_type == "semantic" else INSTANCE,
-        learns_lookup=_learns_lookup(config, segmenter),
+        learns_lookup=_learns_lookup(config, engine),
     )
 
 
-def _learns_lookup(config: TuneConfig, segmenter: "Segmenter") -> bool:
-    return config.learn == "cache" and config.lookup_rate > 0 and segmenter.config.lookup
+def _learns_lookup(config: TuneConfig, engine: SegGPTEngine) -> bool:
+    return config.learn == "cache" and config.lookup_rate > 0 and engine.config.lookup
 
 
 def prepare_run(
-    segmenter: "Segmenter",
+    engine: SegGPTEngine,
     train: Pictures,
     held: Pictures,
     plains: Sequence[Plain],
@@ -83,19 +81,19 @@ def prepare_run(
     seg_type: SegType,
 ) -> tuple[Run, PyTree]:
     """Return a run and the prompt that it starts from."""
-    model = segmenter.config
-    prompt = _prompt(config, segmenter, pairs=config.prompts, seg_type=seg_type)
-    palette = choose_palette(prompt, segmenter.params, train.labels, config=config)
-    lookup = _lookup(segmenter, train, palette, config) if model.lookup else None
+    model = engine.config
+    prompt = _prompt(config, engine, pairs=config.prompts, seg_type=seg_type)
+    palette = choose_palette(prompt, engine.params, train.labels, config=config)
+    lookup = _lookup(engine, train, palette, config) if model.lookup else None
     if config.start == "spread":
-        cache = _spread(segmenter, prompt, train, palette, seed=config.seed)
+        cache = _spread(engine, prompt, train, palette, seed=config.seed)
         learned, frozen = prompt.divide(cache, lookup)
     else:
         rows = choose_rows(train, plains, count=config.prompts, seed=config.seed)
         images, targets = _pairs(train.take(rows), palette, model.image_size)
         if config.start == "random":
             images, targets = random_pairs(jax.random.key(config.seed), images.shape)
-        learned, frozen = jax.jit(prompt.split)(segmenter.params, images, targets, lookup)
+        learned, frozen = jax.jit(prompt.split)(engine.params, images, targets, lookup)
     learned = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), learned)
     run = Run(
         config=config,
@@ -103,9 +101,9 @@ def prepare_run(
         held=held,
         prompt=prompt,
         palette=palette,
-        params=segmenter.params,
+        params=engine.params,
         frozen=frozen,
-        model=segmenter.fingerprint,
+        model=engine.fingerprint,
         seg_type=seg_type,
     )
     return run, learned
@@ -131,14 +129,14 @@ def choose_rows(train: Pictures, plains: Sequence[Plain], *, count: int, seed: i
 
 
 def _spread(
-    segmenter: "Segmenter", prompt: Prompt, train: Pictures, palette: Palette, *, seed: int
+    engine: SegGPTEngine, prompt: Prompt, train: Pictures, palette: Palette, *, seed: int
 ) -> PyTree:
     """Return keys and values of some tokens of many pictures, as many as `pairs` pairs have.
 
     A block sees any number of tokens with one softmax: some of every picture paint much as all of
     them do, for a fraction of the time and of the file.
     """
-    model = segmenter.config
+    model = engine.config
     order = cover_labels(train, np.random.default_rng([seed, 5]))[:LOOKED_UP]
     rows = [order[i % len(order)] for i in range(max(len(order), prompt.pairs))]
     split = jax.jit(dataclasses.replace(prompt, pairs=1, learns_lookup=False).split)
@@ -148,7 +146,7 @@ def _spread(
     parts = []
     for row, kept in zip(rows, choose_tokens(middles, prompt.pairs, seed=seed), strict=True):
         (cache, _), _ = split(
-            segmenter.params, *_pairs(train.take([row]), palette, model.image_size), None
+            engine.params, *_pairs(train.take([row]), palette, model.image_size), None
         )
         parts.append(jax.tree.map(lambda a, kept=kept: a[:, kept], cache))
     return jax.tree.map(lambda *a: jnp.concatenate(a, axis=1), *parts)
@@ -179,18 +177,14 @@ def _pairs(pictures: Pictures, palette: Palette, size: int) -> tuple[jax.Array, 
     return pixels, palette.targets(jnp.asarray(slots))
 
 
-def _lookup(
-    segmenter: "Segmenter", train: Pictures, palette: Palette, config: TuneConfig
-) -> PyTree:
+def _lookup(engine: SegGPTEngine, train: Pictures, palette: Palette, config: TuneConfig) -> PyTree:
     """Return a lookup that holds some cells of many pictures; each is encoded alone."""
-    size = segmenter.config.image_size
+    size = engine.config.image_size
     rows = cover_labels(train, np.random.default_rng([config.seed, 5]))[:LOOKED_UP]
     parts, slots = [], []
     for row in rows:
         picture = train.take([row])
-        parts.append(
-            encode_cells(segmenter.graphdef, segmenter.params, *_pairs(picture, palette, size))
-        )
+        parts.append(encode_cells(engine.graphdef, engine.params, *_pairs(picture, palette, size)))
         small = squeeze_labels(picture.slots[0].astype(np.int32), size)
         slots.append(small[::CELL, ::CELL].ravel())
     joined = jax.tree.map(lambda *a: jnp.concatenate(a, axis=1), *parts)

@@ -13,9 +13,9 @@ from PIL import Image
 
 from incontext.drawing import draw_overlay, make_palette
 from incontext.mask_rules import IGNORE
+from incontext.tuning.outcome import Tuned
 from incontext.tuning.pictures import show_names
 from incontext.tuning.scores import Counts
-from incontext.tuning.tuner import Tuned
 from seggpt.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ def run_key(config: TuneConfig, pictures: Pictures, model: str) -> str:
     """Return what tells a run from others: settings, pictures and model."""
     settings = {name: value for name, value in asdict(config).items() if name not in _FREE}
     digest = hashlib.sha256(json.dumps([settings, model, pictures.labels]).encode())
-    digest.update(pictures.images.tobytes())
-    digest.update(pictures.slots.tobytes())
+    for array in (*pictures.images, *pictures.slots):
+        digest.update(array.tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -2,18 +2,21 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from incontext.context import Context, Example, SegType
-from incontext.tuning.baselines import Plain, look_closer, score_context, score_plain
+from incontext.context import Example, SegType
+from incontext.engine import SegGPTEngine
+from incontext.tuning.baselines import look_closer, score_context, score_plain
 from incontext.tuning.config import Learned, TuneConfig
-from incontext.tuning.loop import Ending, Progress, learn_prompt, start_state
-from incontext.tuning.pictures import Pictures, hold_out, read_pictures
+from incontext.tuning.head_run import tune_head
+from incontext.tuning.loop import Progress, learn_prompt, start_state
+from incontext.tuning.outcome import Tuned as Tuned
+from incontext.tuning.outcome import describe
+from incontext.tuning.pictures import hold_out, read_pictures
 from incontext.tuning.prepare import fill, prepare_run
 from incontext.tuning.resume import load_state, run_key, save_state, state_path
-from incontext.tuning.scores import Counts
 from seggpt.config import SegGPTConfig
 from seggpt.errors import PromptError
 
@@ -24,69 +27,11 @@ if TYPE_CHECKING:
 # the nearest label of a whole picture the one that it would be without this step.
 SIDE, LARGE_SIDE = 3, 1
 LARGE = 256  # model sizes above this count as large
-STEPS: dict[Learned, int] = {"cache": 120, "tokens": 300, "pixels": 300}  # without being told
+# Without being told:
+STEPS: dict[Learned, int] = {"cache": 120, "tokens": 300, "pixels": 300, "head": 160}
+MINUTES: dict[Learned, float] = {"cache": 10, "tokens": 10, "pixels": 10, "head": 3}
 VIEW = 2 / 3  # of the model's size, where views may be smaller
 LEARNING = 0.95  # of the time; in the rest what was learned is scored
-
-Judging = Literal["pictures held out", "its own pictures (too few to hold out)"]
-"""Which pictures the scores are of."""
-
-
-@dataclass(frozen=True, eq=False)
-class Tuned:
-    """What tuning came to.
-
-    Attributes:
-        tuned_context: The tuned prompt.
-        plain_context: The best that examples reach untuned.
-        plains: All that they reach, the best first.
-        tuned: What the tuned prompt reaches on the same pictures.
-        ending: Why the run ended.
-        history: Step, loss and mean IoU after each round.
-        learned_from: The pictures that were learned from.
-        judged_by: The pictures that the scores are of.
-        judging: What to call those.
-    """
-
-    tuned_context: Context
-    plain_context: Context
-    plains: Sequence[Plain]
-    tuned: Counts
-    ending: Ending
-    history: Sequence[tuple[int, float, float]]
-    learned_from: Pictures
-    judged_by: Pictures
-    judging: Judging
-
-    @property
-    def context(self) -> Context:
-        """The better one: the tuned prompt, unless plain examples score higher."""
-        return self.tuned_context if self.is_tuned else self.plain_context
-
-    @property
-    def is_tuned(self) -> bool:
-        """Whether that is the tuned prompt."""
-        return self.score >= self.plains[0].score
-
-    @property
-    def threshold(self) -> float:
-        """The threshold at which the tuned prompt does best."""
-        return self.tuned.best_threshold()
-
-    @property
-    def score(self) -> float:
-        """Mean IoU of the tuned prompt at that threshold, in percent."""
-        return self.tuned.mean(self.threshold)
-
-    @property
-    def verdict(self) -> str:
-        """What came of it, in one line."""
-        best = self.plains[0]
-        numbers = f"mean IoU {self.score:.1f} against {best.score:.1f} ({best.name})"
-        numbers += f", {self.judging}"
-        if self.is_tuned:
-            return f"tuned: {numbers}"
-        return f"the plain examples do better: {numbers}; their context is kept"
 
 
 def tune_prompt(
@@ -105,18 +50,27 @@ def tune_prompt(
 ) -> Tuned:
     """Learn a prompt from labelled pictures; no weight of the model changes.
 
-    Ctrl-C ends the learning and keeps the best prompt so far. With `state_for`, the path of the
-    prompt to be written, the run can be gone on with later by `resume`. `tell` is given every step,
-    `say` what comes before and after them.
+    Ctrl-C ends the learning and keeps the best prompt so far; a head is whole or not at all. With
+    `state_for`, the path of the prompt to be written, the run can be gone on with later by
+    `resume`, unless it learns a head. `tell` is given every step, `say` what comes before and after
+    them.
 
     Raises:
         PromptError: if the examples or the settings do not make sense for the model.
         InputError: if a picture or a mask cannot be used.
     """
-    deadline = time.monotonic() + LEARNING * 60 * (config or TuneConfig()).minutes
+    started = time.monotonic()
     say, tell = say or (lambda text: None), tell or (lambda progress: None)
     config = resolve(config or TuneConfig(), segmenter)
-    size = segmenter.config.image_size
+    deadline = started + LEARNING * 60 * (config.minutes or 0)
+    engine = segmenter.engine
+    if not isinstance(engine, SegGPTEngine):
+        if resume:
+            say("a run that learns a head takes minutes and starts again")
+        told = {"names": names or {}, "labels": labels, "command": command, "seg_type": seg_type}
+        told |= {"tell": tell, "say": say, "deadline": deadline}
+        return tune_head(segmenter, examples, config=config, **told)
+    size = engine.config.image_size
     side = size * (SIDE if size <= LARGE else LARGE_SIDE)
     say(f"reading {len(examples)} pictures, then scoring them untuned")
     pictures = read_pictures(examples, side=side, labels=labels)
@@ -126,9 +80,9 @@ def tune_prompt(
     path = state_path(state_for) if state_for else None
     key = run_key(config, pictures, segmenter.fingerprint)
 
-    config = fill(config, segmenter, train)
+    config = fill(config, engine, train)
     plains = score_plain(segmenter, train, held, seg_type=seg_type, seed=config.seed)
-    run, learned = prepare_run(segmenter, train, held, plains, config=config, seg_type=seg_type)
+    run, learned = prepare_run(engine, train, held, plains, config=config, seg_type=seg_type)
     state = start_state(learned)
     if resume and path and path.exists():
         state = load_state(path, state, key=key)
@@ -161,8 +115,8 @@ def tune_prompt(
     }
     instead = about | {"learn": "nothing", "examples": best.name}
     return Tuned(
-        tuned_context=_describe(context, counts, held, names=names or {}, about=about),
-        plain_context=_describe(best.context, best.counts, held, names=names or {}, about=instead),
+        tuned_context=describe(context, counts, held, names=names or {}, about=about),
+        plain_context=describe(best.context, best.counts, held, names=names or {}, about=instead),
         plains=plains,
         tuned=counts,
         ending=ending,
@@ -173,31 +127,21 @@ def tune_prompt(
     )
 
 
-def _describe(
-    context: Context,
-    counts: Counts,
-    held: Pictures,
-    *,
-    names: Mapping[int, str],
-    about: Mapping[str, Any],
-) -> Context:
-    """Return a context that says how it does on held-out pictures, and at which threshold."""
-    threshold = counts.best_threshold()
-    iou = {
-        str(label): None if value is None else round(value, 2)
-        for label, value in zip(held.labels, counts.iou(threshold), strict=True)
-    }
-    about = {**about, "score": round(counts.mean(threshold), 2), "iou": iou}
-    return replace(context, threshold=threshold, names=names, about=about)
-
-
 def resolve(config: TuneConfig, segmenter: "Segmenter") -> TuneConfig:
     """Fill in what depends on the model.
 
     Raises:
         PromptError: if the model cannot learn what is asked for.
     """
-    is_prefix = segmenter.config.attention == "prefix"
+    engine = segmenter.engine
+    if not isinstance(engine, SegGPTEngine):
+        return _resolve_head(config)
+    if config.learn == "head":
+        raise PromptError(
+            "--learn head needs an in-context model on an encoder, and this is a SegGPT: leave "
+            "--learn out, or take other weights (--model)"
+        )
+    is_prefix = engine.config.attention == "prefix"
     if config.learn == "cache" and not is_prefix:
         raise PromptError(
             "--learn cache needs a model with prefix attention, and this one has mutual "
@@ -216,7 +160,27 @@ def resolve(config: TuneConfig, segmenter: "Segmenter") -> TuneConfig:
         learn=learn,
         start=start,
         steps=config.steps or STEPS[learn],
-        view_size=_view_size(config.view_size, segmenter.config),
+        minutes=config.minutes or MINUTES[learn],
+        view_size=_view_size(config.view_size, engine.config),
+    )
+
+
+def _resolve_head(config: TuneConfig) -> TuneConfig:
+    if config.learn not in ("auto", "head"):
+        raise PromptError(
+            f"--learn {config.learn} needs a SegGPT, and this model learns a head: leave --learn "
+            "out, or take other weights (--model)"
+        )
+    if config.start != "auto" or config.prompts or config.hold_out is not None:
+        raise PromptError(
+            "--start, --prompts and --hold-out are not for --learn head, which shows all pictures "
+            "and leaves each out in turn: leave them out"
+        )
+    return replace(
+        config,
+        learn="head",
+        steps=config.steps or STEPS["head"],
+        minutes=config.minutes or MINUTES["head"],
     )
 
 
