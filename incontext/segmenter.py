@@ -37,6 +37,7 @@ from incontext.tuning.tuner import tune_prompt
 from seggpt.coloring import palette
 from seggpt.config import IN_CONTEXT_MODEL, InContextConfig, SegGPTConfig
 from seggpt.errors import CheckpointError, PromptError
+from seggpt.pretrained import PROMPTS
 from seggpt.weights.encoder import load_encoder
 from seggpt.weights.files import is_own_file, load_weights
 from seggpt.weights.published import load_published
@@ -64,7 +65,8 @@ class Segmenter:
         self.engine = _make_engine(
             config, params, self.metadata, device=self.device, dtype=self.dtype, size=size
         )
-        has_heads = isinstance(config, SegGPTConfig) and config.prompt_width
+        # Heads for prompts lie in the same file; what else is not needed is let go.
+        has_heads = isinstance(config, SegGPTConfig) and config.prompt_width > 0
         self._heads = (config, params) if has_heads else None
 
     @classmethod
@@ -119,18 +121,20 @@ class Segmenter:
 
     @cached_property
     def promptable(self) -> Promptable:
-        """The model for points and boxes that the same weights hold.
+        """The model for points and boxes: the heads of these weights, or of the shipped ones.
 
         Raises:
-            CheckpointError: if they hold none.
+            CheckpointError: if these are published weights, which have none.
         """
+        device = f"{self.device.platform}:{self.device.id}"
+        if isinstance(self.config, InContextConfig):
+            return Promptable.from_pretrained(PROMPTS, device=device, dtype=self.dtype)
         if self._heads is None:
             raise CheckpointError(
                 "these weights have no heads for points and boxes; leave those out, or use the "
                 "shipped ones"
             )
         config, params = self._heads
-        device = f"{self.device.platform}:{self.device.id}"
         return Promptable(config, params, metadata=self.metadata, device=device, dtype=self.dtype)
 
     def context(
