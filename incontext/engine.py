@@ -14,6 +14,7 @@ from jaxtyping import Float32, PyTree, UInt8
 
 from incontext.batching import choose_batch, most_pictures
 from incontext.context import LoadedExample
+from incontext.encoded import EncodedPicture, load_source
 from incontext.painting import encode_examples, paint_passes, paint_queries
 from incontext.squeeze import squeeze_image, squeeze_labels
 from seggpt.canvas import denormalize, normalize
@@ -44,14 +45,14 @@ class Engine(Protocol):
 
     def paint(
         self,
-        pictures: Sequence[Picture],
+        sources: Sequence[Picture | EncodedPicture],
         arrays: PyTree,
         *,
         passes: int,
         seg_type: str,
         size: int,
     ) -> list[Float32[np.ndarray, "passes _ _ 3"]]:
-        """Paint pictures in every pass, RGB in 0..1; all of one call go through together."""
+        """Paint pictures in every pass, RGB in 0..1, as many together as the model can."""
         ...
 
     def check_size(self, size: int) -> None:
@@ -105,7 +106,7 @@ class SegGPTEngine:
 
     def paint(
         self,
-        pictures: Sequence[Picture],
+        sources: Sequence[Picture | EncodedPicture],
         arrays: PyTree,
         *,
         passes: int,
@@ -113,10 +114,11 @@ class SegGPTEngine:
         size: int,
     ) -> list[Float32[np.ndarray, "passes _ _ 3"]]:
         """Paint squares of a size."""
-        queries = normalize(jnp.asarray(np.stack([squeeze_image(p, size) for p in pictures])))
+        squares = [squeeze_image(load_source(source), size) for source in sources]
+        queries = normalize(jnp.asarray(np.stack(squares)))
         painted = self._paint(self.params, arrays, queries, KINDS[seg_type], passes=passes)
         rgb = np.clip(np.asarray(denormalize(painted)), 0, 1)
-        return list(rgb.reshape(len(pictures), passes, *rgb.shape[1:]))
+        return list(rgb.reshape(len(sources), passes, *rgb.shape[1:]))
 
     @property
     def sees_other_sizes(self) -> bool:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from incontext.batching import most_pictures
 from incontext.context import LoadedExample
+from incontext.encoded import EncodedPicture, load_source
 from incontext.engine import Dtype, Passes, Picture
 from incontext.passes import LABELS_PER_PASS
 from seggpt.coloring import palette
@@ -45,6 +46,7 @@ class InContextEngine:
     ) -> None:
         self.config, self.device, self.size = config, device, size
         self.check_size(size)
+        self.encoder_sha256 = encoder.sha256
         self.fingerprint = _fingerprint(config, params, encoder.sha256)
         self.graphdef, wanted = _split(lambda: InContextModel(config, rngs=nnx.Rngs(0)))
         self._encoder, wanted_encoder = _split(lambda: Encoder(config.encoder, rngs=nnx.Rngs(0)))
@@ -57,9 +59,22 @@ class InContextEngine:
         self._encode = jax.jit(partial(_encode_example, self.graphdef))
         self._paint = jax.jit(partial(_paint_queries, self.graphdef), static_argnames="passes")
 
-    def encode_image(self, picture: Picture, *, size: int) -> Embedding:
-        """Encode a picture, once for any number of contexts and prompts."""
-        return self._encode_images([picture], size)
+    def encode_picture(self, picture: Picture) -> EncodedPicture:
+        """Encode a picture, once for any number of contexts."""
+        embedding = self._encode_images([picture], self.size)
+        return EncodedPicture(picture, embedding, self.size, self.encoder_sha256)
+
+    def _embed(
+        self, pictures: Sequence[Picture], encoded: Sequence[EncodedPicture | None], size: int
+    ) -> Embedding:
+        """Return pictures of one shape as they were encoded, or encode them."""
+        known = [e.embedding for e in encoded if e is not None and self._fits(e, size)]
+        if len(known) < len(pictures):
+            return self._encode_images(pictures, size)
+        return jax.tree.map(lambda *rows: jnp.concatenate(rows), *known)
+
+    def _fits(self, encoded: EncodedPicture, size: int) -> bool:
+        return (encoded.size, encoded.encoder) == (size, self.encoder_sha256)
 
     def encode(self, examples: Sequence[LoadedExample], passes: Passes, *, seg_type: str) -> Cache:
         """Encode examples, each at its own aspect ratio; the passes are the cache's rows."""
@@ -67,7 +82,7 @@ class InContextEngine:
         colours = jnp.asarray(2 * pass_palette(passes) - 1)
         caches = []
         for example in examples:
-            embedding = self.encode_image(example.image, size=self.size)
+            embedding = self._embed([example.image], [example.encoded], self.size)
             shape = embedding.image.shape[1:3]
             slots = [_slots(example.labels, part, shape) for part in passes]
             caches.append(self._encode(self.params, embedding, np.stack(slots), colours))
@@ -75,7 +90,7 @@ class InContextEngine:
 
     def paint(
         self,
-        pictures: Sequence[Picture],
+        sources: Sequence[Picture | EncodedPicture],
         arrays: PyTree,
         *,
         passes: int,
@@ -84,6 +99,8 @@ class InContextEngine:
     ) -> list[Float32[np.ndarray, "passes _ _ 3"]]:
         """Paint pictures; those of one shape that follow each other go through together."""
         del seg_type
+        pictures = [load_source(source) for source in sources]
+        encoded = [s if isinstance(s, EncodedPicture) else None for s in sources]
         painted = []
         start = 0
         grids = [self.fit(picture, size) for picture in pictures]
@@ -91,7 +108,7 @@ class InContextEngine:
             stop = start
             while stop < len(pictures) and grids[stop] == grids[start]:
                 stop += 1
-            embedding = self._encode_images(pictures[start:stop], size)
+            embedding = self._embed(pictures[start:stop], encoded[start:stop], size)
             rgb = np.asarray(self._paint(self.params, arrays, embedding, passes=passes))
             painted += list(np.clip(0.5 * (rgb + 1), 0, 1))
             start = stop

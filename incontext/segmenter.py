@@ -23,10 +23,10 @@ from incontext.context import (
 )
 from incontext.correct import correct
 from incontext.detail import LARGE, Detail, blend, closer_boxes
-from incontext.engine import Dtype, Engine, SegGPTEngine
+from incontext.encoded import EncodedPicture, Source, load_source
+from incontext.engine import Dtype, Engine, Picture, SegGPTEngine
 from incontext.ensemble import tile_examples
 from incontext.hub import find_source
-from incontext.images import ImageSource, load_image
 from incontext.in_context_engine import SIZE, InContextEngine
 from incontext.passes import LABELS_PER_PASS, combine_passes
 from incontext.promptable import Promptable
@@ -137,6 +137,17 @@ class Segmenter:
         config, params = self._heads
         return Promptable(config, params, metadata=self.metadata, device=device, dtype=self.dtype)
 
+    def encode(self, image: Source) -> EncodedPicture:
+        """Encode a picture once, to segment it with any number of contexts or to show it in some.
+
+        Raises:
+            InputError: if it cannot be read.
+            PromptError: if this is a published model, which encodes pictures and masks together.
+        """
+        if not isinstance(self.engine, InContextEngine):
+            raise PromptError("only in-context models with an encoder of their own encode pictures")
+        return self.engine.encode_picture(load_source(image))
+
     def context(
         self,
         examples: Sequence[Example],
@@ -203,7 +214,7 @@ class Segmenter:
 
     def segment(
         self,
-        image: ImageSource,
+        image: Source,
         context: Context | Sequence[Example],
         *,
         points: ArrayLike | None = None,
@@ -232,7 +243,7 @@ class Segmenter:
 
     def segment_many(
         self,
-        images: Iterable[ImageSource],
+        images: Iterable[Source],
         context: Context | Sequence[Example],
         *,
         batch_size: int | Literal["auto"] = 1,
@@ -267,8 +278,12 @@ class Segmenter:
         while part := tuple(islice(stream, count)):
             if batch_size == "auto":
                 count = len(part)  # a stream that is shorter than a batch is not filled up
-            pictures = [load_image(image) for image in part]
-            probabilities = self._probabilities(pictures, context, count, size)
+            pictures = [load_source(image) for image in part]
+            known = [
+                image if isinstance(image, EncodedPicture) else picture
+                for image, picture in zip(part, pictures, strict=True)
+            ]
+            probabilities = self._probabilities(known, context, count, size)
             for source, picture, chances in zip(part, pictures, probabilities, strict=True):
                 if detail in ("tiles", "refine"):
                     boxes = closer_boxes(detail, chances, picture.shape[:2], threshold=chosen)
@@ -306,7 +321,11 @@ class Segmenter:
         ]
 
     def _probabilities(
-        self, pictures: Sequence[np.ndarray], context: Context, batch_size: int, size: int
+        self,
+        pictures: Sequence[Picture | EncodedPicture],
+        context: Context,
+        batch_size: int,
+        size: int,
     ) -> list[Float32[np.ndarray, "planes gh gw"]]:
         """Return the probabilities of background and labels, of pictures seen at a size."""
         # A short last batch is filled up, so that one compiled program serves all.
