@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from incontext.detail import Detail
-from incontext.images import ImageSource, load_image
+from incontext.encoded import EncodedPicture, Source, load_source
 from incontext.mask_rules import AskedKind
 from incontext.masks import LoadedMask, MaskSource, check_same_size, load_masks
 from incontext.shown import HeadContext
@@ -27,17 +27,18 @@ FORMAT = "seggpt-context-1"
 class Example:
     """A picture and its mask, each a file, bytes, a PIL image or an array."""
 
-    image: ImageSource
+    image: Source
     mask: MaskSource
     kind: AskedKind = "auto"
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedExample:
-    """An example in memory."""
+    """An example in memory; `encoded` is the picture, if it was encoded before."""
 
     image: UInt8[np.ndarray, "h w 3"]
     labels: Int32[np.ndarray, "h w"]
+    encoded: EncodedPicture | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -187,12 +188,16 @@ def load_examples(
     kinds = {example.kind for example in examples}
     if len(kinds) > 1:
         raise PromptError(f"examples ask for different kinds of mask {sorted(kinds)}; use one")
-    images = [load_image(example.image) for example in examples]
+    images = [load_source(example.image) for example in examples]
     masks = load_masks([example.mask for example in examples], kind=examples[0].kind)
     for example, image, mask in zip(examples, images, masks, strict=True):
         name = str(example.image) if isinstance(example.image, str | PathLike) else "image"
         check_same_size(image, mask.labels, image_name=name, mask_name=mask.name)
-    loaded = [LoadedExample(i, m.labels) for i, m in zip(images, masks, strict=True)]
+    encoded = [e.image if isinstance(e.image, EncodedPicture) else None for e in examples]
+    loaded = [
+        LoadedExample(image, mask.labels, known)
+        for image, mask, known in zip(images, masks, encoded, strict=True)
+    ]
     labels = tuple(sorted({label for mask in masks for label in mask.classes}))
     return loaded, labels, masks
 

@@ -14,6 +14,7 @@ from jaxtyping import Float32, PyTree, UInt8
 
 from incontext.batching import choose_batch, most_pictures
 from incontext.context import LoadedExample
+from incontext.encoded import EncodedPicture, load_source
 from incontext.painting import encode_examples, paint_passes, paint_queries
 from incontext.passes import combine_passes
 from incontext.squeeze import squeeze_image, squeeze_labels
@@ -46,19 +47,19 @@ class Engine(Protocol):
 
     def paint(
         self,
-        pictures: Sequence[Picture],
+        sources: Sequence[Picture | EncodedPicture],
         arrays: PyTree,
         *,
         passes: int,
         seg_type: str,
         size: int,
     ) -> list[Float32[np.ndarray, "passes _ _ 3"]]:
-        """Paint pictures in every pass, RGB in 0..1; all of one call go through together."""
+        """Paint pictures in every pass, RGB in 0..1, as many together as the model can."""
         ...
 
     def find(
         self,
-        pictures: Sequence[Picture],
+        sources: Sequence[Picture | EncodedPicture],
         arrays: PyTree,
         *,
         passes: Passes,
@@ -119,7 +120,7 @@ class SegGPTEngine:
 
     def paint(
         self,
-        pictures: Sequence[Picture],
+        sources: Sequence[Picture | EncodedPicture],
         arrays: PyTree,
         *,
         passes: int,
@@ -127,14 +128,15 @@ class SegGPTEngine:
         size: int,
     ) -> list[Float32[np.ndarray, "passes _ _ 3"]]:
         """Paint squares of a size."""
-        queries = normalize(jnp.asarray(np.stack([squeeze_image(p, size) for p in pictures])))
+        squares = [squeeze_image(load_source(source), size) for source in sources]
+        queries = normalize(jnp.asarray(np.stack(squares)))
         painted = self._paint(self.params, arrays, queries, KINDS[seg_type], passes=passes)
         rgb = np.clip(np.asarray(denormalize(painted)), 0, 1)
-        return list(rgb.reshape(len(pictures), passes, *rgb.shape[1:]))
+        return list(rgb.reshape(len(sources), passes, *rgb.shape[1:]))
 
     def find(
         self,
-        pictures: Sequence[Picture],
+        sources: Sequence[Picture | EncodedPicture],
         arrays: PyTree,
         *,
         passes: Passes,
@@ -142,7 +144,7 @@ class SegGPTEngine:
         size: int,
     ) -> list[Float32[np.ndarray, "planes _ _"]]:
         """Return what the passes found, brought together."""
-        painted = self.paint(pictures, arrays, passes=len(passes), seg_type=seg_type, size=size)
+        painted = self.paint(sources, arrays, passes=len(passes), seg_type=seg_type, size=size)
         colors = palette(max(len(part) for part in passes))
         return [combine_passes(rgb, passes, colors) for rgb in painted]
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from incontext.batching import most_pictures
 from incontext.context import LoadedExample
+from incontext.encoded import EncodedPicture, load_source
 from incontext.engine import Dtype, Passes, Picture
 from incontext.passes import LABELS_PER_PASS, combine_passes
 from incontext.shown import HeadContext
@@ -50,6 +51,7 @@ class InContextEngine:
     ) -> None:
         self.config, self.device, self.size = config, device, size
         self.check_size(size)
+        self.encoder_sha256 = encoder.sha256
         self.fingerprint = _fingerprint(config, params, encoder.sha256)
         self.graphdef, wanted = _split(lambda: InContextModel(config, rngs=nnx.Rngs(0)))
         self._encoder, wanted_encoder = _split(lambda: Encoder(config.encoder, rngs=nnx.Rngs(0)))
@@ -67,30 +69,31 @@ class InContextEngine:
         self._encoded: WeakKeyDictionary[HeadContext, Cache] = WeakKeyDictionary()
         self._lock = Lock()
 
-    def encode_image(self, picture: Picture, *, size: int) -> Embedding:
-        """Encode a picture, once for any number of contexts and prompts."""
-        return self._encode_images([picture], size)
+    def encode_picture(self, picture: Picture) -> EncodedPicture:
+        """Encode a picture, once for any number of contexts."""
+        embedding = self._encode_images([picture], self.size)
+        return EncodedPicture(picture, embedding, self.size, self.encoder_sha256)
 
     def encode(self, examples: Sequence[LoadedExample], passes: Passes, *, seg_type: str) -> Cache:
         """Encode examples, each at its own aspect ratio; the passes are the cache's rows."""
         del seg_type  # this model has no type tokens
         caches = []
         for example in examples:
-            embedding = self.encode_image(example.image, size=self.size)
+            embedding = self._embed([example.encoded or example.image], self.size)
             caches.append(self.encode_embedding(embedding, example.labels, passes))
         return join_caches(caches)
 
     def encode_embedding(
         self, embedding: Embedding, labels: Int32[np.ndarray, "h w"], passes: Passes
     ) -> Cache:
-        """Encode one example from what `encode_image` gave."""
+        """Encode one example from its picture's embedding."""
         colours = jnp.asarray(2 * pass_palette(passes) - 1)
         slots = [_slots(labels, part, embedding.image.shape[1:3]) for part in passes]
         return self._encode(self.params, embedding, np.stack(slots), colours)
 
     def paint(
         self,
-        pictures: Sequence[Picture],
+        sources: Sequence[Picture | EncodedPicture],
         arrays: PyTree,
         *,
         passes: int,
@@ -100,13 +103,13 @@ class InContextEngine:
         """Paint pictures; those of one shape that follow each other go through together."""
         del seg_type
         painted = []
-        for embedding in self._embeddings(pictures, size):
+        for embedding in self._embeddings(sources, size):
             painted += list(self._rgb(embedding, arrays, passes))
         return painted
 
     def find(
         self,
-        pictures: Sequence[Picture],
+        sources: Sequence[Picture | EncodedPicture],
         arrays: PyTree,
         *,
         passes: Passes,
@@ -117,7 +120,7 @@ class InContextEngine:
         del seg_type
         head = arrays.head if isinstance(arrays, HeadContext) else None
         cache, found = self._cache(arrays, passes), []
-        for embedding in self._embeddings(pictures, size):
+        for embedding in self._embeddings(sources, size):
             found += self.find_embedded(embedding, cache, passes, head=head)
         return found
 
@@ -184,10 +187,24 @@ class InContextEngine:
         del arrays, passes, seg_type, size
         return 1 if self.device.platform == "cpu" else min(8, most_pictures(self.device))
 
-    def _embeddings(self, pictures: Sequence[Picture], size: int) -> Iterator[Embedding]:
+    def _embeddings(
+        self, sources: Sequence[Picture | EncodedPicture], size: int
+    ) -> Iterator[Embedding]:
         """Yield encoded pictures, those of one shape that follow each other together."""
-        for _, group in groupby(pictures, key=lambda picture: self.fit(picture, size)):
-            yield self._encode_images(list(group), size)
+        for _, group in groupby(sources, key=lambda source: self.fit(load_source(source), size)):
+            yield self._embed(list(group), size)
+
+    def _embed(self, sources: Sequence[Picture | EncodedPicture], size: int) -> Embedding:
+        """Return pictures of one shape as they were encoded, or encode them."""
+        known = [
+            s.embedding for s in sources if isinstance(s, EncodedPicture) and self._fits(s, size)
+        ]
+        if len(known) < len(sources):
+            return self._encode_images([load_source(source) for source in sources], size)
+        return jax.tree.map(lambda *rows: jnp.concatenate(rows), *known)
+
+    def _fits(self, encoded: EncodedPicture, size: int) -> bool:
+        return (encoded.size, encoded.encoder) == (size, self.encoder_sha256)
 
     def _encode_images(self, pictures: Sequence[Picture], size: int) -> Embedding:
         resized = [_resize(picture, self.fit(picture, size)) for picture in pictures]

@@ -23,10 +23,10 @@ from incontext.context import (
 )
 from incontext.correct import correct
 from incontext.detail import LARGE, Detail, blend, closer_boxes
-from incontext.engine import Dtype, Engine, SegGPTEngine
+from incontext.encoded import EncodedPicture, Source, load_source
+from incontext.engine import Dtype, Engine, Picture, SegGPTEngine
 from incontext.ensemble import tile_examples
 from incontext.hub import find_source
-from incontext.images import ImageSource, load_image
 from incontext.in_context_engine import SIZE, InContextEngine
 from incontext.passes import LABELS_PER_PASS
 from incontext.promptable import Promptable
@@ -36,6 +36,7 @@ from incontext.tuning.config import TuneConfig
 from incontext.tuning.tuner import tune_prompt
 from seggpt.config import IN_CONTEXT_MODEL, InContextConfig, SegGPTConfig
 from seggpt.errors import CheckpointError, PromptError
+from seggpt.pretrained import PROMPTS
 from seggpt.weights.encoder import load_encoder
 from seggpt.weights.files import is_own_file, load_weights
 from seggpt.weights.published import load_published
@@ -63,7 +64,8 @@ class Segmenter:
         self.engine = _make_engine(
             config, params, self.metadata, device=self.device, dtype=self.dtype, size=size
         )
-        has_heads = isinstance(config, SegGPTConfig) and config.prompt_width
+        # Heads for prompts lie in the same file; what else is not needed is let go.
+        has_heads = isinstance(config, SegGPTConfig) and config.prompt_width > 0
         self._heads = (config, params) if has_heads else None
 
     @classmethod
@@ -118,19 +120,32 @@ class Segmenter:
 
     @cached_property
     def promptable(self) -> Promptable:
-        """The model for points and boxes that the same weights hold.
+        """The model for points and boxes: the heads of these weights, or of the shipped ones.
 
         Raises:
-            CheckpointError: if they hold none.
+            CheckpointError: if these are published weights, which have none.
         """
+        device = f"{self.device.platform}:{self.device.id}"
+        if isinstance(self.config, InContextConfig):
+            return Promptable.from_pretrained(PROMPTS, device=device, dtype=self.dtype)
         if self._heads is None:
             raise CheckpointError(
                 "these weights have no heads for points and boxes; leave those out, or use the "
                 "shipped ones"
             )
         config, params = self._heads
-        device = f"{self.device.platform}:{self.device.id}"
         return Promptable(config, params, metadata=self.metadata, device=device, dtype=self.dtype)
+
+    def encode(self, image: Source) -> EncodedPicture:
+        """Encode a picture once, to segment it with any number of contexts or to show it in some.
+
+        Raises:
+            InputError: if it cannot be read.
+            PromptError: if this is a published model, which encodes pictures and masks together.
+        """
+        if not isinstance(self.engine, InContextEngine):
+            raise PromptError("only in-context models with an encoder of their own encode pictures")
+        return self.engine.encode_picture(load_source(image))
 
     def context(
         self,
@@ -198,7 +213,7 @@ class Segmenter:
 
     def segment(
         self,
-        image: ImageSource,
+        image: Source,
         context: Context | Sequence[Example],
         *,
         points: ArrayLike | None = None,
@@ -227,7 +242,7 @@ class Segmenter:
 
     def segment_many(
         self,
-        images: Iterable[ImageSource],
+        images: Iterable[Source],
         context: Context | Sequence[Example],
         *,
         batch_size: int | Literal["auto"] = 1,
@@ -262,8 +277,12 @@ class Segmenter:
         while part := tuple(islice(stream, count)):
             if batch_size == "auto":
                 count = len(part)  # a stream that is shorter than a batch is not filled up
-            pictures = [load_image(image) for image in part]
-            probabilities = self._probabilities(pictures, context, count, size)
+            pictures = [load_source(image) for image in part]
+            known = [
+                image if isinstance(image, EncodedPicture) else picture
+                for image, picture in zip(part, pictures, strict=True)
+            ]
+            probabilities = self._probabilities(known, context, count, size)
             for source, picture, chances in zip(part, pictures, probabilities, strict=True):
                 if detail in ("tiles", "refine"):
                     boxes = closer_boxes(detail, chances, picture.shape[:2], threshold=chosen)
@@ -301,7 +320,11 @@ class Segmenter:
         ]
 
     def _probabilities(
-        self, pictures: Sequence[np.ndarray], context: Context, batch_size: int, size: int
+        self,
+        pictures: Sequence[Picture | EncodedPicture],
+        context: Context,
+        batch_size: int,
+        size: int,
     ) -> list[Float32[np.ndarray, "planes gh gw"]]:
         """Return the probabilities of background and labels, of pictures seen at a size."""
         # A short last batch is filled up, so that one compiled program serves all.

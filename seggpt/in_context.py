@@ -40,7 +40,7 @@ DECODER = 96  # channels at half a token
 CELLS = 12  # colours of 2 x 2 cells
 START_SCALE = 30.0  # cosine to logits, of the encoder's layers; chosen without training
 START_BALANCE = 0.5
-# The Gaussian kernel over mean and deviation of colours. Trained, these hardly move: they are fixed.
+# The Gaussian kernel over mean and deviation of colours; trained, these hardly move.
 PIXEL_WEIGHTS = np.array([1.0, 1.0, 1.0, 0.7, 0.7, 0.7], np.float32)
 PIXEL_SHARPNESS = 18.0
 
@@ -86,7 +86,9 @@ def cache_to_tree(cache: Cache) -> dict[str, Any]:
     """Return a cache as nested dicts, as files hold it."""
     tree = dict(cache._asdict())
     tree["layers"] = dict(enumerate(cache.layers))
-    tree["blocks"] = {i: dict(zip(("keys", "values"), kv)) for i, kv in enumerate(cache.blocks)}
+    tree["blocks"] = {
+        i: dict(zip(("keys", "values"), kv, strict=True)) for i, kv in enumerate(cache.blocks)
+    }
     return tree
 
 

@@ -162,7 +162,7 @@ def find_by_others(
     `order` has the pictures that can be examples, those that show most first.
     """
     folds = divide(len(pictures), order)
-    embeddings = [engine.encode_image(image, size=engine.size) for image in pictures.images]
+    embeddings = [engine.encode_picture(image).embedding for image in pictures.images]
     # As many as leave a context's examples without any of the folds.
     shown = order[: MOST_EXAMPLES * len(folds) // (len(folds) - 1)]
     maps = label_maps(pictures)

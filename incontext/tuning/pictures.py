@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from incontext.context import Example
-from incontext.images import load_image
+from incontext.encoded import load_source
 from incontext.mask_rules import IGNORE, MaskValues
 from incontext.masks import check_same_size, load_masks
 from seggpt.errors import PromptError, one_line
@@ -90,7 +90,7 @@ def read_pictures(
     images: list[np.ndarray] = []
 
     def shrink(index: int, values: MaskValues) -> np.ndarray:
-        image = load_image(examples[index].image)
+        image = load_source(examples[index].image)
         check_same_size(image, values, image_name=names[index], mask_name=f"mask of {names[index]}")
         height, width = fit(values.shape) if fit else (side, side)
         # With `fit` pixels must be those that the model itself would see.
