@@ -1,6 +1,7 @@
 """The smallest architectures that tests can use, and weights for them."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +12,9 @@ from incontext import Segmenter
 from seggpt.config import Attention, SAMConfig, SegGPTConfig
 from seggpt.model import SegGPT
 from seggpt.sam import PromptedSegGPT
+from seggpt.weights import save_weights
+from seggpt.weights.encoder import load_encoder
+from tests.tiny_encoder import fresh_in_context, save_tiny_encoder, tiny_in_context
 
 SIDE = 16  # pixels of the models' squares, and of their masks
 
@@ -56,3 +60,17 @@ def random_weights(config: SegGPTConfig, *, size: float = 0.5) -> dict[str, Any]
 def tiny_segmenter(attention: Attention = "prefix", seed: int = 0, **changes: Any) -> Segmenter:
     config = tiny_seggpt(attention, **changes)
     return Segmenter(config, fresh_weights(config, seed=seed))
+
+
+def save_in_context(folder: Path) -> Path:
+    """Write an in-context model that knows nothing and the encoder that it stands on."""
+    config, encoder = tiny_in_context(), folder / "encoder.safetensors"
+    save_tiny_encoder(encoder)
+    metadata = {"encoder": str(encoder), "encoder_sha256": load_encoder(encoder).sha256}
+    path = folder / "in_context.safetensors"
+    save_weights(path, fresh_in_context(config), config=config.to_dict(), metadata=metadata)
+    return path
+
+
+def in_context_segmenter(folder: Path, *, size: int = 112) -> Segmenter:
+    return Segmenter.from_pretrained(save_in_context(folder), size=size)

@@ -51,9 +51,9 @@ class Crop(NamedTuple):
 
 
 def fill_bank(
-    tokens: Sequence[Array],
-    pixels: Sequence[Array],
-    guesses: Sequence[Array],
+    tokens: Sequence[np.ndarray],
+    pixels: Sequence[np.ndarray],
+    guesses: Sequence[np.ndarray],
     slots: Sequence[np.ndarray],
 ) -> Bank:
     """Return pictures of any shapes as one bank."""
@@ -67,10 +67,9 @@ def fill_bank(
     )
 
 
-def _stack(arrays: Sequence[Array | np.ndarray], fill: int) -> Array:
+def _stack(arrays: Sequence[np.ndarray], fill: int) -> Array:
     sides = np.max([one.shape[:2] for one in arrays], axis=0)
-    first = np.asarray(arrays[0])
-    out = np.full((len(arrays), *sides, *first.shape[2:]), fill, first.dtype)
+    out = np.full((len(arrays), *sides, *arrays[0].shape[2:]), fill, arrays[0].dtype)
     for row, one in zip(out, arrays, strict=True):
         row[: one.shape[0], : one.shape[1]] = one
     return jnp.asarray(out)
@@ -114,7 +113,7 @@ def cut(
     kept = jax.random.bernoulli(key_drop, 1 - DROP, tokens.shape[-1:]) / (1 - DROP)
     guess, slots = part(bank.guess, patch // 2), part(bank.slots, patch)
     height, width, planes = guess.shape
-    truth = label_fractions(slots[None], planes - 1, (height, width))[0]
+    truth = label_fractions(slots[None].astype(jnp.int32), planes - 1, (height, width))[0]
     return Crop(tokens * kept, part(bank.pixels, patch // 2), guess, truth)
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from incontext.drawing import draw_overlay, make_palette
 from incontext.mask_rules import IGNORE
+from incontext.results import Result
 from incontext.tuning.outcome import Tuned
 from incontext.tuning.pictures import show_names
 from incontext.tuning.scores import Counts
@@ -98,16 +99,30 @@ def _row(name: str, counts: Counts, threshold: float) -> list[str]:
 
 def _draw_rows(tuned: Tuned, segmenter: "Segmenter") -> list[str]:
     """Draw some of the pictures that judge, and what both contexts find in them."""
-    best, shown = tuned.plains[0], tuned.judged_by.take(range(min(SHOWN, len(tuned.judged_by))))
-    contexts = ((best.context, best.threshold), (tuned.tuned_context, tuned.threshold))
+    shown = tuned.judged_by.take(range(min(SHOWN, len(tuned.judged_by))))
     values = np.zeros(256, np.int32)
     values[1 : len(shown.labels) + 1] = shown.labels
     rows = []
-    for image, slots, file in zip(shown.images, shown.slots, shown.files, strict=True):
+    for number, (image, slots) in enumerate(zip(shown.images, shown.slots, strict=True)):
         maps = [np.where(slots == IGNORE, 0, values[slots])]
-        maps += [segmenter.segment(image, c, threshold=t).label_map for c, t in contexts]
-        rows.append(_draw_row(image, maps, title=file))
+        maps += [result.label_map for result in _results(tuned, segmenter, number)]
+        rows.append(_draw_row(image, maps, title=shown.files[number]))
     return rows
+
+
+def _results(tuned: Tuned, segmenter: "Segmenter", number: int) -> list[Result]:
+    """Return what both contexts find in a judged picture that they do not know."""
+    image, best = tuned.judged_by.images[number], tuned.plains[0]
+    thresholds = (best.threshold, tuned.threshold)
+    if not tuned.left_out:
+        contexts = zip((best.context, tuned.tuned_context), thresholds, strict=True)
+        return [segmenter.segment(image, c, threshold=t) for c, t in contexts]
+    height, width = image.shape[:2]
+    labels = tuned.judged_by.labels
+    return [
+        Result(probabilities_lowres=c, labels=labels, size=(height, width), threshold=t)
+        for c, t in zip(tuned.left_out[number], thresholds, strict=True)
+    ]
 
 
 def _draw_row(

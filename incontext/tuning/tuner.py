@@ -29,7 +29,7 @@ SIDE, LARGE_SIDE = 3, 1
 LARGE = 256  # model sizes above this count as large
 # Without being told:
 STEPS: dict[Learned, int] = {"cache": 120, "tokens": 300, "pixels": 300, "head": 160}
-MINUTES: dict[Learned, float] = {"cache": 10, "tokens": 10, "pixels": 10, "head": 3}
+MINUTES: dict[Learned, float] = {"cache": 10.0, "tokens": 10.0, "pixels": 10.0, "head": 3.0}
 VIEW = 2 / 3  # of the model's size, where views may be smaller
 LEARNING = 0.95  # of the time; in the rest what was learned is scored
 

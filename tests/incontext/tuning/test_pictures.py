@@ -15,8 +15,13 @@ def test_labels_are_numbered_in_order_and_ignored_pixels_stay(example):
     mask[:10], mask[10:, :15], mask[18:] = 7, 9, 255
     pictures = read_pictures([Example(example(0).image, mask)], side=20)
     assert pictures.labels == (7, 9)
-    assert np.unique(pictures.slots).tolist() == [0, 1, 2, 255]
-    assert pictures.images.shape == (1, 20, 20, 3)
+    assert np.unique(pictures.slots[0]).tolist() == [0, 1, 2, 255]
+    assert [image.shape for image in pictures.images] == [(20, 20, 3)]
+
+
+def test_pictures_may_keep_their_aspect(example):
+    pictures = read_pictures([example(0)], side=20, fit=lambda shape: (shape[0] // 2, shape[1]))
+    assert (pictures.images[0].shape, pictures.slots[0].shape) == ((10, 30, 3), (10, 30))
 
 
 def test_only_some_labels_can_be_asked_for(two_labels):
@@ -38,7 +43,7 @@ def test_large_pictures_are_squeezed_as_soon_as_they_are_read(example, tmp_path,
         return image
 
     shrink = module.check_same_size
-    monkeypatch.setattr(module, "load_image", watched)
+    monkeypatch.setattr(module, "load_source", watched)
     monkeypatch.setattr(
         module, "check_same_size", lambda *a, **k: (held.clear(), shrink(*a, **k))[1]
     )
@@ -49,7 +54,7 @@ def test_large_pictures_are_squeezed_as_soon_as_they_are_read(example, tmp_path,
         examples.append(Example(tmp_path / f"{number}.png", one.mask, kind="labels"))
     pictures = read_pictures(examples, side=12)
     assert most == 1  # each mask is read right after its picture
-    assert pictures.images.nbytes == 5 * 12 * 12 * 3
+    assert sum(image.nbytes for image in pictures.images) == 5 * 12 * 12 * 3
 
 
 def test_a_mask_of_another_size_is_named(example):

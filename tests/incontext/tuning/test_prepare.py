@@ -18,10 +18,10 @@ def begin(segmenter, examples, **changes):
     """Return a run and what it starts from, as the arrays of a context."""
     config = tuner.resolve(dataclasses.replace(SMALL, **changes), segmenter)
     pictures = tuner.read_pictures(examples, side=48)
-    config = prepare.fill(config, segmenter, pictures)
+    config = prepare.fill(config, segmenter.engine, pictures)
     plains = [Plain("1 example", segmenter.context(examples[:1]), no_counts(1), (0,))]
     run, learned = prepare.prepare_run(
-        segmenter, pictures, pictures, plains, config=config, seg_type="semantic"
+        segmenter.engine, pictures, pictures, plains, config=config, seg_type="semantic"
     )
     return run, run.prompt.expand(run.params, learned, run.frozen)
 

@@ -9,7 +9,7 @@ from seggpt.canvas import normalize
 
 
 def make_prompt(segmenter, kind, *, pairs=2, learns_lookup=False):
-    return Prompt(segmenter.graphdef, segmenter.config, kind, pairs, 0, learns_lookup)
+    return Prompt(segmenter.engine.graphdef, segmenter.config, kind, pairs, 0, learns_lookup)
 
 
 def make_pairs(passes=2, pairs=2, size=16):
@@ -35,16 +35,16 @@ def test_an_unlearned_prompt_paints_as_its_examples(request, attention, kind, le
     segmenter = request.getfixturevalue("segmenter" if attention == "prefix" else "mutual")
     images, targets = make_pairs()
     queries = normalize(jnp.asarray(np.random.default_rng(1).random((3, 16, 16, 3)), jnp.float32))
-    plain = segmenter._encode(segmenter.params, images, targets, 0)
-    wanted = segmenter._paint(segmenter.params, plain, queries, 0, passes=2)
+    plain = segmenter.engine._encode(segmenter.engine.params, images, targets, 0)
+    wanted = segmenter.engine._paint(segmenter.engine.params, plain, queries, 0, passes=2)
     prompt = make_prompt(segmenter, kind, learns_lookup=learns_lookup)
     lookup = plain[-1] if attention == "prefix" else None
-    learned, frozen = prompt.split(segmenter.params, images, targets, lookup)
-    arrays = prompt.expand(segmenter.params, learned, frozen)
-    painted = prompt.paint(segmenter.params, arrays, queries)
+    learned, frozen = prompt.split(segmenter.engine.params, images, targets, lookup)
+    arrays = prompt.expand(segmenter.engine.params, learned, frozen)
+    painted = prompt.paint(segmenter.engine.params, arrays, queries)
     np.testing.assert_allclose(painted, wanted, atol=2e-4)
     # And a context that holds these arrays is painted alike.
-    through_context = segmenter._paint(segmenter.params, arrays, queries, 0, passes=2)
+    through_context = segmenter.engine._paint(segmenter.engine.params, arrays, queries, 0, passes=2)
     np.testing.assert_allclose(through_context, wanted, atol=2e-4)
 
 

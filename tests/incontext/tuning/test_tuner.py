@@ -34,9 +34,9 @@ def tuned(segmenter, examples):
 
 
 def test_the_model_does_not_change(segmenter, examples, models):
-    before = [np.asarray(leaf).copy() for leaf in jax.tree.leaves(segmenter.params)]
+    before = [np.asarray(leaf).copy() for leaf in jax.tree.leaves(segmenter.engine.params)]
     tune_prompt(segmenter, examples, config=dataclasses.replace(SMALL, steps=2))
-    for one, other in zip(before, jax.tree.leaves(segmenter.params), strict=True):
+    for one, other in zip(before, jax.tree.leaves(segmenter.engine.params), strict=True):
         np.testing.assert_array_equal(one, np.asarray(other))
     assert segmenter.fingerprint == models().fingerprint
 
@@ -46,10 +46,10 @@ def plain_run(segmenter, examples):
     """A run on all pictures and what it learns from, without the scores before it."""
     config = tuner.resolve(dataclasses.replace(SMALL, views=100, pool_bytes=50_000), segmenter)
     pictures = tuner.read_pictures(examples, side=24)
-    config = prepare.fill(config, segmenter, pictures)
+    config = prepare.fill(config, segmenter.engine, pictures)
     plains = [Plain("1 example", segmenter.context(examples[:1]), no_counts(1), (0,))]
     return prepare.prepare_run(
-        segmenter, pictures, pictures, plains, config=config, seg_type="semantic"
+        segmenter.engine, pictures, pictures, plains, config=config, seg_type="semantic"
     )
 
 
@@ -279,10 +279,10 @@ def test_many_labels_fit_a_file(segmenter, monkeypatch):
     palettes = {}
     for most in (8_000_000, 60_000):
         monkeypatch.setattr(prepare, "MAX_PROMPT_BYTES", most)
-        run = Prompt(segmenter.graphdef, segmenter.config, "cache", 1, 0)
+        run = Prompt(segmenter.engine.graphdef, segmenter.config, "cache", 1, 0)
         config = dataclasses.replace(SMALL, learn="cache")
         palettes[most] = prepare.choose_palette(
-            run, segmenter.params, range(1, 81), config=config
+            run, segmenter.engine.params, range(1, 81), config=config
         ).passes
     assert [len(part) for part in palettes[8_000_000]] == [4] * 20
     assert 1 < len(palettes[60_000]) < 20
@@ -295,7 +295,7 @@ def test_a_prompt_has_as_many_pairs_as_its_file_may_hold(
     monkeypatch.setattr(prepare, "MAX_PROMPT_BYTES", most)
     pictures = tuner.read_pictures(examples, side=24)
     found = [
-        prepare.fill(tuner.resolve(config, model), model, pictures).prompts
+        prepare.fill(tuner.resolve(config, model), model.engine, pictures).prompts
         for model, config in (
             (segmenter, TuneConfig(start="best")),
             (segmenter, TuneConfig(start="spread")),
