@@ -19,9 +19,10 @@ examples:
   seggpt segment new/ --prompt leaf.safetensors -o out/
 
 A mask has its picture's name (leaf.jpg with leaf.png or leaf_mask.png). The model does not change:
-what is learned is what it is shown. Some pictures are held out to score it: where plain examples
-score higher on those, they are saved instead, and the last line says so. Ctrl-C keeps the best so
-far; --resume goes on.
+what is learned is a small head that corrects what it finds, or, for a SegGPT, what it is shown.
+Pictures are left out in turn, or some are held out, to score it: where plain examples score higher
+on those, they are saved instead, and the last line says so. Ctrl-C keeps the best so far; --resume
+goes on, unless it is a head.
 """
 
 

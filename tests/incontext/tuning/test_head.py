@@ -81,8 +81,11 @@ def test_a_head_starts_as_no_correction(in_context, learnt, two_labels):
 
 
 def _bank_of(feats, planes):
-    shapes = (2, 2, feats), (7, 7, 48), (7, 7, planes)
-    return fill_bank(*([np.zeros(s, np.float32)] for s in shapes), [np.zeros((28, 28), np.uint8)])
+    tokens, pixels, guess = (
+        [np.zeros((side, side, channels), np.float32)]
+        for side, channels in ((2, feats), (7, 48), (7, planes))
+    )
+    return fill_bank(tokens, pixels, guess, [np.zeros((28, 28), np.uint8)])
 
 
 def test_a_context_of_examples_finds_the_same_as_one_that_keeps_their_pictures(
@@ -134,7 +137,7 @@ def test_pictures_are_painted_and_judged_without_their_own_fold(
     shown, learned = [], []
     engine = type(in_context.engine)
     encode, find, learn = engine.encode_embedding, engine.find_embedded, head_run.learn_head
-    own: dict[int, int] = {}  # which picture a cache is of
+    own: dict[int, float] = {}  # which picture a cache is of
 
     def encoded(self, embedding, labels, passes):
         cache = encode(self, embedding, labels, passes)
