@@ -20,7 +20,8 @@ from seggpt.weights.files import save_weights
 
 def tiny_encoder(**changes: Any) -> EncoderConfig:
     fields: dict[str, Any] = {"width": 32, "depth": 2, "heads": 2, "pos_grid": (4, 4)}
-    return EncoderConfig(**(fields | {"taps": (0, 1, 1)} | changes))
+    fields |= {"taps": (0, 1, 1)}
+    return EncoderConfig(**(fields | changes))
 
 
 def tiny_in_context(**changes: Any) -> InContextConfig:

@@ -210,8 +210,8 @@ def test_a_recipe_fits_together_at_full_size(path):
     config = load_recipe(path)
     optimizer = make_optimizer(config.optim, steps=config.steps, depth=config.model.depth)
     if isinstance(config.model, InContextConfig):
-        model = config.model
-        start = partial(fresh_in_context, model)
+        assert isinstance(config.data, FeaturesConfig)
+        start = partial(fresh_in_context, config.model)
         step = make_in_context_step(config, optimizer)
         steps = [(step, describe_samples(config, shape)) for shape in config.data.samples.shapes]
     else:
@@ -239,13 +239,13 @@ def describe_samples(config, shape):
     width = len(encoder.taps) * encoder.width
 
     def views(count):
-        features = jax.ShapeDtypeStruct((b, count, tokens, width), "float16")
-        images = jax.ShapeDtypeStruct((b, count, *pixels, 3), "float32")
-        return features, images, jax.ShapeDtypeStruct((b, count, *pixels), "int32")
+        features = ((b, count, tokens, width), "float16")
+        return [features, ((b, count, *pixels, 3), "float32"), ((b, count, *pixels), "int32")]
 
-    colours = jax.ShapeDtypeStruct((b, samples.labels + 1, 3), "float32")
-    weights = jax.ShapeDtypeStruct((b, samples.queries, *pixels), "float32")
-    return [SampleBatch(*views(shape.examples), colours, *views(samples.queries), weights)]
+    colours = ((b, samples.labels + 1, 3), "float32")
+    weights = ((b, samples.queries, *pixels), "float32")
+    arrays = [*views(shape.examples), colours, *views(samples.queries), weights]
+    return [SampleBatch._make(jax.ShapeDtypeStruct(*array) for array in arrays)]
 
 
 def shapes(config):
