@@ -15,7 +15,10 @@ from tests.tiny_encoder import tiny_in_context
 PATCH = 14
 CONFIG = tiny_in_context()
 COLOURS = np.array([[-1, -1, -1], [0.9, 1, 1], [0.9, -0.8, -0.7]], np.float32)
-TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
+
+
+def assert_close(found, wanted):
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +54,10 @@ def blobs(count, grid, *, seed=0):
     """Return slots of two labels and some ignored pixels, each a rectangle of tokens."""
     rng = np.random.default_rng(seed)
     slots = np.zeros((count, *grid), np.int32)
-    for own in slots:
-        own[tuple(rng.integers(0, side) for side in grid)] = 2
-        top, left = (int(rng.integers(0, side)) for side in grid)
-        own[top : top + 2, left : left + 2] = 1
+    for number in range(count):
+        y, x, top, left = rng.integers(0, (*grid, *grid)).tolist()
+        slots[number, y, x] = 2
+        slots[number, top : top + 2, left : left + 2] = 1
     slots = slots.repeat(PATCH, axis=1).repeat(PATCH, axis=2)
     slots[:, :3, :3] = 255
     return jnp.asarray(slots)
@@ -97,7 +100,7 @@ def test_examples_that_were_encoded_apart_paint_the_same(encode, decode, example
     apart = [encode(take(features, i), slots[i : i + 1], colours(1)) for i in range(2)]
     joined = join_caches(apart)
     assert jax.tree.map(jnp.shape, joined) == jax.tree.map(jnp.shape, cache)
-    np.testing.assert_allclose(decode(joined, query), decode(cache, query), **TOLERANCE)
+    assert_close(decode(joined, query), decode(cache, query))
 
 
 def test_the_order_of_examples_does_not_matter(encode, decode, query):
@@ -109,7 +112,7 @@ def test_the_order_of_examples_does_not_matter(encode, decode, query):
     ]
     painted = [decode(join_caches(order), query) for order in (parts, parts[::-1])]
     assert painted[0].shape == (1, 3 * PATCH, 4 * PATCH, 3)
-    np.testing.assert_allclose(*painted, **TOLERANCE)
+    assert_close(*painted)
     assert np.abs(painted[0] - decode(parts[0], query)).max() > 0.01
 
 
@@ -117,7 +120,7 @@ def test_an_example_given_twice_counts_once(encode, decode, examples, query):
     features, slots = examples
     once = encode(take(features, 0), slots[:1], colours(1))
     twice = join_caches([once, once])
-    np.testing.assert_allclose(decode(twice, query), decode(once, query), **TOLERANCE)
+    assert_close(decode(twice, query), decode(once, query))
 
 
 # --- queries
@@ -131,7 +134,7 @@ def test_queries_in_a_batch_are_painted_as_alone(decode, encode, examples, query
     for row in range(2):
         own = jax.tree.map(lambda a, row=row: a[row : row + 1], rows)
         alone = decode(own, take(queries, row))
-        np.testing.assert_allclose(painted[row : row + 1], alone, **TOLERANCE)
+        assert_close(painted[row : row + 1], alone)
 
 
 def test_a_row_serves_several_queries_in_turn(decode, encode, examples):
@@ -143,7 +146,7 @@ def test_a_row_serves_several_queries_in_turn(decode, encode, examples):
     for number in range(4):
         own = jax.tree.map(lambda a, row=number // 2: a[row : row + 1], rows)
         alone = decode(own, take(queries, number))
-        np.testing.assert_allclose(painted[number : number + 1], alone, **TOLERANCE)
+        assert_close(painted[number : number + 1], alone)
 
 
 @pytest.mark.parametrize("grid", [(5, 3), (1, 2)])
@@ -194,7 +197,7 @@ def test_numbers_of_labels_mean_nothing(encode, decode, examples, query):
     renamed = jnp.where(slots == 255, 255, jnp.asarray(order)[jnp.where(slots == 255, 0, slots)])
     one = decode(together(encode(features, slots, colours(2))), query)
     other = decode(together(encode(features, renamed, colours(2)[:, order])), query)
-    np.testing.assert_allclose(other, one, **TOLERANCE)
+    assert_close(other, one)
 
 
 def test_rows_of_the_colours_without_a_label_change_nothing(encode, decode, examples, query):
@@ -203,7 +206,7 @@ def test_rows_of_the_colours_without_a_label_change_nothing(encode, decode, exam
     one, other = (
         decode(together(encode(features, slots, table)), query) for table in (colours(2), padded)
     )
-    np.testing.assert_allclose(other, one, **TOLERANCE)
+    assert_close(other, one)
 
 
 def test_ignored_pixels_are_painted_as_background(encode, decode, examples, query):

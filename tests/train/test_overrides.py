@@ -82,14 +82,15 @@ def test_a_bad_setting_is_named(setting, message):
 
 
 def test_settings_reach_into_either_kind_of_data_and_model():
-    config = TrainConfig(model=tiny_in_context(), data=FeaturesConfig())
+    model, data = tiny_in_context(), FeaturesConfig()
+    config = TrainConfig(model=model, data=data)
     settings = ["data.held_out=/some/where", "data.samples.groups=2", "model.encoder.heads=4"]
     changed = apply_overrides(config, settings)
     assert isinstance(changed.data, FeaturesConfig)
     assert changed.data.held_out == "/some/where"
     assert changed.data.samples.groups == 2
-    assert changed.data.samples.queries == config.data.samples.queries
-    assert changed.model == tiny_in_context(encoder=replace(config.model.encoder, heads=4))
+    assert changed.data.samples.queries == data.samples.queries
+    assert changed.model == tiny_in_context(encoder=replace(model.encoder, heads=4))
     for setting, message in [
         ("data.pairs.views=2", "no field 'pairs'"),
         ("data.samples.groups=0", "groups and queries must be 1 or more"),

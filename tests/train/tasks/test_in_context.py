@@ -32,7 +32,7 @@ from train.config import OptimConfig, TrainConfig
 from train.optim import make_optimizer
 from train.sharding import make_mesh
 from train.state import init_state
-from train.tasks import make_task
+from train.tasks import in_context, make_task
 from train.tasks.in_context import (
     DIRECTIONS,
     InContextTask,
@@ -45,6 +45,13 @@ PATCH, GRID, SIDE = 4, 4, 3
 ENCODER = tiny_encoder(patch_size=PATCH)
 SAMPLES = SamplesConfig(groups=2, queries=2, shapes=(Shape(examples=2, side=SIDE, share=1.0),))
 LOOK = replace(HELD_OUT, queries=1, shapes=(Shape(examples=1, side=GRID, share=1.0),))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_blanks():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(in_context, "BLANK_SIDE", 2 * GRID)
+        yield
 
 
 @pytest.fixture(scope="module")
