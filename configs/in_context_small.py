@@ -10,19 +10,17 @@ matching, four blocks and a decoder alone.
 """
 
 from data.config import FeaturesConfig
-from data.feature_samples import SamplesConfig
+from data.feature_samples import SamplesConfig, Shape
 from seggpt.config import InContextConfig
 from train.config import LossConfig, OptimConfig, TrainConfig
 
 # Right before any training: the encoder's features match things already.
-MATCHING = (
-    "matchings",
-    "fine_scale",
-    "fine_balance",
-    "pixel_weights",
-    "pixel_scale",
-    "pixel_balance",
-    "decoder.skip",
+MATCHING = ("matchings", "fine_scale", "fine_balance", "decoder.skip")
+SHAPES = (
+    Shape(examples=1, side=16, share=0.55),
+    Shape(examples=2, side=16, share=0.22),
+    Shape(examples=4, side=16, share=0.15),
+    Shape(examples=1, side=24, share=0.08),
 )
 
 
@@ -30,10 +28,10 @@ def get_config() -> TrainConfig:
     """Return the recipe."""
     return TrainConfig(
         model=InContextConfig.small(),
-        data=FeaturesConfig(samples=SamplesConfig(groups=4)),
+        data=FeaturesConfig(samples=SamplesConfig(groups=4, shapes=SHAPES)),
         optim=OptimConfig(lr=1e-3, warmup=100, weight_decay=0.03, slow=MATCHING, ema=0.998),
         loss=LossConfig(beta=(0.5, 0.1)),
-        steps=4000,
+        steps=1400,
         eval_every=250,
         sheet_every=500,
         checkpoint_every=250,

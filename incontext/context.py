@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from incontext.detail import Detail
-from incontext.images import ImageSource, load_image
+from incontext.encoded import EncodedPicture, Source, load_source
 from incontext.mask_rules import AskedKind
 from incontext.masks import LoadedMask, MaskSource, check_same_size, load_masks
 from seggpt.errors import CheckpointError, PromptError
+from seggpt.in_context import Cache, cache_from_tree, cache_to_tree
 from seggpt.weights import load_weights, save_weights
 
 Ensemble = Literal["feature", "spatial"]
@@ -25,17 +26,18 @@ FORMAT = "seggpt-context-1"
 class Example:
     """A picture and its mask, each a file, bytes, a PIL image or an array."""
 
-    image: ImageSource
+    image: Source
     mask: MaskSource
     kind: AskedKind = "auto"
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedExample:
-    """An example in memory."""
+    """An example in memory; `encoded` is the picture, if it was encoded before."""
 
     image: UInt8[np.ndarray, "h w 3"]
     labels: Int32[np.ndarray, "h w"]
+    encoded: EncodedPicture | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,7 +70,6 @@ class Context:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the context as one safetensors file; 16 bits where they lose nothing."""
-        leaves, _ = jax.tree.flatten(self.arrays)
         about = {
             "format": FORMAT,
             "model": self.model,
@@ -81,8 +82,12 @@ class Context:
             "detail": self.detail,
             "about": dict(self.about),
         }
-        arrays = {f"array_{i:04d}": _narrow(np.asarray(leaf)) for i, leaf in enumerate(leaves)}
-        save_weights(path, arrays, config=about)
+        if isinstance(self.arrays, Cache):
+            arrays: dict[str, Any] = {"in_context": cache_to_tree(self.arrays)}
+        else:
+            leaves = jax.tree.leaves(self.arrays)
+            arrays = {f"array_{i:04d}": leaf for i, leaf in enumerate(leaves)}
+        save_weights(path, jax.tree.map(lambda a: _narrow(np.asarray(a)), arrays), config=about)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Context":
@@ -103,11 +108,10 @@ class Context:
             raise CheckpointError(
                 f"{path}: not a saved context; make one with Context.save, or pass example pairs"
             )
-        leaves = [loaded.params[name] for name in sorted(loaded.params)]
         return cls(
             labels=tuple(about["labels"]),
             passes=tuple(tuple(labels) for labels in about["passes"]),
-            arrays=tuple(zip(leaves[::2], leaves[1::2], strict=True)),
+            arrays=_arrays(path, loaded.params),
             model=about["model"],
             ensemble=about["ensemble"],
             seg_type=about["seg_type"],
@@ -133,6 +137,17 @@ class Context:
             raise PromptError("a prompt of tokens cannot be joined with examples; tune pixels")
         both = [np.concatenate(pair, axis=1) for pair in zip(mine, others, strict=True)]
         return replace(self, arrays=jax.tree.unflatten(jax.tree.structure(self.arrays), both))
+
+
+def _arrays(path: str | PathLike[str], params: Mapping[str, Any]) -> Any:
+    """Return a context's arrays as its model wants them."""
+    if "in_context" in params:
+        try:
+            return cache_from_tree(params["in_context"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: a damaged context; make it again") from error
+    leaves = [params[name] for name in sorted(params)]
+    return tuple(zip(leaves[::2], leaves[1::2], strict=True))
 
 
 def _detail(path: str | PathLike[str], value: object) -> Detail:
@@ -165,12 +180,16 @@ def load_examples(
     kinds = {example.kind for example in examples}
     if len(kinds) > 1:
         raise PromptError(f"examples ask for different kinds of mask {sorted(kinds)}; use one")
-    images = [load_image(example.image) for example in examples]
+    images = [load_source(example.image) for example in examples]
     masks = load_masks([example.mask for example in examples], kind=examples[0].kind)
     for example, image, mask in zip(examples, images, masks, strict=True):
         name = str(example.image) if isinstance(example.image, str | PathLike) else "image"
         check_same_size(image, mask.labels, image_name=name, mask_name=mask.name)
-    loaded = [LoadedExample(i, m.labels) for i, m in zip(images, masks, strict=True)]
+    encoded = [e.image if isinstance(e.image, EncodedPicture) else None for e in examples]
+    loaded = [
+        LoadedExample(image, mask.labels, known)
+        for image, mask, known in zip(images, masks, encoded, strict=True)
+    ]
     labels = tuple(sorted({label for mask in masks for label in mask.classes}))
     return loaded, labels, masks
 

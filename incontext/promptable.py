@@ -29,6 +29,7 @@ from seggpt.canvas import normalize
 from seggpt.config import SAM_MODEL, SAMConfig, SegGPTConfig
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.frame import Frame
+from seggpt.pretrained import PROMPTS
 from seggpt.prompts import MASKS, Slots, make_slots
 from seggpt.sam import SAM, PromptedSegGPT
 from seggpt.weights.graft import graft
@@ -133,7 +134,7 @@ class Promptable:
             DeviceError: if there is no such device.
         """
         enable_compile_cache()
-        path = find_source(name_or_path)
+        path = find_source(name_or_path, default=PROMPTS)
         loaded = load_published(path, family="sam")
         try:
             if loaded.config.get("model") == SAM_MODEL:

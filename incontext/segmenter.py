@@ -1,23 +1,17 @@
 """Load a model once, encode examples once, segment many pictures."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice
 from os import PathLike
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
-from incontext.batching import choose_batch, most_pictures
 from incontext.context import (
     Context,
     Ensemble,
@@ -29,28 +23,26 @@ from incontext.context import (
 )
 from incontext.correct import correct
 from incontext.detail import LARGE, Detail, blend, closer_boxes
+from incontext.encoded import EncodedPicture, Source, load_source
+from incontext.engine import Dtype, Engine, Picture, SegGPTEngine
 from incontext.ensemble import tile_examples
 from incontext.hub import find_source
-from incontext.images import ImageSource, load_image
-from incontext.painting import encode_examples, paint_passes, paint_queries
+from incontext.in_context_engine import SIZE, InContextEngine
 from incontext.passes import LABELS_PER_PASS, combine_passes
 from incontext.promptable import Promptable
 from incontext.results import Result
 from incontext.runtime import choose_device, enable_compile_cache
-from incontext.squeeze import squeeze_image, squeeze_labels
 from incontext.tuning.config import TuneConfig
 from incontext.tuning.tuner import tune_prompt
-from seggpt.canvas import denormalize, normalize
 from seggpt.coloring import palette
-from seggpt.config import SegGPTConfig
+from seggpt.config import IN_CONTEXT_MODEL, InContextConfig, SegGPTConfig
 from seggpt.errors import CheckpointError, PromptError
-from seggpt.model import INSTANCE, SEMANTIC, SegGPT
+from seggpt.pretrained import PROMPTS
+from seggpt.weights.encoder import load_encoder
 from seggpt.weights.files import is_own_file, load_weights
-from seggpt.weights.graft import graft
 from seggpt.weights.published import load_published
 
 logger = logging.getLogger(__name__)
-KINDS: dict[SegType, int] = {"semantic": SEMANTIC, "instance": INSTANCE}
 
 
 class Segmenter:
@@ -58,31 +50,24 @@ class Segmenter:
 
     def __init__(
         self,
-        config: SegGPTConfig,
+        config: SegGPTConfig | InContextConfig,
         params: Mapping[Any, Any],
         *,
         metadata: Mapping[str, str] | None = None,
         device: str | None = None,
-        dtype: Literal["float32", "bfloat16"] | None = None,
+        dtype: Dtype | None = None,
+        size: int | None = None,
     ) -> None:
-        # Contexts are this model's whether or not it has heads for prompts beside it.
-        self.config = config.without_heads
+        self.config = config
         self.metadata = dict(metadata or {})
         self.device = choose_device(device)
-        abstract = nnx.eval_shape(lambda: SegGPT(self.config, rngs=nnx.Rngs(0)))
-        self.graphdef, wanted = nnx.split(abstract, nnx.Param)
-        self.dtype: Literal["float32", "bfloat16"] = dtype or (
-            "float32" if self.device.platform == "cpu" else "bfloat16"
+        self.dtype: Dtype = dtype or ("float32" if self.device.platform == "cpu" else "bfloat16")
+        self.engine = _make_engine(
+            config, params, self.metadata, device=self.device, dtype=self.dtype, size=size
         )
-        wanted = nnx.as_pure(wanted)
-        # The weights may also hold heads for prompts.
-        given = {name: part for name, part in params.items() if name in wanted}
-        tree = graft(wanted, jax.tree.map(np.asarray, given))
-        cast = jnp.dtype(self.dtype)
-        self._params = jax.device_put(jax.tree.map(lambda a: a.astype(cast), tree), self.device)
-        self._heads = (config, params) if config.prompt_width else None
-        self._encode = jax.jit(partial(encode_examples, self.graphdef))
-        self._paint = jax.jit(partial(paint_queries, self.graphdef), static_argnames="passes")
+        # Heads for prompts lie in the same file; what else is not needed is let go.
+        has_heads = isinstance(config, SegGPTConfig) and config.prompt_width > 0
+        self._heads = (config, params) if has_heads else None
 
     @classmethod
     def from_pretrained(
@@ -90,62 +75,78 @@ class Segmenter:
         name_or_path: str | PathLike[str] | None = None,
         *,
         device: str | None = None,
-        dtype: Literal["float32", "bfloat16"] | None = None,
+        dtype: Dtype | None = None,
+        size: int | None = None,
     ) -> "Segmenter":
         """Load shipped weights by name (the default ones without a name), or a file of weights.
 
         `hf://OWNER/NAME` is fetched from the Hugging Face Hub; nothing else uses the network.
 
         `device` is `cpu`, `gpu`, `tpu` or one with a number (`cuda:1`); `dtype` that of the
-        activations, by default float32 on a CPU and bfloat16 elsewhere.
+        activations, by default float32 on a CPU and bfloat16 elsewhere. `size` is the longer side
+        in pixels at which pictures are seen: larger ones show thin things, and take longer.
 
         Raises:
             CheckpointError: if there are no such weights, or they are damaged or of another model.
             DeviceError: if there is no such device.
+            PromptError: if the model cannot see pictures at that size.
         """
         enable_compile_cache()
         path = find_source(name_or_path)
         is_own = path.suffix == ".safetensors" and path.is_file() and is_own_file(path)
         loaded = load_weights(path) if is_own else load_published(path)
         try:
-            config = SegGPTConfig.from_dict(loaded.config)
-            return cls(config, loaded.params, metadata=loaded.metadata, device=device, dtype=dtype)
+            is_in_context = loaded.config.get("model") == IN_CONTEXT_MODEL
+            config = (InContextConfig if is_in_context else SegGPTConfig).from_dict(loaded.config)
+            return cls(
+                config,
+                loaded.params,
+                metadata=loaded.metadata,
+                device=device,
+                dtype=dtype,
+                size=size,
+            )
         except (CheckpointError, ValueError) as error:
             raise CheckpointError(f"{path}: {error}") from error
-
-    @property
-    def params(self) -> Any:
-        """The weights, as a tree that goes with `graphdef`; nothing here changes them."""
-        return self._params
 
     @property
     def threshold(self) -> float:
         """The probability above which a pixel is marked, as the weights' makers tuned it."""
         return float(self.metadata.get("threshold", 0.5))
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """What tells these weights from others: a hash of the architecture and every number."""
-        digest = hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True).encode())
-        for leaf in jax.tree.leaves(self._params):
-            digest.update(np.asarray(leaf).reshape(-1).view(np.uint8).data)
-        return digest.hexdigest()[:16]
+        return self.engine.fingerprint
 
     @cached_property
     def promptable(self) -> Promptable:
-        """The model for points and boxes that the same weights hold.
+        """The model for points and boxes: the heads of these weights, or of the shipped ones.
 
         Raises:
-            CheckpointError: if they hold none.
+            CheckpointError: if these are published weights, which have none.
         """
+        device = f"{self.device.platform}:{self.device.id}"
+        if isinstance(self.config, InContextConfig):
+            return Promptable.from_pretrained(PROMPTS, device=device, dtype=self.dtype)
         if self._heads is None:
             raise CheckpointError(
                 "these weights have no heads for points and boxes; leave those out, or use the "
                 "shipped ones"
             )
         config, params = self._heads
-        device = f"{self.device.platform}:{self.device.id}"
         return Promptable(config, params, metadata=self.metadata, device=device, dtype=self.dtype)
+
+    def encode(self, image: Source) -> EncodedPicture:
+        """Encode a picture once, to segment it with any number of contexts or to show it in some.
+
+        Raises:
+            InputError: if it cannot be read.
+            PromptError: if this is a published model, which encodes pictures and masks together.
+        """
+        if not isinstance(self.engine, InContextEngine):
+            raise PromptError("only in-context models with an encoder of their own encode pictures")
+        return self.engine.encode_picture(load_source(image))
 
     def context(
         self,
@@ -170,20 +171,15 @@ class Segmenter:
         """
         loaded, labels, _ = load_examples(examples)
         if ensemble == "spatial":
-            loaded = [tile_examples(loaded, self.config.image_size)]
-        size = self.config.image_size
-        images = np.stack([squeeze_image(e.image, size) for e in loaded])
-        maps = np.stack([squeeze_labels(e.labels, size) for e in loaded])
+            loaded = [tile_examples(loaded, self.engine.size)]
         passes = split_labels(labels, LABELS_PER_PASS)
         if like is not None:
             check_labels(labels, like)
             labels, passes, seg_type = like.labels, like.passes, like.seg_type
-        pixels = jnp.asarray(np.broadcast_to(images, (len(passes), *images.shape)))
-        targets = normalize(paint_passes(maps, passes))
         context = Context(
             labels=labels,
             passes=passes,
-            arrays=self._encode(self._params, normalize(pixels), targets, KINDS[seg_type]),
+            arrays=self.engine.encode(loaded, passes, seg_type=seg_type),
             model=self.fingerprint,
             ensemble="spatial" if ensemble == "spatial" else "feature",
             seg_type=seg_type,
@@ -218,7 +214,7 @@ class Segmenter:
 
     def segment(
         self,
-        image: ImageSource,
+        image: Source,
         context: Context | Sequence[Example],
         *,
         points: ArrayLike | None = None,
@@ -247,7 +243,7 @@ class Segmenter:
 
     def segment_many(
         self,
-        images: Iterable[ImageSource],
+        images: Iterable[Source],
         context: Context | Sequence[Example],
         *,
         batch_size: int | Literal["auto"] = 1,
@@ -282,8 +278,12 @@ class Segmenter:
         while part := tuple(islice(stream, count)):
             if batch_size == "auto":
                 count = len(part)  # a stream that is shorter than a batch is not filled up
-            pictures = [load_image(image) for image in part]
-            probabilities = self._probabilities(pictures, context, count, size)
+            pictures = [load_source(image) for image in part]
+            known = [
+                image if isinstance(image, EncodedPicture) else picture
+                for image, picture in zip(part, pictures, strict=True)
+            ]
+            probabilities = self._probabilities(known, context, count, size)
             for source, picture, chances in zip(part, pictures, probabilities, strict=True):
                 if detail in ("tiles", "refine"):
                     boxes = closer_boxes(detail, chances, picture.shape[:2], threshold=chosen)
@@ -300,50 +300,74 @@ class Segmenter:
                     threshold=chosen,
                 )
 
-    @property
-    def sees_other_sizes(self) -> bool:
-        """Whether queries may have another size than the examples."""
-        return self.config.attention == "prefix" and not self.config.rel_pos
-
     def _query_size(self, detail: Detail) -> int:
-        if detail != "large":
-            return self.config.image_size
-        if not self.sees_other_sizes:
-            raise PromptError(
-                "detail large is for models with prefix attention and without relative positions, "
-                "such as seggpt-tiny; use tiles"
-            )
-        return LARGE * self.config.image_size
+        size = LARGE * self.engine.size if detail == "large" else self.engine.size
+        self.engine.check_size(size)
+        return size
 
     def _batch_size(self, context: Context, size: int) -> int:
-        """Compile for the largest batch worth trying, and say how much of it fits."""
-        tried = most_pictures(self.device)
-        passes = len(context.passes)
-        queries = jax.ShapeDtypeStruct((tried, size, size, 3), jnp.float32)
-        kind = KINDS[context.seg_type]
-        lowered = self._paint.lower(self._params, context.arrays, queries, kind, passes=passes)
-        return choose_batch(lowered.compile(), tried=tried, device=self.device)
+        return self.engine.batch_size(
+            context.arrays, passes=len(context.passes), seg_type=context.seg_type, size=size
+        )
 
     def _looks(
         self, crops: Sequence[np.ndarray], context: Context, batch_size: int
     ) -> list[Float32[np.ndarray, "planes gh gw"]]:
         """Return the probabilities of any number of crops."""
-        size = self.config.image_size
+        size = self.engine.size
         parts = (crops[i : i + batch_size] for i in range(0, len(crops), batch_size))
         return [
             look for part in parts for look in self._probabilities(part, context, batch_size, size)
         ]
 
     def _probabilities(
-        self, pictures: Sequence[np.ndarray], context: Context, batch_size: int, size: int
+        self,
+        pictures: Sequence[Picture | EncodedPicture],
+        context: Context,
+        batch_size: int,
+        size: int,
     ) -> list[Float32[np.ndarray, "planes gh gw"]]:
         """Return the probabilities of background and labels, of pictures seen at a size."""
         # A short last batch is filled up, so that one compiled program serves all.
         filled = [*pictures, *[pictures[-1]] * (batch_size - len(pictures))]
-        queries = normalize(jnp.asarray(np.stack([squeeze_image(p, size) for p in filled])))
-        count, kind = len(context.passes), KINDS[context.seg_type]
-        painted = self._paint(self._params, context.arrays, queries, kind, passes=count)
-        rgb = np.clip(np.asarray(denormalize(painted)), 0, 1)
+        rows = self.engine.paint(
+            filled,
+            context.arrays,
+            passes=len(context.passes),
+            seg_type=context.seg_type,
+            size=size,
+        )
         colors = palette(max(len(part) for part in context.passes))
-        rows = rgb.reshape(len(filled), count, *rgb.shape[1:])[: len(pictures)]
-        return [combine_passes(row, context.passes, colors) for row in rows]
+        return [combine_passes(row, context.passes, colors) for row in rows[: len(pictures)]]
+
+
+def _make_engine(
+    config: SegGPTConfig | InContextConfig,
+    params: Mapping[Any, Any],
+    metadata: Mapping[str, str],
+    *,
+    device: Any,
+    dtype: Dtype,
+    size: int | None,
+) -> Engine:
+    """Return what runs a model.
+
+    Raises:
+        CheckpointError: if its encoder is not there, or is another one.
+        PromptError: if it cannot see pictures at that size.
+    """
+    if isinstance(config, SegGPTConfig):
+        engine = SegGPTEngine(config, params, device=device, dtype=dtype)
+        engine.check_size(size or engine.size)
+        engine.size = size or engine.size
+        return engine
+    encoder = load_encoder(metadata.get("encoder"))
+    if encoder.sha256 != metadata.get("encoder_sha256"):
+        raise CheckpointError(
+            f"these weights stand on the encoder {metadata.get('encoder')} with SHA-256 "
+            f"{metadata.get('encoder_sha256')}, and the one here has {encoder.sha256}; install "
+            "the version of seggpt that they were made with"
+        )
+    return InContextEngine(
+        config, params, encoder=encoder, device=device, dtype=dtype, size=size or SIZE
+    )

@@ -8,10 +8,12 @@ Colours and images are RGB in -1..1.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
@@ -38,6 +40,9 @@ DECODER = 96  # channels at half a token
 CELLS = 12  # colours of 2 x 2 cells
 START_SCALE = 30.0  # cosine to logits, of the encoder's layers; chosen without training
 START_BALANCE = 0.5
+# The Gaussian kernel over mean and deviation of colours; trained, these hardly move.
+PIXEL_WEIGHTS = np.array([1.0, 1.0, 1.0, 0.7, 0.7, 0.7], np.float32)
+PIXEL_SHARPNESS = 18.0
 
 
 class Cache(NamedTuple):
@@ -77,6 +82,31 @@ def join_caches(caches: list[Cache]) -> Cache:
     return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *caches)
 
 
+def cache_to_tree(cache: Cache) -> dict[str, Any]:
+    """Return a cache as nested dicts, as files hold it."""
+    tree = dict(cache._asdict())
+    tree["layers"] = dict(enumerate(cache.layers))
+    tree["blocks"] = {
+        i: dict(zip(("keys", "values"), kv, strict=True)) for i, kv in enumerate(cache.blocks)
+    }
+    return tree
+
+
+def cache_from_tree(tree: Mapping[str, Any]) -> Cache:
+    """Undo `cache_to_tree`.
+
+    Raises:
+        KeyError, TypeError, ValueError: if the tree is not one of a cache.
+    """
+    fields = dict(tree)
+    layers, blocks = fields.pop("layers"), fields.pop("blocks")
+    return Cache(
+        layers=tuple(layers[i] for i in range(len(layers))),
+        blocks=tuple((blocks[i]["keys"], blocks[i]["values"]) for i in range(len(blocks))),
+        **fields,
+    )
+
+
 class InContextModel(nnx.Module):
     """Everything that is trained on top of a frozen encoder."""
 
@@ -95,9 +125,6 @@ class InContextModel(nnx.Module):
         self.fine_tokens = Dense(feats, FINE, rngs=rngs)
         self.fine_scale = nnx.Param(jnp.asarray(math.log(15.0)))
         self.fine_balance = nnx.Param(jnp.asarray(START_BALANCE))
-        self.pixel_weights = nnx.Param(jnp.asarray([1.0, 1.0, 1.0, 0.7, 0.7, 0.7]))
-        self.pixel_scale = nnx.Param(jnp.asarray(math.log(18.0)))
-        self.pixel_balance = nnx.Param(jnp.asarray(START_BALANCE))
         self.blocks = nnx.List(Block(d, config.heads, rngs=rngs) for _ in range(config.depth))
         self.decoder = Decoder(config, rngs=rngs)
 
@@ -193,19 +220,8 @@ class InContextModel(nnx.Module):
             self.fine_balance[...] * fine_rare,
         )
         fine_grid = (2 * grid[0], 2 * grid[1])
-        pixels = self._match_pixels(
-            fold(pixel_statistics(query.image, fine_grid)), cache, fine_rare
-        )
+        pixels = _match_pixels(fold(pixel_statistics(query.image, fine_grid)), cache, fine_rare)
         return priors, unfold(fine), unfold(pixels)
-
-    def _match_pixels(
-        self, pixels: Float[Array, "b m 6"], cache: Cache, rare: Float[Array, "b m2"]
-    ) -> Float[Array, "b m 12"]:
-        """Match by colour alone, with a Gaussian kernel."""
-        sharpness = jnp.exp(self.pixel_scale[...])
-        asked, keys = (a * self.pixel_weights[...] for a in (pixels, cache.pixels))
-        weights = self.pixel_balance[...] * rare - sharpness * jnp.square(keys).sum(axis=-1)
-        return match(2 * sharpness * asked, keys, cache.fine_colours, weights)
 
     def _fine(
         self,
@@ -347,6 +363,15 @@ class Decoder(nnx.Module):
         for weight, found in zip(self.skip[...], [*maps, *fine_maps], strict=True):
             painted = painted + weight * _resize(found, size)
         return painted
+
+
+def _match_pixels(
+    pixels: Float[Array, "b m 6"], cache: Cache, rare: Float[Array, "b m2"]
+) -> Float[Array, "b m 12"]:
+    """Match by colour alone, with a Gaussian kernel; nothing here is learned."""
+    asked, keys = (a.astype(jnp.float32) * PIXEL_WEIGHTS for a in (pixels, cache.pixels))
+    weights = START_BALANCE * rare - PIXEL_SHARPNESS * jnp.square(keys).sum(axis=-1)
+    return match(2 * PIXEL_SHARPNESS * asked, keys, cache.fine_colours, weights)
 
 
 def _centred(

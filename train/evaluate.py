@@ -14,13 +14,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import UInt8
 
 from data.benchmarks import Episode, Pair, load_episode, make_episodes, make_reader
 from data.folder import Folder
+from seggpt.config import InContextConfig
 from train.baselines import BASELINES, Predict, Prediction
 from train.scores import DatasetScores, Scores, count_pixels, format_scores, to_json
 from train.sheets import write_sheets
@@ -92,6 +93,9 @@ def _score(
     return {name: dict(of_class) for name, of_class in counts.items()}, seconds
 
 
+CACHED_EMBEDDINGS = 300  # of 7 MB each
+
+
 @dataclass(frozen=True)
 class Model:
     """A model as a predictor of probabilities, and what its weights say of themselves."""
@@ -101,18 +105,30 @@ class Model:
     threshold: float
 
 
-def load_model(weights: str, *, detail: Detail = "plain") -> Model:
+def load_model(weights: str, *, detail: Detail = "plain", size: int | None = None) -> Model:
     """Load shipped weights by name, or a file, to look at pictures with so much `detail`."""
     # It imports jax, which neither `--help` nor the baselines need.
     from incontext import Example, Segmenter
 
-    segmenter = Segmenter.from_pretrained(weights)
+    segmenter = Segmenter.from_pretrained(weights, size=size)
+    can_encode = isinstance(segmenter.config, InContextConfig)
     if "train_sets" not in segmenter.metadata:
         logger.warning("%s does not say what it was trained on; pass --train-sets", weights)
 
+    known: dict[int, Any] = {}  # pictures of small sets come up in many episodes
+
+    def encode(image: UInt8[np.ndarray, "h w 3"]) -> Any:
+        if not can_encode:
+            return image
+        if id(image) not in known:
+            if len(known) >= CACHED_EMBEDDINGS:
+                known.clear()
+            known[id(image)] = segmenter.encode(image)  # which holds the picture, and so its id
+        return known[id(image)]
+
     def predict(examples: Sequence[Pair], image: UInt8[np.ndarray, "h w 3"]) -> Prediction:
-        context = segmenter.context([Example(pair.image, pair.mask) for pair in examples])
-        return segmenter.segment(image, context, detail=detail).probabilities()[1]
+        context = segmenter.context([Example(encode(pair.image), pair.mask) for pair in examples])
+        return segmenter.segment(encode(image), context, detail=detail).probabilities()[1]
 
     train_sets = parse_sets(segmenter.metadata.get("train_sets", ""))
     return Model(predict, train_sets, segmenter.threshold)
@@ -127,7 +143,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     folders = open_all(args.data)
     names = {folder.name for folder in folders}
-    model = None if args.weights == "none" else load_model(args.weights, detail=args.detail)
+    model = (
+        None
+        if args.weights == "none"
+        else load_model(args.weights, detail=args.detail, size=args.size)
+    )
     predictors = ({"model": model.predict} if model else {}) | BASELINES
     trained = model.train_sets if model and args.train_sets is None else set(args.train_sets or ())
     threshold = args.threshold or (model.threshold if model else 0.5)
@@ -166,6 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--episodes", type=int, default=40, help="episodes a data set")
     add("--seed", type=int, default=0)
     add("--detail", choices=get_args(Detail), default="plain", help="how closely to look")
+    add("--size", type=int, help="longer side at which pictures are seen; default: the model's")
     add("--threshold", type=float, help="least probability of foreground; default: the weights'")
     add("--sweep", action="store_true", help="also score the model at thresholds 0.05 to 0.95")
     add("--train-sets", nargs="*", metavar="NAME", help="instead of what the weights say")

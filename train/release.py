@@ -15,22 +15,14 @@ import numpy as np
 
 import seggpt.pretrained
 from data.folder import Folder, open_folders
-from seggpt.pretrained import DEFAULT
+from seggpt.config import IN_CONTEXT_MODEL
+from seggpt.pretrained import DEFAULT, ENCODER, PROMPTS
 from seggpt.weights import load_weights, save_weights
 from train.tool import run_tool
 
 LICENCE = "Apache-2.0"
 COLUMNS = ("model", "copy", "histogram", "everything")
-LIMITS = """\
-- It sees a picture squeezed to a small square: what is smaller than a few hundredths of the
-  picture is lost. Crop first, or give pictures of parts.
-- It goes by looks more than by meaning: colour and texture that the example's object shares with
-  its surroundings leak into the mask; objects whose looks vary (people, animals, furniture) are
-  found in part.
-- From examples alone it does not tell touching objects of one class apart; a click does.
-- An example whose mask covers little of the picture gives unreliable results; more examples help.
-- Scores are uncalibrated probabilities.
-"""
+SIZE = 448  # `incontext.in_context_engine.SIZE`, which imports jax
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,6 +65,9 @@ def release(args: argparse.Namespace) -> None:
         "train_sets": loaded.metadata["train_sets"],
         "command": args.command,
     }
+    metadata |= {
+        k: loaded.metadata[k] for k in ("encoder", "encoder_sha256") if k in loaded.metadata
+    }
     save_weights(target, loaded.params, config=loaded.config, metadata=metadata, dtype="bfloat16")
     folders = [folder for path in args.data for folder in open_folders(path)]
     trained = set(metadata["train_sets"].split(","))
@@ -83,6 +78,7 @@ def release(args: argparse.Namespace) -> None:
         results=results,
         folders=[f for f in folders if f.name in trained or f.kind == "sprites"],
         evaluation=args.evaluation,
+        failures=Path(args.failures).read_text(),
         clicks=clicks,
     )
     target.with_suffix(".md").write_text(card)
@@ -96,15 +92,15 @@ def write_card(
     results: dict[int, dict[str, Any]],
     folders: Sequence[Folder],
     evaluation: str,
+    failures: str,
     clicks: dict[str, Any] | None = None,
 ) -> str:
     """Return the model card as Markdown."""
     lines = [
         f"# {name}",
         "",
-        f"Licence: {metadata['licence']}. Input: {config['image_size']} px, patches of "
-        f"{config['patch_size']}; width {config['width']}, {config['depth']} blocks, "
-        f"{config['attention']} attention. Threshold: {metadata['threshold']}.",
+        f"Licence: {metadata['licence']}. {_architecture(config)} "
+        f"Threshold: {metadata['threshold']}.",
         "",
         "Trained with",
         "",
@@ -121,8 +117,26 @@ def write_card(
     for shots, result in sorted(results.items()):
         lines += [*_table(shots, result), ""]
     lines += _click_section(clicks) if clicks else []
-    lines += ["## Known failures", "", LIMITS, "## Data", "", *data_table(folders)]
+    lines += ["## Known failures", "", failures.strip(), "", "## Data", "", *data_table(folders)]
     return "\n".join(lines) + "\n"
+
+
+def _architecture(config: dict[str, Any]) -> str:
+    """Return what a model is, in one or two sentences."""
+    if config.get("model") != IN_CONTEXT_MODEL:
+        return (
+            f"Input: {config['image_size']} px, patches of {config['patch_size']}; width "
+            f"{config['width']}, {config['depth']} blocks, {config['attention']} attention."
+        )
+    encoder = config["encoder"]
+    taps = ", ".join(str(tap + 1) for tap in encoder["taps"])
+    return (
+        f"Input: longer side {SIZE} px at the picture's aspect ratio. Frozen encoder "
+        f"[{ENCODER.stem}]({ENCODER.stem}.md), patches of {encoder['patch_size']}, blocks {taps} "
+        f"read; on it {len(config['matchings'])} matchings of its layers, one of finer features "
+        f"and one of colours, {config['depth']} blocks of width {config['width']} with prefix "
+        "attention, and a decoder to the picture's own resolution."
+    )
 
 
 def data_table(folders: Sequence[Folder]) -> list[str]:
@@ -143,7 +157,7 @@ def clicks_score(report: dict[str, Any]) -> float:
 def _click_section(report: dict[str, Any]) -> list[str]:
     """Return the tables of `train.clicks --json`."""
     config = report["config"]
-    command = f"python -m train.clicks --weights {DEFAULT} --data train validation"
+    command = f"python -m train.clicks --weights {PROMPTS} --data train validation"
     command += f" --objects {config['objects']}" + (" --pairs" if "pairs" in report else "")
     lines = [
         "## Clicks and boxes",
@@ -206,6 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", nargs="+", required=True, metavar="PATH", help="for the licences on the card")
     add("--command", required=True, help="how the weights were trained, for the card")
     add("--evaluation", required=True, help="how they were scored, for the card")
+    add("--failures", required=True, metavar="FILE", help="Markdown list of what goes wrong")
     add("--clicks", metavar="FILE", help="from train.clicks --json, for weights with heads")
     add("--name", default=DEFAULT)
     add("-o", "--output", default=str(Path(seggpt.pretrained.__file__).parent), metavar="DIR")

@@ -147,7 +147,9 @@ class Run:
         """Segment every job and return the exit code."""
         prepare_jax()
         args, console = self._args, self._console
-        segmenter = incontext.Segmenter.from_pretrained(args.model, device=args.device)
+        segmenter = incontext.Segmenter.from_pretrained(
+            args.model, device=args.device, size=args.size
+        )
         context = self._context(segmenter)
         look = {"threshold": args.threshold, "detail": args.detail}
         stream = Stream(

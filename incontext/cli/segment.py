@@ -111,6 +111,13 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         help="finer masks for more time: more pixels, tiles too, or again at what was found "
         "(default: plain, or what the prompt says)",
     )
+    group.add_argument(
+        "--size",
+        type=positive,
+        metavar="PX",
+        help="longer side at which pictures are seen (default: the model's, 448); larger for thin "
+        "and small things",
+    )
     there = group.add_mutually_exclusive_group()
     there.add_argument("--overwrite", action="store_true", help="replace files that exist")
     there.add_argument("--skip-existing", action="store_true", help="go on where a run stopped")

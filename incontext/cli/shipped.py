@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from seggpt.config import IN_CONTEXT_MODEL
 from seggpt.pretrained import ENCODER
 from seggpt.weights.encoder import load_encoder
-from seggpt.weights.files import file_sha256, open_safetensors
+from seggpt.weights.files import file_sha256, is_own_file, load_weights, open_safetensors
 from seggpt.weights.published import load_published
+
+IN_CONTEXT_SIZE = 448  # `incontext.in_context_engine.SIZE`, which imports jax
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,12 @@ def read_model(name: str, path: Path) -> ShippedModel:
         metadata: dict[str, str] = file.metadata() or {}
         shapes = [file.get_slice(key).get_shape() for key in file.offset_keys()]
     config = json.loads(metadata.get("config", "{}"))
+    is_in_context = config.get("model") == IN_CONTEXT_MODEL
     return ShippedModel(
         name=name,
         parameters=sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes),
-        attention=config.get("attention", "-"),
-        size_px=config.get("image_size", 0),
+        attention="prefix" if is_in_context else config.get("attention", "-"),
+        size_px=IN_CONTEXT_SIZE if is_in_context else config.get("image_size", 0),
         licence=metadata.get("licence", "-"),
         score=metadata.get("score", "-"),
         path=str(path),
@@ -57,6 +61,8 @@ def verify_model(path: Path) -> str:
     """
     if path == ENCODER:
         load_encoder(path)
+    elif is_own_file(path):
+        load_weights(path)
     else:
         load_published(path, family="any")
     return file_sha256(path)

@@ -1,0 +1,225 @@
+"""The in-context model on a frozen encoder, for `Segmenter`: pictures keep their aspect ratio."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Float32, Int32, PyTree, UInt8
+from PIL import Image
+
+from incontext.batching import most_pictures
+from incontext.context import LoadedExample
+from incontext.encoded import EncodedPicture, load_source
+from incontext.engine import Dtype, Passes, Picture
+from incontext.passes import LABELS_PER_PASS
+from seggpt.coloring import palette
+from seggpt.config import InContextConfig
+from seggpt.encoder import Embedding, Encoder
+from seggpt.errors import PromptError
+from seggpt.in_context import Cache, InContextModel, join_caches
+from seggpt.weights.encoder import LoadedEncoder
+from seggpt.weights.graft import graft
+
+SIZE = 448  # pixels along the longer side, of which 24 of 32 tokens were a training window's side
+LEAST_SIZE, MOST_SIZE = 112, 2240
+EVEN = 2  # grids have even sides, so that pictures of nearly one shape share a compiled program
+
+
+class InContextEngine:
+    """A frozen encoder, and what was trained on it."""
+
+    def __init__(
+        self,
+        config: InContextConfig,
+        params: Mapping[Any, Any],
+        *,
+        encoder: LoadedEncoder,
+        device: Any,
+        dtype: Dtype,
+        size: int = SIZE,
+    ) -> None:
+        self.config, self.device, self.size = config, device, size
+        self.check_size(size)
+        self.encoder_sha256 = encoder.sha256
+        self.fingerprint = _fingerprint(config, params, encoder.sha256)
+        self.graphdef, wanted = _split(lambda: InContextModel(config, rngs=nnx.Rngs(0)))
+        self._encoder, wanted_encoder = _split(lambda: Encoder(config.encoder, rngs=nnx.Rngs(0)))
+        cast = jnp.dtype(dtype)
+        self.params, self.encoder_params = (
+            jax.device_put(jax.tree.map(lambda a: a.astype(cast), graft(to, given)), device)
+            for to, given in ((wanted, params), (wanted_encoder, encoder.params))
+        )
+        self._encode_image = jax.jit(partial(_encode_image, self._encoder))
+        self._encode = jax.jit(partial(_encode_example, self.graphdef))
+        self._paint = jax.jit(partial(_paint_queries, self.graphdef), static_argnames="passes")
+
+    def encode_picture(self, picture: Picture) -> EncodedPicture:
+        """Encode a picture, once for any number of contexts."""
+        embedding = self._encode_images([picture], self.size)
+        return EncodedPicture(picture, embedding, self.size, self.encoder_sha256)
+
+    def _embed(
+        self, pictures: Sequence[Picture], encoded: Sequence[EncodedPicture | None], size: int
+    ) -> Embedding:
+        """Return pictures of one shape as they were encoded, or encode them."""
+        known = [e.embedding for e in encoded if e is not None and self._fits(e, size)]
+        if len(known) < len(pictures):
+            return self._encode_images(pictures, size)
+        return jax.tree.map(lambda *rows: jnp.concatenate(rows), *known)
+
+    def _fits(self, encoded: EncodedPicture, size: int) -> bool:
+        return (encoded.size, encoded.encoder) == (size, self.encoder_sha256)
+
+    def encode(self, examples: Sequence[LoadedExample], passes: Passes, *, seg_type: str) -> Cache:
+        """Encode examples, each at its own aspect ratio; the passes are the cache's rows."""
+        del seg_type  # this model has no type tokens
+        colours = jnp.asarray(2 * pass_palette(passes) - 1)
+        caches = []
+        for example in examples:
+            embedding = self._embed([example.image], [example.encoded], self.size)
+            shape = embedding.image.shape[1:3]
+            slots = [_slots(example.labels, part, shape) for part in passes]
+            caches.append(self._encode(self.params, embedding, np.stack(slots), colours))
+        return join_caches(caches)
+
+    def paint(
+        self,
+        sources: Sequence[Picture | EncodedPicture],
+        arrays: PyTree,
+        *,
+        passes: int,
+        seg_type: str,
+        size: int,
+    ) -> list[Float32[np.ndarray, "passes _ _ 3"]]:
+        """Paint pictures; those of one shape that follow each other go through together."""
+        del seg_type
+        pictures = [load_source(source) for source in sources]
+        encoded = [s if isinstance(s, EncodedPicture) else None for s in sources]
+        painted = []
+        start = 0
+        grids = [self.fit(picture, size) for picture in pictures]
+        while start < len(pictures):
+            stop = start
+            while stop < len(pictures) and grids[stop] == grids[start]:
+                stop += 1
+            embedding = self._embed(pictures[start:stop], encoded[start:stop], size)
+            rgb = np.asarray(self._paint(self.params, arrays, embedding, passes=passes))
+            painted += list(np.clip(0.5 * (rgb + 1), 0, 1))
+            start = stop
+        return painted
+
+    def fit(self, picture: Picture, size: int) -> tuple[int, int]:
+        """Return the height and width in pixels at which a picture is seen."""
+        return fit_size(picture.shape[:2], size, self.config.encoder.patch_size)
+
+    def check_size(self, size: int) -> None:
+        """Make sure that pictures can be seen at a size.
+
+        Raises:
+            PromptError: if it is too small or too large, or patches do not divide it.
+        """
+        patch = EVEN * self.config.encoder.patch_size
+        if not LEAST_SIZE <= size <= MOST_SIZE or size % patch:
+            raise PromptError(
+                f"size {size} is not a multiple of {patch} in {LEAST_SIZE}..{MOST_SIZE}; "
+                f"the default is {SIZE}"
+            )
+
+    def batch_size(self, arrays: PyTree, *, passes: int, seg_type: str, size: int) -> int:
+        """Return 1 on a CPU, which one picture fills, and a few elsewhere."""
+        del arrays, passes, seg_type, size
+        return 1 if self.device.platform == "cpu" else min(8, most_pictures(self.device))
+
+    def _encode_images(self, pictures: Sequence[Picture], size: int) -> Embedding:
+        resized = [_resize(picture, self.fit(picture, size)) for picture in pictures]
+        return self._encode_image(self.encoder_params, np.stack(resized))
+
+
+def fit_size(picture: tuple[int, ...], size: int, patch_size: int) -> tuple[int, int]:
+    """Return height and width in pixels: the longer is `size`, both an even number of patches."""
+    step = EVEN * patch_size
+    scale = size / max(picture)
+    height, width = (max(step, round(extent * scale / step) * step) for extent in picture)
+    return height, width
+
+
+def pass_palette(passes: Passes) -> Float32[np.ndarray, "k 3"]:
+    """Return the colours of a pass, RGB in 0..1, filled up to as many as in training."""
+    colours = palette(max(len(part) for part in passes))
+    return np.pad(colours, ((0, LABELS_PER_PASS + 1 - len(colours)), (0, 0)))
+
+
+def _slots(
+    labels: Int32[np.ndarray, "h w"], part: Sequence[int], shape: tuple[int, ...]
+) -> Int32[np.ndarray, "h2 w2"]:
+    """Return which colour of a pass each pixel of the resized picture has (nearest)."""
+    slots = np.zeros(labels.shape, np.uint8)
+    for slot, label in enumerate(part, 1):
+        slots[labels == label] = slot
+    height, width = shape
+    resized = Image.fromarray(slots).resize((width, height), Image.Resampling.NEAREST)
+    return np.asarray(resized, np.int32)
+
+
+def _resize(picture: Picture, shape: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    height, width = shape
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _encode_image(graphdef: nnx.GraphDef[Encoder], params: PyTree, images: Array) -> Embedding:
+    return nnx.merge(graphdef, params)(images.astype(jnp.float32) / 255)
+
+
+def _encode_example(
+    graphdef: nnx.GraphDef[InContextModel],
+    params: PyTree,
+    embedding: Embedding,
+    slots: Array,
+    colours: Array,
+) -> Cache:
+    """Encode one example in every pass."""
+    model, passes = nnx.merge(graphdef, params), len(slots)
+    repeated = jax.tree.map(lambda a: jnp.repeat(a, passes, axis=0), _cast(model, embedding))
+    return model.encode(repeated, slots, jnp.broadcast_to(colours, (passes, *colours.shape)))
+
+
+def _paint_queries(
+    graphdef: nnx.GraphDef[InContextModel],
+    params: PyTree,
+    cache: Cache,
+    queries: Embedding,
+    *,
+    passes: int,
+) -> Float[Array, "b passes h w 3"]:
+    """Paint every query in every pass."""
+    model, count = nnx.merge(graphdef, params), len(queries.image)
+    tiled = jax.tree.map(
+        lambda a: jnp.tile(a, (passes, *(1,) * (a.ndim - 1))), _cast(model, queries)
+    )
+    painted = model.decode(cache, tiled)
+    return painted.reshape(passes, count, *painted.shape[1:]).swapaxes(0, 1)
+
+
+def _cast(model: InContextModel, embedding: Embedding) -> Embedding:
+    dtype = model.mask_token[...].dtype
+    return jax.tree.map(lambda a: a.astype(dtype), embedding)
+
+
+def _split(make: Any) -> tuple[Any, Any]:
+    graphdef, wanted = nnx.split(nnx.eval_shape(make), nnx.Param)
+    return graphdef, nnx.as_pure(wanted)
+
+
+def _fingerprint(config: InContextConfig, params: Mapping[Any, Any], encoder: str) -> str:
+    """Return a hash of the architecture, every stored number and the encoder's checksum."""
+    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    digest.update(encoder.encode())
+    for leaf in jax.tree.leaves(params):
+        digest.update(np.ascontiguousarray(leaf, np.float32).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()[:16]
