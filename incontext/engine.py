@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ KINDS = {"semantic": SEMANTIC, "instance": INSTANCE}
 Picture = UInt8[np.ndarray, "_ _ 3"]
 
 
+@runtime_checkable  # tests check annotations
 class Engine(Protocol):
     """One family of models behind `Segmenter`; immutable."""
 
