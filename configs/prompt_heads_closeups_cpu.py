@@ -23,11 +23,11 @@ def get_config() -> TrainConfig:
     return replace(
         config,
         data=replace(
-            config.data,
+            config.pictures,
             pack_size=128,
             sprites=1000,
             closeups=600,
-            pairs=replace(config.data.pairs, weights={"closeups": 10.0}, min_area=0.03),
+            pairs=replace(config.pictures.pairs, weights={"closeups": 10.0}, min_area=0.03),
             augment=AugmentConfig(scale=(0.4, 1.0), stitch=0.0),
         ),
         optim=OptimConfig(lr=5e-4, warmup=30, ema=0.995),

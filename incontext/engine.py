@@ -31,7 +31,7 @@ KINDS = {"semantic": SEMANTIC, "instance": INSTANCE}
 Picture = UInt8[np.ndarray, "_ _ 3"]
 
 
-@runtime_checkable  # the tests check types as they run
+@runtime_checkable  # tests check annotations
 class Engine(Protocol):
     """One family of models behind `Segmenter`; immutable."""
 

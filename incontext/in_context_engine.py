@@ -26,7 +26,7 @@ from seggpt.coloring import palette
 from seggpt.config import InContextConfig
 from seggpt.encoder import Embedding, Encoder
 from seggpt.errors import PromptError
-from seggpt.head import correct, split_head
+from seggpt.head import correct
 from seggpt.in_context import Cache, InContextModel, join_caches
 from seggpt.weights.encoder import LoadedEncoder
 from seggpt.weights.graft import graft
@@ -116,31 +116,31 @@ class InContextEngine:
         seg_type: str,
         size: int,
     ) -> list[Float32[np.ndarray, "planes _ _"]]:
-        """Return what the passes found, brought together and corrected by a prompt's head."""
+        """Return what the passes found, brought together and corrected by a prompt's heads."""
         del seg_type
-        head = arrays.head if isinstance(arrays, HeadContext) else None
+        heads = arrays.heads if isinstance(arrays, HeadContext) else None
         cache, found = self._cache(arrays, passes), []
         for embedding in self._embeddings(sources, size):
-            found += self.find_embedded(embedding, cache, passes, head=head)
+            found += self.find_embedded(embedding, cache, passes, heads=heads)
         return found
 
     def find_embedded(
-        self, embedding: Embedding, cache: Cache, passes: Passes, *, head: PyTree | None = None
+        self, embedding: Embedding, cache: Cache, passes: Passes, *, heads: PyTree | None = None
     ) -> list[Float32[np.ndarray, "planes _ _"]]:
         """Return what `find` does of encoded pictures."""
         colors = palette(max(len(part) for part in passes))
         rgb = self._rgb(embedding, cache, len(passes))
         found = [combine_passes(row, passes, colors) for row in rgb]
-        if head is None:
+        if heads is None:
             return found
         rows = [jax.tree.map(lambda a, i=i: a[i : i + 1], embedding) for i in range(len(found))]
-        return [self.correct(row, one, head) for row, one in zip(rows, found, strict=True)]
+        return [self.correct(row, one, heads) for row, one in zip(rows, found, strict=True)]
 
     def correct(
-        self, embedding: Embedding, chances: Float32[np.ndarray, "planes h w"], head: PyTree
+        self, embedding: Embedding, chances: Float32[np.ndarray, "planes h w"], heads: PyTree
     ) -> Float32[np.ndarray, "planes h w"]:
-        """Apply a head to what was found in one picture."""
-        return np.asarray(self._correct(self.params, head, embedding, chances))
+        """Apply a prompt's heads to what was found in one picture."""
+        return np.asarray(self._correct(self.params, heads, embedding, chances))
 
     def head_inputs(self, embedding: Embedding) -> tuple[Array, Array]:
         """Return an image's tokens as a grid, and its pixels' features at stride 4."""
@@ -290,13 +290,12 @@ def _see_pixels(
 def _correct(
     graphdef: nnx.GraphDef[InContextModel],
     params: PyTree,
-    head: PyTree,
+    heads: PyTree,
     embedding: Embedding,
     chances: Float[Array, "planes h w"],
 ) -> Float[Array, "planes h w"]:
     tokens, pixels = _see_pixels(graphdef, params, embedding)
-    merged = nnx.merge(split_head(tokens.shape[-1], len(chances)), head)
-    return correct(merged, tokens, pixels, chances)
+    return correct(heads, tokens, pixels, chances)
 
 
 def _cast(model: InContextModel, embedding: Embedding) -> Embedding:

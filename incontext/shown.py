@@ -23,16 +23,16 @@ class HeadContext:
         images: The examples at the size at which the model sees them.
         maps: Their labels.
         more: Encoded examples that joined them.
-        head: The weights of a `seggpt.head.Head`, or None.
+        heads: The weights of several `seggpt.head.Head`, stacked along the first axis, or None.
     """
 
     images: tuple[UInt8[np.ndarray, "h w 3"], ...]
     maps: tuple[Int32[np.ndarray, "h w"], ...]
     more: Cache | None
-    head: Any
+    heads: Any
 
     def joined(self, other: "Cache | HeadContext") -> "HeadContext":
-        """Return what shows the examples of both, with this one's head."""
+        """Return what shows the examples of both, with this one's heads."""
         if isinstance(other, Cache):
             other = HeadContext((), (), other, None)
         caches = [cache for cache in (self.more, other.more) if cache is not None]
@@ -40,7 +40,7 @@ class HeadContext:
             images=self.images + other.images,
             maps=self.maps + other.maps,
             more=join_caches(caches) if caches else None,
-            head=self.head,
+            heads=self.heads,
         )
 
     def to_tree(self) -> dict[str, Any]:
@@ -51,8 +51,8 @@ class HeadContext:
         }
         if self.more is not None:
             tree["more"] = cache_to_tree(self.more)
-        if self.head is not None:
-            tree["head"] = self.head
+        if self.heads is not None:
+            tree["heads"] = self.heads
         return {name: part for name, part in tree.items() if part}
 
     @classmethod
@@ -69,7 +69,7 @@ class HeadContext:
             images=tuple(images[i] for i in range(len(images))),
             maps=tuple(np.asarray(maps[i], np.int32) for i in range(len(maps))),
             more=cache_from_tree(tree["more"]) if "more" in tree else None,
-            head=tree.get("head"),
+            heads=tree.get("heads"),
         )
 
 

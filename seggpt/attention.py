@@ -26,7 +26,7 @@ Bias = tuple[Float[Array, "b heads n _"], ...]
 Loop = Callable[[Callable[..., Any], Any], Any]  # a function over the first axis of a pytree
 
 LARGE = 1 << 20  # logits of a head; from here on one head at a time takes half as long on a CPU
-_CACHED = 1 << 21  # logits that a CPU's cache holds while a softmax goes over them
+CACHED = 1 << 21  # logits that a CPU's cache holds while a softmax goes over them
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def attend(
     first = (*map(_heads_first, (q, k, v)), *bias)
 
     def run(loop: Loop, heads: tuple[Array, ...]) -> Array:
-        parts = _parts(q.shape[1], k.shape[1]) if loop is jax.lax.map else 1
+        parts = count_parts(q.shape[1], k.shape[1]) if loop is jax.lax.map else 1
 
         def head(head: tuple[Array, ...]) -> Array:
             """Attend with one head, some queries at a time where the loop is one."""
@@ -119,9 +119,12 @@ def attend(
     return _heads_first(attended.reshape(*first[0].shape[:-1], v.shape[-1]))
 
 
-def _parts(queries: int, keys: int) -> int:
-    """Return the least number of equal parts of the queries whose logits the cache holds."""
-    fits = (n for n in range(1, queries) if queries % n == 0 and queries // n * keys <= _CACHED)
+def count_parts(queries: int, keys: int, *, limit: int = CACHED) -> int:
+    """Return the least number of equal parts of the queries that have at most `limit` logits.
+
+    Where even a single query has more, each is a part.
+    """
+    fits = (n for n in range(1, queries) if queries % n == 0 and queries // n * keys <= limit)
     return next(fits, queries)
 
 

@@ -10,9 +10,10 @@ from seggpt.errors import CheckpointError
 Attention = Literal["mutual", "prefix"]
 Activation = Literal["gelu", "gelu_tanh"]
 
+# What tells the fields of other configs from a SegGPTConfig's, in files.
 IN_CONTEXT_MODEL = "in-context"
-SAM_MODEL = "sam"  # what tells the fields of a SAMConfig from a SegGPTConfig's, in files
-ENCODER_MODEL = "encoder"  # and an EncoderConfig's
+SAM_MODEL = "sam"
+ENCODER_MODEL = "encoder"
 _OF_HEADS = (
     "prompt_width",
     "prompt_blocks",
@@ -180,13 +181,7 @@ class EncoderConfig:
             ValueError: for a missing field, or one that no encoder has.
             CheckpointError: if they are another model's, or of a newer version.
         """
-        known = {"model"} | {field.name for field in dataclasses.fields(cls)}
-        if fields.get("model") != ENCODER_MODEL or (set(fields) - known):
-            unknown = ", ".join(sorted(set(fields) - known)[:3]) or "no model"
-            raise CheckpointError(
-                f"not the fields of an encoder that this seggpt knows ({unknown})"
-            )
-        return cls(**_values(cls, {k: v for k, v in fields.items() if k != "model"}))
+        return cls(**_values(cls, _own_fields(cls, fields, ENCODER_MODEL, "an encoder")))
 
     @classmethod
     def dinov2_small(cls, *, registers: int = 0) -> "EncoderConfig":
@@ -225,13 +220,18 @@ class InContextConfig:
         Raises:
             ValueError: naming the field and what it must be.
         """
+        for name in ("width", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} is not above 0")
         if self.width % self.heads or self.width % 4:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads} and of 4")
         if not 0 <= self.depth <= _MOST_BLOCKS:
             raise ValueError(f"depth {self.depth} is not in 0..{_MOST_BLOCKS}")
         layers = len(self.encoder.taps)
-        if not self.matchings or not all(0 <= layer < layers for layer, _ in self.matchings):
+        if not all(0 <= layer < layers for layer, _ in self.matchings):
             raise ValueError(f"matchings {self.matchings} are not of the encoder's {layers} layers")
+        if not 1 <= len(self.matchings) <= _MOST_BLOCKS:
+            raise ValueError(f"{len(self.matchings)} matchings are not 1..{_MOST_BLOCKS}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON can hold them, and which model they are of."""
@@ -243,26 +243,14 @@ class InContextConfig:
         """Build from `to_dict`'s output, which may come from anyone's file.
 
         Raises:
-            ValueError: for a missing or unknown field, or a value that no model has.
+            ValueError: for a missing field, or one that no model has.
+            CheckpointError: if they are another model's, or of a newer version.
         """
-        given = dict(fields)
-        if given.pop("model", None) != IN_CONTEXT_MODEL:
-            raise ValueError("not the fields of an in-context model")
-        known = {field.name for field in dataclasses.fields(cls)}
-        if set(given) != known:
-            raise ValueError(f"fields {sorted(set(given) ^ known)} are missing or unknown")
-        encoder, matchings = given.pop("encoder"), given.pop("matchings")
-        if not isinstance(encoder, dict) or not isinstance(matchings, list):
-            raise ValueError("encoder and matchings are not an in-context model's")
-        pairs = []
-        for pair in matchings[:_MOST_BLOCKS]:
-            if not (isinstance(pair, list) and [type(value) for value in pair] == [int, bool]):
-                raise ValueError(f"matchings hold {str(pair)[:40]!r}, not a layer and a bool")
-            pairs.append((pair[0], pair[1]))
-        for name, value in given.items():
-            if not _fits(value, int):
-                raise ValueError(f"{name} {str(value)[:40]!r} is not a model's")
-        return cls(encoder=EncoderConfig.from_dict(encoder), matchings=tuple(pairs), **given)
+        own = _own_fields(cls, fields, IN_CONTEXT_MODEL, "an in-context model")
+        encoder = own.pop("encoder", None)
+        if not isinstance(encoder, dict):
+            raise ValueError("no encoder's fields among an in-context model's")
+        return cls(**_values(cls, own | {"encoder": EncoderConfig.from_dict(encoder)}))
 
     @classmethod
     def small(cls) -> "InContextConfig":
@@ -488,11 +476,7 @@ class SAMConfig(HeadsConfig):
             ValueError: for a missing field, or one that no model has.
             CheckpointError: if they are another model's, or of a newer version.
         """
-        known = {"model"} | {field.name for field in dataclasses.fields(cls)}
-        if fields.get("model") != SAM_MODEL or (set(fields) - known):
-            unknown = ", ".join(sorted(set(fields) - known)[:3]) or "no model"
-            raise CheckpointError(f"not the fields of a SAM that this seggpt knows ({unknown})")
-        return cls(**_values(cls, {k: v for k, v in fields.items() if k != "model"}))
+        return cls(**_values(cls, _own_fields(cls, fields, SAM_MODEL, "a SAM")))
 
     @classmethod
     def sam_base(cls) -> "SAMConfig":
@@ -520,6 +504,15 @@ class SAMConfig(HeadsConfig):
         return dataclasses.replace(
             cls.sam_base(), width=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)
         )
+
+
+def _own_fields(cls: type, fields: Mapping[str, Any], model: str, what: str) -> dict[str, Any]:
+    """Return the fields of a config without the word for its model, if they are its own."""
+    unknown = set(fields) - {"model"} - {field.name for field in dataclasses.fields(cls)}
+    if fields.get("model") != model or unknown:
+        named = ", ".join(sorted(unknown)[:3]) or "no model"
+        raise CheckpointError(f"not the fields of {what} that this seggpt knows ({named})")
+    return {name: value for name, value in fields.items() if name != "model"}
 
 
 def _values(cls: type, fields: Mapping[str, Any]) -> dict[str, Any]:

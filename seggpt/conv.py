@@ -1,5 +1,7 @@
 """A 3 x 3 convolution whose gradient is quick on a CPU, too."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -17,7 +19,7 @@ class Conv3x3(nnx.Module):
 
     def __call__(self, feats: Float[Array, "b h w c"]) -> Float[Array, "b newh neww o"]:
         """Apply the convolution."""
-        run = conv3x3 if self.stride == 1 else _strided
+        run = conv3x3 if self.stride == 1 else partial(_conv, stride=self.stride)
         return run(feats, self.kernel[...].astype(feats.dtype)) + self.bias[...].astype(feats.dtype)
 
 
@@ -33,12 +35,6 @@ def _conv(
     )
 
 
-def _strided(
-    feats: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]
-) -> Float[Array, "b newh neww o"]:
-    return _conv(feats, kernel, 2)
-
-
 @jax.custom_vjp
 def conv3x3(
     feats: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]
@@ -46,7 +42,7 @@ def conv3x3(
     """Convolve with zero padding at stride 1.
 
     On XLA's CPU backend the kernel's own gradient is a convolution with a window as large as the
-    image, four times slower than the matrix product below (jax 0.10.2, 112 x 112 x 96).
+    image, four times slower than the matrix products below (jax 0.10.2, 112 x 112 x 96).
     """
     return _conv(feats, kernel, 1)
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from seggpt.conv import Conv3x3
 from seggpt.in_context import FINE, Dense
@@ -51,11 +51,17 @@ def split_head(feats: int, planes: int) -> nnx.GraphDef[Head]:
     return nnx.graphdef(nnx.eval_shape(lambda: Head(feats, planes, rngs=nnx.Rngs(0))))
 
 
-def correct(head: Head, tokens: Array, pixels: Array, chances: Float[Array, "k h w"]) -> Array:
-    """Return the probabilities of one picture after a head, (k, h, w)."""
+def correct(
+    heads: PyTree, tokens: Array, pixels: Array, chances: Float[Array, "k h w"]
+) -> Float[Array, "k h w"]:
+    """Return the probabilities of one picture after the mean correction of several heads.
+
+    `heads` are weights, stacked along the first axis.
+    """
+    graphdef, guess = split_head(tokens.shape[-1], len(chances)), guess_of(chances, pixels)
+    added = jax.vmap(lambda head: nnx.merge(graphdef, head)(tokens, pixels, guess))(heads)
     logs = log_chances(jnp.moveaxis(chances, 0, -1)[None])
-    added = head(tokens, pixels, guess_of(chances, pixels))
-    logs = logs + jax.image.resize(added, logs.shape, "linear")
+    logs = logs + jax.image.resize(added.mean(axis=0), logs.shape, "linear")
     return jnp.moveaxis(jax.nn.softmax(logs, axis=-1)[0], -1, 0)
 
 

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from seggpt.attention import CACHED, count_parts
 from seggpt.canvas import to_patches
 from seggpt.coloring import IGNORE
 
 LEAST_SHARE = 1e-3  # of all pixels, that a label is taken to have
 LEAST_RARITY = 0.01  # of a key, so that one that shows nothing known hardly counts
-_LOGITS = 1 << 21  # of queries and keys taken at a time: what a CPU's cache holds
 
 
 def match(
@@ -26,27 +26,23 @@ def match(
     k: Float[Array, "b m c"],
     values: Float[Array, "b m v"],
     weights: Float[Array, "b m"],
+    *,
+    limit: int = CACHED,
 ) -> Float[Array, "b n v"]:
-    """Return the mean of the values, each key by its softmax of q . k + weights.
+    """Return for each query the values' mean, weighted by the softmax of q . k + weights.
 
-    What is large is done for a part of the queries at a time, in float32.
+    Where a row has more than `limit` logits, a part of the queries is done at a time.
     """
-    parts = _parts(q.shape[1], k.shape[1])
+    parts = count_parts(q.shape[1], k.shape[1], limit=limit)
 
-    def attend(some: Array) -> Array:
+    def mean_of(some: Float[Array, "b part c"]) -> Float[Array, "b part v"]:
         logits = jnp.einsum("bnc,bmc->bnm", some, k) + weights[:, None]
         return jnp.einsum("bnm,bmv->bnv", jax.nn.softmax(logits, axis=-1), values)
 
     if parts == 1:
-        return attend(q)
+        return mean_of(q)
     split = q.reshape(len(q), parts, -1, q.shape[-1]).swapaxes(0, 1)
-    return jax.lax.map(attend, split).swapaxes(0, 1).reshape(*q.shape[:2], -1)
-
-
-def _parts(queries: int, keys: int) -> int:
-    """Return the least number of equal parts of the queries whose logits are few enough."""
-    fits = (n for n in range(1, queries) if queries % n == 0 and queries // n * keys <= _LOGITS)
-    return next(fits, queries)
+    return jax.lax.map(mean_of, split).swapaxes(0, 1).reshape(*q.shape[:2], -1)
 
 
 def unit(feats: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
@@ -65,11 +61,11 @@ def rarity(fractions: Float[Array, "b m k"], shares: Float[Array, "b k"]) -> Flo
 
 
 def label_fractions(
-    slots: Int[Array, "b h w"], labels: int, cell: tuple[int, int]
+    slots: Int[Array, "b h w"], labels: int, grid: tuple[int, int]
 ) -> Float[Array, "b gh gw k"]:
     """Return the share of each label 0..labels in the cells of a grid; ignored pixels have none."""
     known = jnp.where(slots == IGNORE, labels + 1, slots)
-    return pool(jax.nn.one_hot(known, labels + 1), cell)
+    return pool(jax.nn.one_hot(known, labels + 1), grid)
 
 
 def pool(image: Float[Array, "b h w c"], grid: tuple[int, int]) -> Float[Array, "b gh gw c"]:

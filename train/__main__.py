@@ -12,6 +12,8 @@ from seggpt.errors import SegGPTError
 from train.config import TrainConfig
 from train.overrides import apply_overrides
 
+DATA = "folders or zips of data sets; a feature cache for an in-context model on an encoder"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a recipe; return the exit code."""
@@ -61,7 +63,7 @@ def load_recipe(path: Path) -> TrainConfig:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
     parser.add_argument("--config", required=True, help="a recipe, for example configs/tiny_cpu.py")
-    parser.add_argument("--data", nargs="+", metavar="PATH", help="folders or zips of data sets")
+    parser.add_argument("--data", nargs="+", metavar="PATH", help=DATA)
     parser.add_argument("--out", required=True, metavar="DIR", help="logs, sheets, checkpoints")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")

@@ -76,7 +76,7 @@ def make_click_probe(pack: Pack, config: TrainConfig, *, per_source: int = 16) -
         sampler = Sampler(replace(pack, sources=(source,)), pairs)
         samples += [sampler.draw(rng, progress=0.0) for _ in range(per_source)]
         names += [source.name] * per_source
-    make = jax.jit(partial(make_views, size=config.model.image_size, config=data))
+    make = jax.jit(partial(make_views, size=config.seggpt.image_size, config=data))
     batch = {k: jnp.asarray(v) for k, v in collate(samples).items()}
     views = make(jnp.asarray(pack.images), jnp.asarray(pack.ids), batch, key=jax.random.key(0))
     return ClickProbe(views, tuple(names), config)
@@ -89,7 +89,7 @@ def make_clicker(config: TrainConfig) -> Callable[[PyTree, ClickProbe], Found]:
 
     @jax.jit
     def play(params: PyTree, views: Views) -> tuple[Simulated, Simulated]:
-        model = merge_prompted(config.model, params, dtype=jnp.dtype(jnp.float32))
+        model = merge_prompted(config.seggpt, params, dtype=jnp.dtype(jnp.float32))
         asked = _ask(views, config)
         first, second = (
             simulate(model, views, asked, how, key=jax.random.key(0)) for how in (calm, boxed)

@@ -49,6 +49,8 @@ class ClicksConfig:
 class TrainConfig:
     """A whole training run.
 
+    An `InContextConfig` learns from `FeaturesConfig`, whose samples say how many there are and how
+    many examples they have; the fields from `view_size` to `half_masks` are for the others.
     With `clicks` only the model's heads for prompts are trained (its `prompt_width` is above 0),
     and shots of 0 ask for what points and boxes mark, those of 1 for what a pair proposes.
     """
@@ -75,6 +77,18 @@ class TrainConfig:
     checkpoint_every: int = 1000
     keep: int = 2  # checkpoints
 
+    @property
+    def seggpt(self) -> SegGPTConfig:
+        """The model of a recipe that learns from pictures."""
+        assert isinstance(self.model, SegGPTConfig)
+        return self.model
+
+    @property
+    def pictures(self) -> DataConfig:
+        """The data of a recipe that learns from pictures."""
+        assert isinstance(self.data, DataConfig)
+        return self.data
+
     def __post_init__(self) -> None:
         """Check what no single part can check.
 
@@ -86,11 +100,11 @@ class TrainConfig:
             raise ValueError(
                 "an in-context model learns from FeaturesConfig, others from DataConfig"
             )
-        if isinstance(self.model, SegGPTConfig) and isinstance(self.data, DataConfig):
-            self._check_pairs(self.model, self.data)
+        if not in_context:
+            self._check_pairs(self.seggpt)
 
-    def _check_pairs(self, model: SegGPTConfig, data: DataConfig) -> None:
-        views, patch = data.pairs.views, model.patch_size
+    def _check_pairs(self, model: SegGPTConfig) -> None:
+        views, patch = self.pictures.pairs.views, model.patch_size
         least, most = (0, 1) if self.clicks else (1, views - 1)
         if not all(least <= shots <= most for shots, _ in self.shots) or not self.shots:
             limit = "1" if self.clicks else f"views - 1, {most}"

@@ -123,8 +123,8 @@ def load_model(weights: str, *, detail: Detail = "plain", size: int | None = Non
         if id(image) not in known:
             if len(known) >= CACHED_EMBEDDINGS:
                 known.clear()
-            known[id(image)] = segmenter.encode(image)  # which holds the picture, and so its id
-        return known[id(image)]
+            known[id(image)] = image, segmenter.encode(image)  # the image is kept, and so its id
+        return known[id(image)][1]
 
     def predict(examples: Sequence[Pair], image: UInt8[np.ndarray, "h w 3"]) -> Prediction:
         context = segmenter.context([Example(encode(pair.image), pair.mask) for pair in examples])

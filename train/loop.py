@@ -17,7 +17,7 @@ from train.config import TrainConfig
 from train.optim import make_optimizer, make_schedule
 from train.sharding import make_mesh, put_batch, shard_params
 from train.state import TrainState, init_state
-from train.tasks import Step, Task, make_task
+from train.tasks import Task, make_task
 
 logger = logging.getLogger(__name__)
 
@@ -212,6 +212,3 @@ class Watch:
     def _write(self, row: dict[str, int | float]) -> None:
         self.log.write(json.dumps({k: round(v, 6) for k, v in row.items()}) + "\n")
         self.log.flush()
-
-
-__all__ = ["NonFiniteLossError", "Step", "run"]

@@ -91,7 +91,7 @@ def make_probe(pack: Pack, config: TrainConfig, *, per_source: int = 16) -> Prob
             names += [source.name] * per_source
     if not samples:
         raise ValueError("no class is in two of the held-out pictures (split val)")
-    make = jax.jit(partial(make_views, size=config.model.image_size, config=data))
+    make = jax.jit(partial(make_views, size=config.seggpt.image_size, config=data))
     batch = {k: jnp.asarray(v) for k, v in collate(samples).items()}
     views = make(jnp.asarray(pack.images), jnp.asarray(pack.ids), batch, key=jax.random.key(0))
     return Probe(views, tuple(names))
@@ -99,7 +99,7 @@ def make_probe(pack: Pack, config: TrainConfig, *, per_source: int = 16) -> Prob
 
 def make_painter(config: TrainConfig, *, batch: int = 16) -> Callable[[PyTree, Probe], np.ndarray]:
     """Return a function that paints a probe's queries with given weights."""
-    graphdef = split_model(config.model)
+    graphdef = split_model(config.seggpt)
 
     @jax.jit
     def paint(params: PyTree, images: Array, targets: Array, kind: Array) -> Array:

@@ -78,15 +78,15 @@ def make_prompt_step(
     ) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         key_views, key_rounds = jax.random.split(key)
-        size = config.view_size or config.model.image_size
-        views = make_views(images, ids, batch, key=key_views, size=size, config=config.data)
+        size = config.view_size or config.seggpt.image_size
+        views = make_views(images, ids, batch, key=key_views, size=size, config=config.pictures)
         proposal = None
         if examples:
             views, proposal = propose(config, state.params, views)
 
         def loss_of(params: PyTree) -> tuple[Array, Metrics]:
-            model = merge_prompted(config.model, params, dtype=dtype)
-            asked = ask(views, slots=1 if examples else config.data.pairs.slots, config=config)
+            model = merge_prompted(config.seggpt, params, dtype=dtype)
+            asked = ask(views, slots=1 if examples else config.pictures.pairs.slots, config=config)
             if not examples:
                 asked = prefer_things(asked, views.kind, classes=clicks.classes)
             out = simulate(
@@ -115,7 +115,7 @@ def propose(
 
     Returns the other views, and logits as a mask prompt holds them.
     """
-    model = merge_plain(config.model, params)
+    model = merge_plain(config.seggpt, params)
     white = jnp.asarray(palette(1))
     marked = jnp.where(views.labels == 1, 1, 0)
     count = views.images.shape[1] - 1
@@ -138,9 +138,9 @@ def ask(views: Views, *, slots: int, config: TrainConfig) -> Asked:
     known = jnp.broadcast_to((labels != IGNORE)[:, None], truth.shape)
     truth, known = (a.reshape(-1, *a.shape[2:]) for a in (truth, known))
     area = truth.mean(axis=(1, 2))
-    least = config.data.pairs.min_area
+    least = config.pictures.pairs.min_area
     weight = ((area >= least) & (area < 0.9)).astype(jnp.float32)
-    return Asked(truth, known, weight, config.model.image_size / labels.shape[1])
+    return Asked(truth, known, weight, config.seggpt.image_size / labels.shape[1])
 
 
 def prefer_things(asked: Asked, kind: Int[Array, " b"], *, classes: float) -> Asked:

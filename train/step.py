@@ -28,7 +28,7 @@ def make_train_step(
     config: TrainConfig, optimizer: optax.GradientTransformation, *, examples: int
 ) -> Step:
     """Return a step whose samples have so many examples; the other views are queries."""
-    graphdef = split_model(config.model)
+    graphdef = split_model(config.seggpt)
     dtype = compute_dtype(config)
 
     def step(
@@ -36,8 +36,8 @@ def make_train_step(
     ) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         key_views, key_mask = jax.random.split(key)
-        size = config.view_size or config.model.image_size
-        views = make_views(images, ids, batch, key=key_views, size=size, config=config.data)
+        size = config.view_size or config.seggpt.image_size
+        views = make_views(images, ids, batch, key=key_views, size=size, config=config.pictures)
         progress = state.step / config.steps
 
         def loss_of(params: PyTree) -> tuple[Array, Metrics]:
@@ -97,13 +97,13 @@ def sample_loss(
     beta, power = (a + (b - a) * progress for a, b in (loss.beta, loss.balance))
     valid = views.labels != IGNORE
     weights = balanced_weights(
-        views.labels, valid, classes=config.data.pairs.slots, floor=loss.floor, power=power
+        views.labels, valid, classes=config.pictures.pairs.slots, floor=loss.floor, power=power
     )
-    run = _prefix if config.model.attention == "prefix" else _mutual
+    run = _prefix if config.seggpt.attention == "prefix" else _mutual
     painted, target, weights = run(model, views, weights, config, key=key, examples=examples)
     value = smooth_l1(painted, target, weights, beta=beta)
-    spread = within_patch_std(painted, config.model.patch_size)
-    truth = within_patch_std(target, config.model.patch_size)
+    spread = within_patch_std(painted, config.seggpt.patch_size)
+    truth = within_patch_std(target, config.seggpt.patch_size)
     return value, {"patch_std": spread / jnp.maximum(truth, 1e-6)}
 
 
@@ -150,7 +150,7 @@ def _mutual(
 ) -> tuple[Array, Array, Array]:
     """Paint masked patches of canvases: pairs of views for one example, else the query alone."""
     b, v, h, w = weights.shape
-    gh, gw = h // config.model.patch_size, w // config.model.patch_size
+    gh, gw = h // config.seggpt.patch_size, w // config.seggpt.patch_size
     dtype = compute_dtype(config)
     grids = examples + 1
     canvases = b * (v // grids)
@@ -170,7 +170,7 @@ def _mutual(
         output=output,
         remat=config.remat,
     )
-    patch = config.model.patch_size
+    patch = config.seggpt.patch_size
     pixels = masks.reshape(canvases, grids, gh, gw).repeat(patch, axis=2).repeat(patch, axis=3)
     weights = weights * pixels
     if output == "query":

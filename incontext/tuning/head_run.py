@@ -1,4 +1,4 @@
-"""A head from labelled pictures: each is painted by others, and judged by a head of others."""
+"""Heads from labelled pictures: each is painted by others, and judged by a head of others."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +91,7 @@ def tune_head(
     context = Context(
         labels=pictures.labels,
         passes=passes,
-        arrays=_show(pictures, shown, head=None),
+        arrays=_show(pictures, shown, heads=None),
         model=segmenter.fingerprint,
         ensemble="feature",
         seg_type=seg_type,
@@ -118,12 +118,11 @@ def tune_head(
     try:
         run = _Run(engine, found, config, before=plain.score, tell=tell)
         steps = run.choose_steps(deadline)
-        chances, losses = run.judge(steps)
-        head, _ = run.learn(range(len(pictures)), steps, done=len(found.folds) * steps)
+        heads, chances, losses = run.learn(steps)
     except KeyboardInterrupt:
         return outcome(tuned_context=kept, tuned=plain.counts, ending="interrupted", history=[])
     counts = found.count(chances)
-    arrays = _show(pictures, shown, head=jax.device_get(head))
+    arrays = _show(pictures, shown, heads=jax.device_get(heads))
     tuned = describe(
         Context(**{**vars(context), "arrays": arrays}),
         counts,
@@ -182,7 +181,7 @@ def label_maps(pictures: Pictures) -> list[np.ndarray]:
 
 
 class _Run:
-    """The pictures as a bank, and heads learned from some of them."""
+    """The pictures as a bank, and heads that each learn from all folds but one."""
 
     def __init__(
         self,
@@ -205,34 +204,34 @@ class _Run:
         rows = range(len(self.found.pictures))
         self._learn(rows, PACE_STEPS, lambda step, loss: seconds.append(time.monotonic()))
         pace = (seconds[-1] - seconds[0]) / (PACE_STEPS - 1)
-        heads = len(self.found.folds) + 1
-        affordable = int((deadline - time.monotonic()) / (heads * pace))
+        affordable = int((deadline - time.monotonic()) / (len(self.found.folds) * pace))
         return min(self.config.steps, max(affordable, LEAST_STEPS))
 
-    def judge(self, steps: int) -> tuple[list[Chances], list[float]]:
-        """Return what heads of the other folds find in each picture, and the heads' losses."""
+    def learn(self, steps: int) -> tuple[PyTree, list[Chances], list[float]]:
+        """Return a head of the others for each fold, what it finds there, and the losses."""
         corrected: dict[int, Chances] = {}
-        losses = []
+        heads, losses = [], []
         for number, fold in enumerate(self.found.folds):
             rows = [row for row in range(len(self.found.pictures)) if row not in fold]
-            head, loss = self.learn(rows, steps, done=number * steps)
+            head, loss = self._learn(rows, steps, self._teller(number * steps, steps))
+            heads.append(jax.tree.map(lambda a: a[None], head))
             losses.append(loss)
             for row in fold:
                 embedding, chances = self.found.embeddings[row], self.found.chances[row]
-                corrected[row] = self.engine.correct(embedding, chances, head)
-        return [corrected[row] for row in range(len(corrected))], losses
+                corrected[row] = self.engine.correct(embedding, chances, heads[-1])
+        stacked = jax.tree.map(lambda *a: jnp.concatenate(a), *heads)
+        return stacked, [corrected[row] for row in range(len(corrected))], losses
 
-    def learn(self, rows: Sequence[int], steps: int, *, done: int) -> tuple[PyTree, float]:
-        """Return a head learned from some pictures, and its loss; `done` steps came before."""
-        total = (len(self.found.folds) + 1) * steps
-        started = time.monotonic()
+    def _teller(self, done: int, steps: int) -> Callable[[int, float], None]:
+        """Return what tells of a head's steps; `done` are those of the heads before."""
+        total, started = len(self.found.folds) * steps, time.monotonic()
 
         def tell(step: int, loss: float) -> None:
             left = (time.monotonic() - started) / step * (total - done - step)
             before = self.before
             self.tell(Progress(done + step, total, loss, before, before, before, left))
 
-        return self._learn(rows, steps, tell)
+        return tell
 
     def _learn(
         self, rows: Sequence[int], steps: int, tell: Callable[[int, float], None]
@@ -260,13 +259,13 @@ def _bank(engine: InContextEngine, found: Found) -> Bank:
     return fill_bank(tokens, pixels, guesses, found.pictures.slots)
 
 
-def _show(pictures: Pictures, rows: Sequence[int], *, head: PyTree | None) -> HeadContext:
+def _show(pictures: Pictures, rows: Sequence[int], *, heads: PyTree | None) -> HeadContext:
     maps = label_maps(pictures)
     return HeadContext(
         images=tuple(pictures.images[row] for row in rows),
         maps=tuple(maps[row] for row in rows),
         more=None,
-        head=head,
+        heads=heads,
     )
 
 

@@ -2,12 +2,23 @@ import dataclasses
 import hashlib
 import logging
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from data import feature_cache
-from data.feature_cache import checksum, main, open_cache, write_cache
-from tests.data.drawn_cache import CONFIG, GRID, PATCH, drawn_plan, encode, write_drawn_cache
+from data.feature_cache import main, make_encode, open_cache, write_cache
+from tests.data.drawn_cache import (
+    CONFIG,
+    GRID,
+    PATCH,
+    SIZE,
+    drawn_plan,
+    encode,
+    write_drawn_cache,
+)
+from tests.tiny_encoder import save_tiny_encoder
 
 FILES = ("jobs.json", "features.npy", "pixels.npy", "classes.npy", "instances.npy", "done")
 
@@ -62,9 +73,8 @@ def test_a_cache_that_was_stopped_goes_on_to_the_same_bytes(
         with pytest.raises(StoppedError):
             write_cache(tmp_path, plan, encode=encode_some(batches), encoder="a")
     if batches == 6:  # what was there when it was stopped can be read
-        assert len(open_cache(tmp_path).names) == 4 * (
-            5 + 6
-        )  # the first run asked for the shape too
+        # The first run asked for the shape, too.
+        assert len(open_cache(tmp_path).names) == 4 * (5 + 6)
     write_cache(tmp_path, plan, encode=encode, encoder="a")
     for name in FILES:
         assert (tmp_path / name).read_bytes() == (written / name).read_bytes()
@@ -144,9 +154,16 @@ def test_progress_is_logged(plan, tmp_path, caplog):
     assert "0 min left" in caplog.text
 
 
-def test_a_checksum_is_that_of_the_file(tmp_path):
-    (tmp_path / "weights").write_bytes(b"abc")
-    assert checksum(tmp_path / "weights") == hashlib.sha256(b"abc").hexdigest()
+def test_features_are_the_tapped_layers_side_by_side(tmp_path):
+    path = tmp_path / "encoder.safetensors"
+    encoder = save_tiny_encoder(path)
+    tell, checksum = make_encode(str(path))
+    images = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
+    layers = jax.jit(encoder)(jnp.asarray(images, jnp.float32) / 255).layers
+    found = tell(images)
+    np.testing.assert_allclose(found, np.concatenate(layers, axis=-1), rtol=1e-5, atol=1e-5)
+    assert found.shape == (2, GRID**2, 3 * 32)
+    assert checksum == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_the_tool_tells_what_is_wrong_in_one_line(tmp_path, capsys):
@@ -156,14 +173,13 @@ def test_the_tool_tells_what_is_wrong_in_one_line(tmp_path, capsys):
 
 
 def test_the_tool_writes_a_cache(plan, tmp_path, monkeypatch):
-    monkeypatch.setattr(feature_cache, "make_encode", lambda path: lambda images: tokens(images))
-    (tmp_path / "weights").write_bytes(b"abc")
+    monkeypatch.setattr(feature_cache, "make_encode", lambda path: (tokens, f"sum of {path}"))
     root = str(plan.folders["things"].root.parent)
-    arguments = ["--data", root, "--encoder", str(tmp_path / "weights"), "--out"]
+    arguments = ["--data", root, "--encoder", "weights", "--out"]
     arguments += [str(tmp_path / "out"), "--views", "1", "--pasted", "0", "--drawn", "1"]
     assert main(arguments) == 0
     cache = open_cache(tmp_path / "out")
-    assert cache.encoder == checksum(tmp_path / "weights")
+    assert cache.encoder == "sum of weights"
     assert cache.pixels.shape[1:] == (336, 336, 3)
     assert len(cache.names) == 2 * 12 + 5
 

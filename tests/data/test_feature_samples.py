@@ -11,7 +11,6 @@ from data.feature_samples import (
     Shape,
     draw_colours,
     loss_weights,
-    rarity,
 )
 from data.prefetch import prefetch
 from tests.data.drawn_cache import GRID, PATCH, write_drawn_cache
@@ -22,7 +21,6 @@ CONFIG = SamplesConfig(
     queries=3,
     shapes=(Shape(examples=2, side=SIDE, share=1.0),),
 )
-FIELDS = [field.name for field in dataclasses.fields(SampleBatch)]
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +36,15 @@ def make_sampler(cache):
 
 
 def equal(one, two):
-    return all(np.array_equal(getattr(one, name), getattr(two, name)) for name in FIELDS)
+    return all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
 
 
-def pairs(batch):
-    """Yield features, image, colours of every example and query of a batch."""
-    for kind in ("example", "query"):
-        parts = [getattr(batch, f"{kind}_{name}") for name in ("features", "images", "colours")]
+def windows(batch: SampleBatch):
+    """Yield features and image of every example and query of a batch."""
+    for parts in (
+        (batch.example_features, batch.example_images),
+        (batch.query_features, batch.query_images),
+    ):
         yield from zip(*(part.reshape(-1, *part.shape[2:]) for part in parts), strict=True)
 
 
@@ -67,7 +67,7 @@ def test_batches_made_ahead_are_the_same(make_sampler):
 def test_features_pixels_and_masks_are_cut_and_flipped_alike(make_sampler):
     flipped = 0
     for step in range(10):
-        for features, image, _ in pairs(make_sampler().batch(step)):
+        for features, image in windows(make_sampler().batch(step)):
             tokens = features.astype(np.float32).reshape(SIDE, SIDE, 5)
             cells = image.reshape(SIDE, PATCH, SIDE, PATCH, 3).mean(axis=(1, 3))
             np.testing.assert_allclose(tokens[..., :3] * 2 - 1, cells, atol=2e-3)
@@ -86,8 +86,8 @@ def test_masks_lie_on_what_they_mark(cache, make_sampler):
     for step in range(3):
         batch = sampler.batch(step)
         images = batch.query_images.reshape(-1, *batch.query_images.shape[2:])
-        labels = batch.query_labels.reshape(-1, *batch.query_labels.shape[2:])
-        for image, own in zip(images, labels, strict=True):
+        slots = batch.query_slots.reshape(-1, *batch.query_slots.shape[2:])
+        for image, own in zip(images, slots, strict=True):
             pixels = ((image + 1) * 127.5).round().astype(np.uint8)
             for top in range(GRID - SIDE + 1):
                 for left in range(GRID - SIDE + 1):
@@ -118,8 +118,12 @@ def test_shapes_are_what_the_config_says(make_sampler):
         side = int(n**0.5)
         assert f == 5
         assert batch.query_features.shape == (b, 2, n, f)
-        assert batch.example_weights.shape == (b, e, side * PATCH, side * PATCH)
-        assert batch.query_labels.shape == (b, 2, side * PATCH, side * PATCH)
+        pixels = (side * PATCH, side * PATCH)
+        assert batch.example_images.shape == (b, e, *pixels, 3)
+        assert batch.example_slots.shape == (b, e, *pixels)
+        assert batch.colours.shape == (b, sampler.config.labels + 1, 3)
+        assert batch.query_images.shape == (b, 2, *pixels, 3)
+        assert batch.query_slots.shape == batch.query_weights.shape == (b, 2, *pixels)
         seen[e, side, b] = seen.get((e, side, b), 0) + 1
     assert set(seen) == {(1, 2, 4), (3, 2, 4), (1, 4, 2)}
     assert seen[1, 2, 4] > seen[3, 2, 4]
@@ -128,11 +132,8 @@ def test_shapes_are_what_the_config_says(make_sampler):
 def test_examples_show_what_is_asked_for(make_sampler):
     sampler = make_sampler(same_class=1.0)
     for step in range(20):
-        batch = sampler.batch(step)
-        colours = batch.example_colours
-        for sample in range(len(colours)):
-            for own in colours[sample]:
-                assert len(np.unique(own.reshape(-1, 3), axis=0)) > 1
+        slots = sampler.batch(step).example_slots
+        assert ((slots > 0) & (slots != 255)).any(axis=(2, 3)).all()
 
 
 def test_queries_of_a_class_are_other_pictures(cache, make_sampler):
@@ -163,22 +164,26 @@ def test_queries_of_things_are_other_views_of_one_picture(cache, make_sampler):
     assert by_instance == {(True, "things"), (False, "regions")}
 
 
-def test_each_label_has_its_colour_and_queries_agree_with_examples(make_sampler):
+def test_each_label_has_a_row_of_the_colours(make_sampler):
+    sampler = make_sampler()
     for step in range(10):
-        batch = make_sampler().batch(step)
-        for sample in range(len(batch.query_labels)):
-            palette = {}
-            labels, colours = batch.query_labels[sample], batch.query_colours[sample]
-            for label in np.unique(labels[labels != 255]).tolist():
-                [palette[label]] = np.unique(colours[labels == label], axis=0).tolist()
-            background = set(map(tuple, colours[labels == 255].tolist()))
-            assert len(background) <= 1
-            if 0 in palette:
-                assert background <= {tuple(palette[0])}
-            assert len(set(map(tuple, palette.values()))) == len(palette)
-            asked = {c for label, c in palette.items() for c in [tuple(c)] if label > 0}
-            shown = set(map(tuple, batch.example_colours[sample].reshape(-1, 3).tolist()))
-            assert asked & shown or not asked
+        batch = sampler.batch(step)
+        for colours, *slots in zip(
+            batch.colours, batch.example_slots, batch.query_slots, strict=True
+        ):
+            shown, asked = ({*np.unique(a).tolist()} - {255} for a in slots)
+            assert min(shown | asked) >= 0
+            used = max(shown | asked) + 1
+            assert used <= sampler.config.labels + 1
+            assert len(np.unique(colours[:used], axis=0)) == used
+
+
+def test_rows_beyond_the_labels_are_0(cache, make_sampler):
+    sampler = make_sampler(same_class=1.0, multi_label=0.0)
+    for step in range(5):
+        colours = sampler.batch(step).colours
+        assert not colours[:, 2:].any()
+        assert (colours[:, 0] != colours[:, 1]).any(axis=-1).all()
 
 
 def test_colours_are_far_apart():
@@ -197,7 +202,7 @@ def test_ignored_pixels_do_not_count(make_sampler):
     ignored = 0
     for step in range(10):
         batch = make_sampler().batch(step)
-        out = batch.query_labels == 255
+        out = batch.query_slots == 255
         ignored += out.sum()
         assert (batch.query_weights[out] == 0).all()
         assert (batch.query_weights[~out] > 0).all()
@@ -208,40 +213,23 @@ def test_ignored_pixels_do_not_count(make_sampler):
 
 
 def test_labels_share_the_balanced_part_alike():
-    labels = np.zeros((20, 20), np.int64)
-    labels[:5] = 1
-    labels[5] = 3
-    none = np.zeros_like(labels, bool)
-    weights = loss_weights(labels, none, balanced=1.0, floor=0.01)
-    parts = [weights[labels == label].sum() for label in (0, 1, 3)]
+    slots = np.zeros((20, 20), np.int32)
+    slots[:5] = 1
+    slots[5] = 3
+    weights = loss_weights(slots, balanced=1.0, floor=0.01)
+    parts = [weights[slots == slot].sum() for slot in (0, 1, 3)]
     np.testing.assert_allclose(parts, 400 / 3, rtol=1e-5)
-    np.testing.assert_allclose(loss_weights(labels, none, balanced=0.0, floor=0.01), 1)
+    np.testing.assert_allclose(loss_weights(slots, balanced=0.0, floor=0.01), 1)
     # One pixel of 400 counts as four would.
-    labels[:] = 0
-    labels[0, 0] = 2
-    weights = loss_weights(labels, none, balanced=1.0, floor=0.01)
+    slots[:] = 0
+    slots[0, 0] = 2
+    weights = loss_weights(slots, balanced=1.0, floor=0.01)
     assert weights[0, 0] / weights[1, 1] == pytest.approx(399 / 4)
 
 
 def test_nothing_but_ignored_pixels_weighs_nothing():
-    labels = np.zeros((4, 4), np.int64)
-    assert not loss_weights(labels, labels == 0, balanced=0.35, floor=0.01).any()
-
-
-def test_examples_weigh_by_their_labels_share_in_all_of_them(make_sampler):
-    labels = np.zeros((2, 50, 50), np.int64)
-    labels[0, :25] = 1
-    labels[1, 0, 0] = 2
-    weights = rarity(labels)
-    assert weights[0, 0, 0] == pytest.approx(4)
-    assert weights[1, 0, 0] == pytest.approx(1000)  # of 5000 pixels, but no rarer than 0.001
-    assert weights[1, 1, 1] == pytest.approx(5000 / 3749)
-    batch = make_sampler().batch(0)
-    for own, colours in zip(batch.example_weights, batch.example_colours, strict=True):
-        kinds = np.unique(colours.reshape(-1, 3), axis=0)
-        shares = [(colours == kind).all(axis=-1).mean() for kind in kinds]
-        for kind, share in zip(kinds, shares, strict=True):
-            np.testing.assert_allclose(own[(colours == kind).all(axis=-1)], 1 / share, rtol=1e-5)
+    slots = np.full((4, 4), 255, np.int32)
+    assert not loss_weights(slots, balanced=0.35, floor=0.01).any()
 
 
 def test_a_cache_that_cannot_give_a_shape_is_told(make_sampler):

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from seggpt.config import EncoderConfig, SAMConfig, SegGPTConfig, ViTConfig
+from seggpt.config import EncoderConfig, InContextConfig, SAMConfig, SegGPTConfig, ViTConfig
 from seggpt.errors import CheckpointError
 
 PRESETS = [
@@ -177,3 +177,60 @@ def test_an_encoder_is_told_from_a_model() -> None:
         EncoderConfig.from_dict(SAMConfig.sam_base().to_dict())
     with pytest.raises(CheckpointError, match=r"knows \(windows\)"):
         EncoderConfig.from_dict(fields | {"windows": 3})
+
+
+def in_context_fields(**changes) -> dict:
+    return json.loads(json.dumps(InContextConfig.small().to_dict())) | changes
+
+
+def test_in_context_models_survive_json() -> None:
+    assert InContextConfig.from_dict(in_context_fields()) == InContextConfig.small()
+    other = InContextConfig(
+        encoder=EncoderConfig.dinov2_base(registers=4), depth=0, matchings=((2, False),)
+    )
+    assert InContextConfig.from_dict(json.loads(json.dumps(other.to_dict()))) == other
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"heads": 0}, "heads 0 is not above 0"),
+        ({"width": 0}, "width 0 is not above 0"),
+        ({"heads": 7}, "width 256 is not a multiple of heads 7 and of 4"),
+        ({"width": 6, "heads": 2}, "width 6 is not a multiple of heads 2 and of 4"),
+        ({"depth": 513}, "depth 513 is not in 0..512"),
+        ({"depth": True}, "depth 'True' is not a model's"),
+        ({"width": -8}, "width '-8' is not a model's"),
+        ({"width": 1e3}, "width '1000.0' is not a model's"),
+        ({"matchings": []}, "0 matchings are not 1..512"),
+        ({"matchings": [[0, True]] * 513}, "513 matchings are not 1..512"),
+        ({"matchings": [[3, True]]}, "are not of the encoder's 3 layers"),
+        ({"matchings": [[-1, True]]}, "matchings .* is not a model's"),
+        ({"matchings": [[0, 1]]}, "matchings .* is not a model's"),
+        ({"matchings": [[True, True]]}, "matchings .* is not a model's"),
+        ({"matchings": [[0]]}, "matchings .* is not a model's"),
+        ({"matchings": [[[0], True]]}, "matchings .* is not a model's"),
+        ({"matchings": [0, True]}, "matchings .* is not a model's"),
+        ({"matchings": {"0": True}}, "matchings .* is not a model's"),
+        ({"encoder": "dinov2"}, "no encoder's fields"),
+        ({"encoder": [1]}, "no encoder's fields"),
+        ({"encoder": EncoderConfig.dinov2_small().to_dict() | {"heads": 0}}, "heads 0"),
+    ],
+)
+def test_fields_that_no_in_context_model_has_are_refused(change, message) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        InContextConfig.from_dict(in_context_fields(**change))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_in_context_model_is_told_from_others() -> None:
+    with pytest.raises(CheckpointError, match="not the fields of an in-context model"):
+        InContextConfig.from_dict(SegGPTConfig.tiny().to_dict())
+    with pytest.raises(CheckpointError, match=r"knows \(windows\)"):
+        InContextConfig.from_dict(in_context_fields(windows=3))
+    with pytest.raises(CheckpointError, match="not the fields of an encoder"):
+        InContextConfig.from_dict(in_context_fields(encoder=SAMConfig.sam_base().to_dict()))
+    fields = in_context_fields()
+    del fields["encoder"]
+    with pytest.raises(ValueError, match="no encoder's fields"):
+        InContextConfig.from_dict(fields)

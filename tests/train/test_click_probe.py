@@ -91,7 +91,7 @@ def test_data_sets_count_alike_and_small_targets_do_not(probe):
     area = truth_of(probe).mean(axis=(1, 2))
     names = np.asarray(probe.sources)
     least = float(np.median(area)) + 1e-6
-    pairs = replace(CONFIG.data.pairs, min_area=least)
+    pairs = replace(CONFIG.pictures.pairs, min_area=least)
     config = replace(CONFIG, data=replace(CONFIG.data, pairs=pairs))
     asked = (area >= least) & (area < 0.9)
     assert 0 < asked.sum() < len(asked)

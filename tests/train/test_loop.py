@@ -3,6 +3,7 @@ import logging
 import shutil
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -11,13 +12,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.config import FeaturesConfig
+from data.feature_samples import SampleBatch
 from data.folder import open_folders
 from data.pack import pack_folders
+from data.views import ViewsConfig
 from incontext import Segmenter
-from seggpt.config import SegGPTConfig
+from seggpt.config import InContextConfig, SegGPTConfig
+from seggpt.weights.encoder import load_encoder
 from seggpt.weights.files import load_weights, save_weights
 from tests.data.drawn import write_drawn_dataset
+from tests.data.drawn_cache import CONFIG as PLAN
+from tests.data.drawn_cache import drawn_plan
 from tests.data.drawn_sprites import write_sprites
+from tests.tiny_encoder import fresh_in_context, save_tiny_encoder, write_noise_cache
 from tests.train.tiny import HEADS, SIZE, named, tiny_config, tiny_model
 from train import loop
 from train.__main__ import load_recipe, main
@@ -28,6 +36,9 @@ from train.prompting import make_prompt_step
 from train.sharding import make_mesh
 from train.state import init_params, init_state
 from train.step import make_train_step
+from train.tasks import pairs
+from train.tasks.in_context import make_in_context_step
+from train.tasks.pairs import draw_shots, start_params
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 RECIPES = sorted(path for path in CONFIGS.glob("*.py") if "-> TrainConfig:" in path.read_text())
@@ -62,15 +73,23 @@ def get_config():
 
 def shrink(config):
     """Return settings that leave of a recipe's model and data little but their kind."""
-    patch = config.model.patch_size
-    views = 2 * patch if config.view_size else 0
-    model = {"merge_block": 0, "taps": (0, 1), "depth": 2, "heads": 2, "width": 32}
-    model |= {"decoder_width": 4, "pos_grid": (8, 4), "image_size": 4 * patch}
-    if config.clicks:
-        model |= HEADS
-    run = {"view_size": views, "data.pack_size": 5 * patch, "data.sprites": 3, "data.closeups": 2}
-    run |= {"steps": 1, "batch_size": 2, "log_every": 1}
-    settings = {f"model.{name}": value for name, value in model.items()} | run
+    settings = {"steps": 1, "log_every": 1}
+    if isinstance(config.model, InContextConfig):
+        settings |= {"model.width": 32, "model.depth": 1, "model.heads": 2}
+        # In an order that leaves a model that fits after each.
+        encoder = {"taps": (0, 1, 1), "depth": 2, "heads": 2, "width": 32, "patch_size": 2}
+        settings |= {f"model.encoder.{name}": value for name, value in encoder.items()}
+        settings |= {"model.encoder.pos_grid": (4, 4), "data.held_out_count": 2}
+        settings |= {"data.samples.groups": 2, "data.samples.queries": 1}
+    else:
+        patch = config.model.patch_size
+        model = {"merge_block": 0, "taps": (0, 1), "depth": 2, "heads": 2, "width": 32}
+        model |= {"decoder_width": 4, "pos_grid": (8, 4), "image_size": 4 * patch}
+        if config.clicks:
+            model |= HEADS
+        settings |= {f"model.{name}": value for name, value in model.items()}
+        settings |= {"data.pack_size": 5 * patch, "data.sprites": 3, "data.closeups": 2}
+        settings |= {"view_size": 2 * patch if config.view_size else 0, "batch_size": 2}
     return [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
 
 
@@ -101,12 +120,29 @@ def mark_twins(paths):
     return [pytest.param(p, marks=marks.get(p.stem, ()), id=p.stem) for p in paths]
 
 
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    """Return an encoder's file, and a cache with windows as large as the recipe's."""
+    root = tmp_path_factory.mktemp("features")
+    save_tiny_encoder(root / "encoder.safetensors", patch_size=2)
+    plan = drawn_plan(root / "data", replace(PLAN, look=ViewsConfig(size=48)))
+    write_noise_cache(root / "cache", plan, load_encoder(root / "encoder.safetensors"))
+    return root
+
+
 @pytest.fixture(scope="module", params=mark_twins(RECIPES))
 def shrunk(request, train, tmp_path_factory):
     """Return what a shipped recipe is and what a step of it leaves when shrunk."""
     recipe = load_recipe(request.param)
     out = tmp_path_factory.mktemp(request.param.stem) / "run"
-    assert train(out, *shrink(recipe), config=request.param) == 0
+    more = {}
+    settings = shrink(recipe)
+    if isinstance(recipe.data, FeaturesConfig):
+        root = request.getfixturevalue("features")
+        more = {"data": root / "cache"}
+        settings += ["--set", f"data.held_out={root / 'cache'}"]
+        settings += ["--set", f"data.encoder={root / 'encoder.safetensors'}"]
+    assert train(out, *settings, config=request.param, **more) == 0
     return recipe, out
 
 
@@ -121,7 +157,10 @@ def read_config(out):
 def test_a_recipe_logs_finite_numbers(shrunk):
     recipe, out = shrunk
     step, look = rows(out)
-    if recipe.clicks:
+    if isinstance(recipe.model, InContextConfig):
+        assert step.keys() == LOGGED
+        assert look.keys() == {"step", "iou"}
+    elif recipe.clicks:
         assert step.keys() == LOGGED | {"first_iou", "last_iou"}
         assert look.keys() == {"step", "clicks_1", "clicks_3", "clicks_5", "box"}
     else:
@@ -138,21 +177,28 @@ def test_a_recipe_leaves_what_it_was(shrunk):
     assert after["model"]["width"] == 32 < before["model"]["width"]
     for part in ("optim", "loss", "clicks", "shots", "frozen", "seed"):
         assert after[part] == before[part]
-    for part in ("lookup", "attention", "patch_size"):
+    for part in {"lookup", "attention", "patch_size", "matchings"} & before["model"].keys():
         assert after["model"][part] == before["model"][part]
 
 
 def test_a_recipe_draws_a_sheet(shrunk):
     recipe, out = shrunk
     with Image.open(out / "sheet_0000001.png") as sheet:
-        side = 4 * recipe.model.patch_size
-        assert sheet.size == ((3 if recipe.clicks else 5) * side, 12 * side)
+        if isinstance(recipe.model, InContextConfig):
+            assert sheet.size == (5 * 48, 2 * 48)
+        else:
+            side = 4 * recipe.model.patch_size
+            assert sheet.size == ((3 if recipe.clicks else 5) * side, 12 * side)
         assert np.asarray(sheet).std() > 10
 
 
 def test_a_recipe_releases_weights_that_say_what_they_saw(shrunk):
-    _, out = shrunk
+    recipe, out = shrunk
     loaded = load_weights(out / "weights.safetensors")
+    if isinstance(recipe.model, InContextConfig):
+        assert loaded.metadata["train_sets"] == "regions,things"
+        assert InContextConfig.from_dict(loaded.config).encoder.width == 32
+        return
     assert loaded.metadata == {"train_sets": "drawn,pasted_sprites", "step": "1"}
     config = SegGPTConfig.from_dict(read_config(out)["model"])
     assert SegGPTConfig.from_dict(loaded.config) == config
@@ -162,23 +208,49 @@ def test_a_recipe_releases_weights_that_say_what_they_saw(shrunk):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_a_recipe_fits_together_at_full_size(path):
     config = load_recipe(path)
-    kinds = {shots for shots, _ in config.shots}
-    assert sum(share for _, share in config.shots) == pytest.approx(1)
-    assert max(kinds) < config.data.pairs.views
-    assert (config.view_size or config.model.image_size) % config.model.patch_size == 0
     optimizer = make_optimizer(config.optim, steps=config.steps, depth=config.model.depth)
-    state = jax.eval_shape(lambda: init_state(loop.start_params(config), optimizer))
-    make_step = make_prompt_step if config.clicks else make_train_step
-    for shots in kinds if config.clicks else {max(kinds)}:
-        step = make_step(config, optimizer, examples=shots)
-        after, metrics = jax.eval_shape(step, state, *shapes(config))
+    if isinstance(config.model, InContextConfig):
+        assert isinstance(config.data, FeaturesConfig)
+        start = partial(fresh_in_context, config.model)
+        step = make_in_context_step(config, optimizer)
+        steps = [(step, describe_samples(config, shape)) for shape in config.data.samples.shapes]
+    else:
+        kinds = {shots for shots, _ in config.shots}
+        assert sum(share for _, share in config.shots) == pytest.approx(1)
+        assert max(kinds) < config.pictures.pairs.views
+        size, patch = config.seggpt.image_size, config.seggpt.patch_size
+        assert (config.view_size or size) % patch == 0
+        start = partial(start_params, config)
+        make = make_prompt_step if config.clicks else make_train_step
+        counts = kinds if config.clicks else {max(kinds)}
+        steps = [(make(config, optimizer, examples=count), shapes(config)) for count in counts]
+    state = jax.eval_shape(lambda: init_state(start(), optimizer))
+    for step, given in steps:
+        after, metrics = jax.eval_shape(step, state, *given)
         assert after == state
         assert {array.shape for array in metrics.values()} == {()}
 
 
+def describe_samples(config, shape):
+    """Describe a batch of samples of cached features."""
+    encoder, samples = config.model.encoder, config.data.samples
+    b, tokens = samples.groups, shape.side**2
+    pixels = (shape.side * encoder.patch_size,) * 2
+    width = len(encoder.taps) * encoder.width
+
+    def views(count):
+        features = ((b, count, tokens, width), "float16")
+        return [features, ((b, count, *pixels, 3), "float32"), ((b, count, *pixels), "int32")]
+
+    colours = ((b, samples.labels + 1, 3), "float32")
+    weights = ((b, samples.queries, *pixels), "float32")
+    arrays = [*views(shape.examples), colours, *views(samples.queries), weights]
+    return [SampleBatch._make(jax.ShapeDtypeStruct(*array) for array in arrays)]
+
+
 def shapes(config):
     """Describe a pack of six pictures and a batch of them."""
-    b, v, size = config.batch_size, config.data.pairs.views, config.data.pack_size
+    b, v, size = config.batch_size, config.pictures.pairs.views, config.pictures.pack_size
     batch = {"pictures": ((b, v), "int32"), "table": ((b, v, 256), "uint8")}
     batch |= {"mask": ((b,), "int32"), "kind": ((b,), "int32")}
     batch = {name: jax.ShapeDtypeStruct(*array) for name, array in batch.items()}
@@ -221,7 +293,7 @@ def resumed(train, tmp_path_factory):
 def test_a_resumed_run_ends_at_the_same_bits(whole, resumed):
     config = tiny_config()
     optimizer = make_optimizer(config.optim, steps=4, depth=config.model.depth)
-    wanted = loop.place(init_state(loop.start_params(config), optimizer), make_mesh())
+    wanted = loop.place(init_state(start_params(config), optimizer), make_mesh())
     ours, theirs = (
         named(Checkpoints(out / "checkpoints", keep=2).restore(4, abstract_state(wanted)))
         for out in (resumed, whole)
@@ -247,7 +319,7 @@ def test_a_resumed_run_goes_on_where_it_stopped(whole, resumed):
 def test_heads_for_prompts_resume_and_leave_the_rest_as_it_was(train, place, tmp_path):
     recipe = place / "prompted.py"
     config = load_recipe(recipe)
-    assert {loop.draw_shots(config, step) for step in range(4)} == {0, 1}
+    assert {draw_shots(config, step) for step in range(4)} == {0, 1}
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert train(whole, config=recipe) == 0
     with pytest.MonkeyPatch.context() as patch:
@@ -261,7 +333,7 @@ def test_heads_for_prompts_resume_and_leave_the_rest_as_it_was(train, place, tmp
         for row in log:
             row.pop("seconds_per_step")
     assert logs[0] == logs[1]
-    before = named(loop.start_params(config))
+    before = named(start_params(config))
     after = named(load_weights(whole / "weights.safetensors").params)
     assert before.keys() == after.keys()
     changed = {name for name, leaf in after.items() if leaf.tobytes() != before[name].tobytes()}
@@ -291,10 +363,10 @@ def quick(monkeypatch, probe):
 
         return count
 
-    monkeypatch.setattr(loop, "make_train_step", make_step)
-    monkeypatch.setattr(loop, "make_probe", lambda *_: probe)
+    monkeypatch.setattr(pairs, "make_train_step", make_step)
+    monkeypatch.setattr(pairs, "make_probe", lambda *_: probe)
     monkeypatch.setattr(
-        loop, "make_painter", lambda _: lambda _, probe: np.asarray(probe.views.targets[:, 1])
+        pairs, "make_painter", lambda _: lambda _, probe: np.asarray(probe.views.targets[:, 1])
     )
     return logged
 
@@ -434,11 +506,11 @@ def test_weights_of_another_model_are_no_start(train, quick, start, tmp_path, ca
 
 def test_steps_draw_their_shots_by_their_shares():
     config = tiny_config(shots=((1, 3.0), (2, 0.0), (3, 1.0)))
-    drawn = [loop.draw_shots(config, step) for step in range(300)]
-    assert drawn == [loop.draw_shots(config, step) for step in range(300)]
+    drawn = [draw_shots(config, step) for step in range(300)]
+    assert drawn == [draw_shots(config, step) for step in range(300)]
     assert set(drawn) == {1, 3}
     assert drawn.count(1) / 300 == pytest.approx(0.75, abs=0.08)
-    assert drawn != [loop.draw_shots(replace(config, seed=1), step) for step in range(300)]
+    assert drawn != [draw_shots(replace(config, seed=1), step) for step in range(300)]
 
 
 def test_libraries_say_only_what_is_wrong(train, tmp_path):

@@ -1,8 +1,11 @@
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
+from data.config import FeaturesConfig
+from tests.tiny_encoder import tiny_in_context
 from tests.train.tiny import tiny_config
+from train.config import TrainConfig
 from train.overrides import apply_overrides
 
 
@@ -76,3 +79,31 @@ def test_a_bad_setting_is_named(setting, message):
         apply_overrides(tiny_config(), [setting])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_settings_reach_into_either_kind_of_data_and_model():
+    model, data = tiny_in_context(), FeaturesConfig()
+    config = TrainConfig(model=model, data=data)
+    settings = ["data.held_out=/some/where", "data.samples.groups=2", "model.encoder.heads=4"]
+    changed = apply_overrides(config, settings)
+    assert isinstance(changed.data, FeaturesConfig)
+    assert changed.data.held_out == "/some/where"
+    assert changed.data.samples.groups == 2
+    assert changed.data.samples.queries == data.samples.queries
+    assert changed.model == tiny_in_context(encoder=replace(model.encoder, heads=4))
+    for setting, message in [
+        ("data.pairs.views=2", "no field 'pairs'"),
+        ("data.samples.groups=0", "groups and queries must be 1 or more"),
+        ("data.held_out=3", "'3' is not str"),
+        ("model.heads=0", "heads 0 is not above 0"),
+        ("model=3", "set a field of 'model'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            apply_overrides(config, [setting])
+
+
+def test_models_learn_from_their_own_kind_of_data():
+    with pytest.raises(ValueError, match="an in-context model learns from FeaturesConfig"):
+        TrainConfig(model=tiny_in_context())
+    with pytest.raises(ValueError, match="others from DataConfig"):
+        tiny_config(data=FeaturesConfig())

@@ -357,7 +357,7 @@ def play(params):
 
     @jax.jit(static_argnames="clicks")
     def run(params, key, proposal, clicks):
-        model = merge_prompted(config.model, params, dtype=jnp.dtype(jnp.float32))
+        model = merge_prompted(config.seggpt, params, dtype=jnp.dtype(jnp.float32))
         return simulate(model, views, asked, clicks, key=key, proposal=proposal)
 
     def play(clicks=CLICKS, *, seed=0, proposal=None, params=params):
@@ -406,7 +406,7 @@ def test_a_proposal_is_seen(play):
 
 
 def test_the_recipe_freezes_all_of_the_in_context_model():
-    model = get_recipe().model
+    model = get_recipe().seggpt
     plain = jax.eval_shape(lambda: init_params(model.without_heads, jax.random.key(0)))
     both = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
     assert set(BACKBONE) == plain.keys()

@@ -45,7 +45,7 @@ def tiny_pack(root: Path, *, split: str = "train") -> Pack:
 
 
 def tiny_batch(pack: Pack, config: TrainConfig) -> dict[str, jax.Array]:
-    sampler, rng = Sampler(pack, config.data.pairs), np.random.default_rng(0)
+    sampler, rng = Sampler(pack, config.pictures.pairs), np.random.default_rng(0)
     batch = collate([sampler.draw(rng, progress=0.0) for _ in range(config.batch_size)])
     return {name: jnp.asarray(array) for name, array in batch.items()}
 

@@ -19,7 +19,6 @@ from data.loader import make_loader
 from data.pack import Pack, join, pack_folders
 from data.pairs import Sampler
 from data.synthetic import paste_sprites, sprite_classes
-from seggpt.config import SegGPTConfig
 from seggpt.weights.files import save_weights
 from train.click_probe import make_click_probe, make_clicker
 from train.config import TrainConfig
@@ -35,19 +34,16 @@ class PairsTask:
     """Samples drawn from pictures in memory; with `clicks` the heads for prompts are trained."""
 
     def __init__(self, config: TrainConfig, mesh: jax.sharding.Mesh) -> None:
-        assert isinstance(config.model, SegGPTConfig)
-        assert isinstance(config.data, DataConfig)
-        self.config = config
-        self.model = config.model
-        pack, held_out = load_packs(config.data, seed=config.seed)
+        self.config, self.model = config, config.seggpt
+        pack, held_out = load_packs(config.pictures, seed=config.seed)
         self.sets = [source.name for source in pack.sources]
-        self.sampler = Sampler(pack, config.data.pairs)
+        self.sampler = Sampler(pack, config.pictures.pairs)
         if config.clicks:
             self.probe, self.look = make_click_probe(held_out, config), make_clicker(config)
         else:
             self.probe, self.look = make_probe(held_out, config), make_painter(config)
         self.images, self.ids = replicate(pack.images, mesh), replicate(pack.ids, mesh)
-        self.depth = config.model.depth
+        self.depth = self.model.depth
         self._compiled = cache(self._compile)
 
     def init(self) -> PyTree:
@@ -107,8 +103,7 @@ def load_packs(data: DataConfig, *, seed: int) -> tuple[Pack, Pack]:
 
 def start_params(config: TrainConfig) -> PyTree:
     """Return the first weights: random ones, or those of `init`."""
-    model = config.model
-    assert isinstance(model, SegGPTConfig)
+    model = config.seggpt
     if config.init:
         params = load_params(model, Path(config.init))
     else:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import optax
 from jax import Array
@@ -14,6 +14,7 @@ from train.state import TrainState
 Step = Callable[[TrainState, PyTree], tuple[TrainState, dict[str, Array]]]
 
 
+@runtime_checkable  # tests check annotations
 class Batches(Protocol):
     """An endless, checkpointable stream of batches: numpy arrays with samples first."""
 
@@ -26,6 +27,7 @@ class Batches(Protocol):
         """Go to where a stream stood."""
 
 
+@runtime_checkable
 class Task(Protocol):
     """One kind of training run."""
 
