@@ -27,12 +27,13 @@ from seggpt.config import InContextConfig
 from seggpt.encoder import Embedding, Encoder
 from seggpt.errors import PromptError
 from seggpt.head import correct
-from seggpt.in_context import Cache, InContextModel, join_caches
+from seggpt.in_context import Cache, InContextModel, join_caches, thin_cache
 from seggpt.weights.encoder import LoadedEncoder
 from seggpt.weights.graft import graft
 
 SIZE = 448  # pixels along the longer side, of which 24 of 32 tokens were a training window's side
 LEAST_SIZE, MOST_SIZE = 112, 2240
+MOST_TOKENS = 6144  # of a context, as six square pictures have: each costs every query
 EVEN = 2  # grids have even sides, so that pictures of nearly one shape share a compiled program
 
 
@@ -81,7 +82,7 @@ class InContextEngine:
         for example in examples:
             embedding = self._embed([example.encoded or example.image], self.size)
             caches.append(self.encode_embedding(embedding, example.labels, passes))
-        return join_caches(caches)
+        return thin_cache(join_caches(caches), MOST_TOKENS)
 
     def encode_embedding(
         self, embedding: Embedding, labels: Int32[np.ndarray, "h w"], passes: Passes

@@ -69,6 +69,9 @@ class Cache(NamedTuple):
     blocks: tuple[tuple[Array, Array], ...]
 
 
+CELL_FIELDS = ("fine", "pixels", "fine_colours", "fine_fractions")
+
+
 class Pyramid(NamedTuple):
     """Features of an image's pixels at strides 2, 4 and 4."""
 
@@ -80,6 +83,22 @@ class Pyramid(NamedTuple):
 def join_caches(caches: list[Cache]) -> Cache:
     """Return one cache of the examples of several, in any sizes."""
     return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *caches)
+
+
+def thin_cache(cache: Cache, tokens: int) -> Cache:
+    """Keep at most so many of a cache's tokens, drawn evenly with a fixed seed, and their cells.
+
+    A query's time grows with the tokens it sees, and a mean over a sample of them changes little.
+    """
+    total = cache.colours.shape[1]
+    if total <= tokens:
+        return cache
+    rng = np.random.default_rng(0)
+    kept = np.sort(rng.choice(total, tokens, replace=False))
+    cells = np.sort(rng.choice(4 * total, 4 * tokens, replace=False))
+    fine = {name: getattr(cache, name)[:, cells] for name in CELL_FIELDS}
+    coarse = {name: a for name, a in cache._asdict().items() if name not in CELL_FIELDS}
+    return Cache(**jax.tree.map(lambda a: a[:, kept], coarse), **fine)
 
 
 def cache_to_tree(cache: Cache) -> dict[str, Any]:

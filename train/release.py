@@ -42,9 +42,10 @@ def release(args: argparse.Namespace) -> None:
     results = {result["shots"]: result for report in reports for result in report["results"]}
     target = Path(args.output) / f"{args.name}.safetensors"
     score = {
-        f"{group}_{k}": r["means"][group]["model"]
+        f"{group}_{k}": means["model"]
         for k, r in results.items()
-        for group in r["means"]
+        for group, means in r["means"].items()
+        if means
     }
     clicks = json.loads(Path(args.clicks).read_text()) if args.clicks else None
     if clicks:
@@ -204,7 +205,11 @@ def _table(shots: int, result: dict[str, Any]) -> list[str]:
     body = [
         _row(f"{'*' * row['unseen']}{name}{'*' * row['unseen']}", row["iou"]) for name, row in rows
     ]
-    means = [_row(f"**{group}**", result["means"][group]) for group in ("val", "unseen")]
+    means = [
+        _row(f"**{group}**", result["means"][group])
+        for group in ("val", "unseen")
+        if result["means"][group]
+    ]
     return head + body + means
 
 

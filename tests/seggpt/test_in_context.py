@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from seggpt.encoder import Embedding, normalize_tokens
-from seggpt.in_context import InContextModel, join_caches
+from seggpt.in_context import InContextModel, join_caches, thin_cache
 from tests.tiny_encoder import tiny_in_context
 
 PATCH = 14
@@ -259,3 +259,13 @@ def test_a_model_in_bfloat16_paints_in_float32(model, examples, query):
 
     painted = jax.eval_shape(paint, features, slots, query)
     assert painted.dtype == jnp.float32
+
+
+def test_a_thinned_cache_keeps_so_many_tokens_and_their_share_of_cells(encode) -> None:
+    cache = together(encode(embed(2, (3, 4)), blobs(2, (3, 4)), colours(2)))
+    thin = thin_cache(cache, 5)
+    assert thin.colours.shape[1] == thin.blocks[0][0].shape[1] == thin.layers[0].shape[1] == 5
+    assert thin.fine.shape[1] == thin.pixels.shape[1] == 20
+    assert thin_cache(cache, cache.colours.shape[1]) is cache
+    kept = {row.tobytes() for row in np.asarray(cache.colours[0])}
+    assert all(row.tobytes() in kept for row in np.asarray(thin.colours[0]))

@@ -143,7 +143,7 @@ def test_the_command_prints_a_table_and_writes_numbers_and_sheets(root, tmp_path
 
 def test_a_model_comes_first_and_brings_its_trained_sets(root, capsys, monkeypatch):
     monkeypatch.setattr(
-        module, "load_model", lambda weights, *, detail: Model(by_colour, {"trained"}, 0.4)
+        module, "load_model", lambda weights, *, detail, size: Model(by_colour, {"trained"}, 0.4)
     )
     assert main(["--weights", "mine", "--data", str(root / "trained"), "--sweep"]) == 0
     table = capsys.readouterr().out
@@ -159,9 +159,10 @@ def test_a_segmenter_predicts_the_probability_of_the_class(monkeypatch):
         def __init__(self):
             self.metadata = {"train_sets": "a,b"}
             self.threshold = 0.4
+            self.config = None
 
         @classmethod
-        def from_pretrained(cls, name):
+        def from_pretrained(cls, name, *, size):
             assert name == "mine"
             return cls()
 

@@ -40,7 +40,9 @@ def arguments(tmp_path: Path) -> list[str]:
     for result in scores(40.0, 30.0)["results"]:  # one file a number of shots, or one for all
         path = tmp_path / f"scores_{result['shots']}.json"
         path.write_text(json.dumps({"results": [result]}))
+    (tmp_path / "failures.md").write_text("- It fails.\n")
     return [
+        *("--failures", str(tmp_path / "failures.md")),
         *("--weights", str(tmp_path / "run.safetensors")),
         *("--scores", str(tmp_path / "scores_1.json"), str(tmp_path / "scores_4.json")),
         *("--data", str(tmp_path / "data")),
@@ -62,6 +64,7 @@ def test_weights_carry_their_threshold_and_scores_and_the_card_its_table(
     for part in (
         "| drawn | 40.0 | 1.0 |",
         "**unseen** | 30.0",
+        "- It fails.",
         "python -m train.evaluate",
         "## Data",
     ):

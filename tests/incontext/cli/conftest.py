@@ -29,7 +29,7 @@ class FakeSegmenter:
     before_result = staticmethod(lambda count: None)
 
     @classmethod
-    def from_pretrained(cls, name_or_path=None, *, device=None, dtype=None):
+    def from_pretrained(cls, name_or_path=None, *, device=None, dtype=None, size=None):
         cls.loaded += 1
         cls.asked = {"model": name_or_path, "device": device}
         return cls()

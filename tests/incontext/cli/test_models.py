@@ -32,18 +32,18 @@ def weights(tmp_path, monkeypatch):
 
 def test_lists_what_the_files_say_of_themselves(weights, capsys):
     assert main(["models"]) == 0
-    heading, _, tiny = capsys.readouterr().out.splitlines()
+    heading, small, tiny = capsys.readouterr().out.splitlines()
     assert heading.split() == ["name", "parameters", "attention", "size", "licence", "score"]
-    assert tiny.startswith("seggpt-tiny (default)")
+    assert small.startswith("seggpt-small (default)")
     assert "prefix" in tiny
     assert tiny.endswith("Apache-2.0  61.2 mIoU")
 
 
 def test_lists_as_json(weights, capsys):
-    assert main(["models", "list", "seggpt-small", "--json"]) == 0
+    assert main(["models", "list", "seggpt-tiny", "--json"]) == 0
     (model,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert model["name"] == "seggpt-small"
-    assert model["parameters"] == 13
+    assert model["name"] == "seggpt-tiny"
+    assert model["parameters"] == 23
     assert model["is_default"] is False
 
 
