@@ -98,7 +98,7 @@ def _widened(span: slice, cells: int, length: int) -> tuple[int, int]:
 def blend(
     coarse: Float32[np.ndarray, "planes gh gw"],
     boxes: Sequence[Box],
-    looks: Sequence[Float32[np.ndarray, "planes gh gw"]],
+    looks: Sequence[Float32[np.ndarray, "planes _ _"]],
     *,
     size: tuple[int, int],
 ) -> Float32[np.ndarray, "planes fh fw"]:

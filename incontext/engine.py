@@ -103,9 +103,13 @@ class SegGPTEngine:
         self._encode = jax.jit(partial(encode_examples, self.graphdef))
         self._paint = jax.jit(partial(paint_queries, self.graphdef), static_argnames="passes")
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """A hash of the architecture and every number."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True).encode())
         for leaf in jax.tree.leaves(self.params):
             digest.update(np.asarray(leaf).reshape(-1).view(np.uint8).data)

@@ -146,6 +146,20 @@ class InContextEngine:
         """Return an image's tokens as a grid, and its pixels' features at stride 4."""
         return self._pixels(self.params, embedding)
 
+    def count_gflop(self, arrays: Cache) -> float:
+        """Return the GFLOP of a square picture with encoded examples, before XLA optimises.
+
+        The graph for an accelerator is counted: those for CPUs have loops, whose bodies count once.
+        """
+        image = jax.ShapeDtypeStruct((1, self.size, self.size, 3), jnp.uint8)
+        embedding = jax.eval_shape(self._encode_image, self.encoder_params, image)
+        traced = (
+            self._encode_image.trace(self.encoder_params, image),
+            self._paint.trace(self.params, arrays, embedding, passes=len(arrays.colours)),
+        )
+        costs = [t.lower(lowering_platforms=("tpu",)).cost_analysis() or {} for t in traced]
+        return sum(float(cost.get("flops", 0)) for cost in costs) / 1e9
+
     def _cache(self, arrays: PyTree, passes: Passes) -> Cache:
         """Return encoded examples; those kept as pictures are encoded when first asked for."""
         if not isinstance(arrays, HeadContext):

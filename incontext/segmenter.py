@@ -65,8 +65,9 @@ class Segmenter:
             config, params, self.metadata, device=self.device, dtype=self.dtype, size=size
         )
         # Heads for prompts lie in the same file; what else is not needed is let go.
-        has_heads = isinstance(config, SegGPTConfig) and config.prompt_width > 0
-        self._heads = (config, params) if has_heads else None
+        self._heads = None
+        if isinstance(config, SegGPTConfig) and config.prompt_width:
+            self._heads = config, params
 
     @classmethod
     def from_pretrained(
@@ -169,7 +170,7 @@ class Segmenter:
             InputError: if a picture or a mask cannot be used.
         """
         loaded, labels, _ = load_examples(examples)
-        if ensemble == "spatial":
+        if ensemble == "spatial" and len(loaded) > 1:
             loaded = [tile_examples(loaded, self.engine.size)]
         passes = split_labels(labels, LABELS_PER_PASS)
         if like is not None:

@@ -12,7 +12,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import UInt8
 
-from incontext.context import Example
+from incontext.context import Context, Example
+from incontext.in_context_engine import InContextEngine
 from incontext.segmenter import Segmenter
 from seggpt.config import SegGPTConfig
 from seggpt.errors import DeviceError
@@ -69,14 +70,14 @@ class Ours:
             segmenter = Segmenter(config, _random_params(config), device=device, dtype=dtype)
         else:
             segmenter = Segmenter.from_pretrained(model, device=device, dtype=dtype)
-        pictures = Pictures.draw(examples, segmenter.config.image_size)
+        pictures = Pictures.draw(examples, segmenter.engine.size)
         pairs = [Example(*pair) for pair in zip(pictures.examples, pictures.masks, strict=True)]
         self._context = segmenter.context(pairs)
         self._query = pictures.query
         self._segmenter = segmenter
         self.device = segmenter.device.device_kind
         self.dtype = segmenter.dtype
-        self.gflop = count_gflop(segmenter.config, examples)
+        self.gflop = _count(segmenter, self._context, examples)
         self.matmul_gflops = measure_matmul(segmenter.device, segmenter.dtype)
 
     def __call__(self) -> None:
@@ -138,6 +139,15 @@ class Transformers:
 def import_peer() -> tuple[Any, Any]:
     """Return torch and transformers, which are there only where someone measures against them."""
     return importlib.import_module("torch"), importlib.import_module("transformers")
+
+
+def _count(segmenter: Segmenter, context: Context, examples: int) -> float:
+    """Return the GFLOP of one square picture with a context."""
+    engine = segmenter.engine
+    if isinstance(engine, InContextEngine):
+        return engine.count_gflop(context.arrays)
+    assert isinstance(segmenter.config, SegGPTConfig)
+    return count_gflop(segmenter.config, examples)
 
 
 def count_gflop(config: SegGPTConfig, examples: int) -> float:

@@ -3,19 +3,25 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
 from incontext import Context, Example, Segmenter
+from incontext.engine import SegGPTEngine
 from seggpt.errors import CheckpointError, DeviceError, InputError, PromptError
 from seggpt.weights import save_weights
-from tests.tiny_models import tiny_seggpt, tiny_segmenter
+from tests.tiny_models import in_context_segmenter, tiny_seggpt, tiny_segmenter
 
 
-@pytest.fixture(scope="module", params=["prefix", "mutual"])
-def segmenter(request: pytest.FixtureRequest) -> Segmenter:
+@pytest.fixture(scope="module", params=["prefix", "mutual", "in-context"])
+def segmenter(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Segmenter:
+    if request.param == "in-context":
+        return in_context_segmenter(tmp_path_factory.mktemp("weights"))
     return tiny_segmenter(request.param)
 
 
@@ -94,6 +100,11 @@ def test_segment_many_is_lazy(segmenter: Segmenter) -> None:
     assert len(taken) == 2
 
 
+def params_of(segmenter: Segmenter) -> Any:
+    assert isinstance(segmenter.engine, SegGPTEngine)
+    return segmenter.engine.params
+
+
 def test_a_saved_context_gives_identical_results(segmenter: Segmenter, tmp_path: Path) -> None:
     context = segmenter.context(examples(2, classes=5), names={1: "leaf"})
     context.save(tmp_path / "leaf.safetensors")
@@ -109,11 +120,14 @@ def test_the_order_of_examples_does_not_matter(segmenter: Segmenter) -> None:
     one = segmenter.segment(picture(5), pairs).probabilities_lowres
     other = segmenter.segment(picture(5), pairs[::-1]).probabilities_lowres
     # The published decoder's seam row sees the first example; a prefix model has no seam.
-    rows = slice(1, None) if segmenter.config.attention == "mutual" else slice(None)
+    is_mutual = getattr(segmenter.config, "attention", "prefix") == "mutual"
+    rows = slice(1, None) if is_mutual else slice(None)
     np.testing.assert_allclose(one[:, rows], other[:, rows], atol=1e-4)
 
 
-def test_the_type_is_told_to_the_model_and_kept_with_the_context(segmenter, tmp_path) -> None:
+@pytest.mark.parametrize("attention", ["prefix", "mutual"])
+def test_the_type_is_told_to_the_model_and_kept_with_the_context(attention, tmp_path) -> None:
+    segmenter = tiny_segmenter(attention)
     probabilities = {}
     for seg_type in ("semantic", "instance"):
         context = segmenter.context(examples(), seg_type=seg_type)
@@ -164,7 +178,7 @@ def test_bad_examples_are_refused(segmenter: Segmenter, tmp_path: Path) -> None:
 
 def test_weights_load_from_a_file_and_know_their_threshold(tmp_path: Path) -> None:
     segmenter = tiny_segmenter("prefix")
-    params = jax.tree.map(np.asarray, segmenter._params)
+    params = jax.tree.map(np.asarray, params_of(segmenter))
     path = tmp_path / "own.safetensors"
     save_weights(path, params, config=segmenter.config.to_dict(), metadata={"threshold": "0.3"})
     loaded = Segmenter.from_pretrained(path)
@@ -201,7 +215,7 @@ def test_a_context_says_how_closely_to_look_unless_asked_otherwise() -> None:
     image = picture(9, 64, 96)
     one, other = segmenter.segment(image, large), segmenter.segment(image, context, detail="large")
     np.testing.assert_array_equal(one.probabilities_lowres, other.probabilities_lowres)
-    assert one.probabilities_lowres.shape[1] == 2 * segmenter.config.image_size
+    assert one.probabilities_lowres.shape[1] == 2 * segmenter.engine.size
     np.testing.assert_allclose(one.probabilities_lowres.sum(axis=0), 1, atol=1e-5)
     one, other = segmenter.segment(image, large, detail="plain"), segmenter.segment(image, context)
     np.testing.assert_array_equal(one.probabilities_lowres, other.probabilities_lowres)
@@ -209,7 +223,7 @@ def test_a_context_says_how_closely_to_look_unless_asked_otherwise() -> None:
 
 def test_a_model_that_sees_one_size_refuses_a_larger_one() -> None:
     mutual = tiny_segmenter("mutual")
-    with pytest.raises(PromptError, match="detail large is for models with prefix attention"):
+    with pytest.raises(PromptError, match=r"sees pictures at \d+ pixels alone"):
         mutual.segment(picture(9), examples(1), detail="large")
 
 
@@ -234,7 +248,7 @@ def test_an_automatic_batch_gives_what_single_pictures_give(segmenter) -> None:
 def test_weights_that_are_not_their_architecture_s_are_refused(tmp_path, change, message) -> None:
     segmenter = tiny_segmenter("prefix")
     path = tmp_path / "own.safetensors"
-    params = jax.tree.map(np.asarray, segmenter.params)
+    params = jax.tree.map(np.asarray, params_of(segmenter))
     save_weights(path, params, config=segmenter.config.to_dict() | change)
     with pytest.raises(CheckpointError, match=message) as caught:
         Segmenter.from_pretrained(path)
