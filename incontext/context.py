@@ -136,8 +136,11 @@ class Context:
                 "contexts of different models, or with labels in other passes, cannot be joined; "
                 "make the second with Segmenter.context(examples, like=the first)"
             )
-        if isinstance(self.arrays, HeadContext):
-            return replace(self, arrays=self.arrays.joined(other.arrays))
+        own = self.arrays
+        if isinstance(own, Cache) and isinstance(other.arrays, HeadContext):
+            own = HeadContext((), (), own, None)
+        if isinstance(own, HeadContext):
+            return replace(self, arrays=own.joined(other.arrays))
         mine, others = jax.tree.leaves(self.arrays), jax.tree.leaves(other.arrays)
         if any(a.ndim != b.ndim for a, b in zip(mine, others, strict=True)):
             raise PromptError("a prompt of tokens cannot be joined with examples; tune pixels")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from incontext.shown import HeadContext
 from incontext.tuning.baselines import MOST_EXAMPLES, Plain, as_examples, cover_labels
 from incontext.tuning.config import RATES, TuneConfig
 from incontext.tuning.head import Bank, fill_bank, learn_head, make_update
-from incontext.tuning.loop import Ending, Progress
+from incontext.tuning.loop import Progress
 from incontext.tuning.outcome import Chances, Tuned, describe
 from incontext.tuning.pictures import Pictures, read_pictures, warn_of_single
 from incontext.tuning.scores import Counts, add_counts, count_pixels
@@ -42,6 +42,7 @@ class Found:
     """Pictures, encoded, and what the examples of other folds find in each."""
 
     pictures: Pictures
+    passes: tuple[tuple[int, ...], ...]
     embeddings: list[Embedding]
     chances: list[Chances]
     folds: list[list[int]]
@@ -77,36 +78,15 @@ def tune_head(
     patch = engine.config.encoder.patch_size
     fit = partial(fit_size, size=engine.size, patch_size=patch)
     pictures = read_pictures(examples, side=engine.size, labels=labels, fit=fit)
-    pictures = _choose(pictures, say, seed=config.seed)
-    order = cover_labels(pictures, np.random.default_rng([config.seed, 4]))
-    if len(order) < 2:
-        raise PromptError(
-            f"{len(order)} of {len(pictures)} pictures show something; learning a head needs two "
-            "or more, as each is judged by others"
-        )
+    pictures, order = _choose(pictures, say, seed=config.seed)
     warn_of_single(pictures)
-    passes = split_labels(pictures.labels, LABELS_PER_PASS)
-    found = find_by_others(engine, pictures, passes, order)
-    shown = order[:MOST_EXAMPLES]
-    context = Context(
-        labels=pictures.labels,
-        passes=passes,
-        arrays=_show(pictures, shown, heads=None),
-        model=segmenter.fingerprint,
-        ensemble="feature",
-        seg_type=seg_type,
-    )
-    count = f"all {len(shown)}" if len(shown) == len(order) else f"{len(shown)} of {len(order)}"
-    plain = Plain(f"{count} examples", context, found.count(found.chances), tuple(shown))
+    found = find_by_others(engine, pictures, order)
+    plain = _untuned(found, order, model=segmenter.fingerprint, seg_type=seg_type)
     about = {"learn": "head", "pictures": len(pictures), "seed": config.seed, "command": command}
     about |= {"plain_score": round(plain.score, 2)}
-    kept = describe(
-        context,
-        plain.counts,
-        pictures,
-        names=names,
-        about=about | {"learn": "nothing", "examples": plain.name},
-    )
+    told = partial(describe, held=pictures, names=names)
+    instead = about | {"learn": "nothing", "examples": plain.name}
+    kept = told(plain.context, plain.counts, about=instead)
     outcome = partial(
         Tuned,
         plain_context=kept,
@@ -122,22 +102,58 @@ def tune_head(
     except KeyboardInterrupt:
         return outcome(tuned_context=kept, tuned=plain.counts, ending="interrupted", history=[])
     counts = found.count(chances)
-    arrays = _show(pictures, shown, heads=jax.device_get(heads))
-    tuned = describe(
-        Context(**{**vars(context), "arrays": arrays}),
-        counts,
-        pictures,
-        names=names,
-        about=about | {"steps": steps},
-    )
-    ending: Ending = "steps" if steps == config.steps else "minutes"
+    arrays = replace(plain.context.arrays, heads=jax.device_get(heads))
+    tuned = replace(plain.context, arrays=arrays)
+    score = counts.mean(counts.best_threshold())
     return outcome(
-        tuned_context=tuned,
+        tuned_context=told(tuned, counts, about=about | {"steps": steps}),
         tuned=counts,
-        ending=ending,
-        history=[(steps, float(np.mean(losses)), counts.mean(counts.best_threshold()))],
+        ending="steps" if steps == config.steps else "minutes",
+        history=[(steps, float(np.mean(losses)), score)],
         left_out=list(zip(found.chances, chances, strict=True)),
     )
+
+
+def _choose(
+    pictures: Pictures, say: Callable[[str], None], *, seed: int
+) -> tuple[Pictures, list[int]]:
+    """Return what is learned from, and which of it can be examples, those that show most first.
+
+    Raises:
+        PromptError: if fewer than two can.
+    """
+    order = cover_labels(pictures, np.random.default_rng([seed, 4]))
+    if len(order) < 2:
+        raise PromptError(
+            f"{len(order)} of {len(pictures)} pictures show something; learning a head needs two "
+            "or more, as each is judged by others"
+        )
+    if len(pictures) <= MOST_PICTURES:
+        return pictures, order
+    say(f"learning from {MOST_PICTURES} of {len(pictures)} pictures, which show all labels")
+    rows = [*order, *(row for row in range(len(pictures)) if row not in set(order))]
+    return pictures.take(rows[:MOST_PICTURES]), list(range(min(len(order), MOST_PICTURES)))
+
+
+def _untuned(found: Found, order: Sequence[int], *, model: str, seg_type: SegType) -> Plain:
+    """Return the context of all examples, or as many as one may have."""
+    pictures, shown = found.pictures, order[:MOST_EXAMPLES]
+    maps = label_maps(pictures)
+    context = Context(
+        labels=pictures.labels,
+        passes=found.passes,
+        arrays=HeadContext(
+            images=tuple(pictures.images[row] for row in shown),
+            maps=tuple(maps[row] for row in shown),
+            more=None,
+            heads=None,
+        ),
+        model=model,
+        ensemble="feature",
+        seg_type=seg_type,
+    )
+    count = f"all {len(shown)}" if len(shown) == len(order) else f"{len(shown)} of {len(order)}"
+    return Plain(f"{count} examples", context, found.count(found.chances), tuple(shown))
 
 
 def divide(total: int, order: Sequence[int]) -> list[list[int]]:
@@ -153,7 +169,6 @@ def divide(total: int, order: Sequence[int]) -> list[list[int]]:
 def find_by_others(
     engine: InContextEngine,
     pictures: Pictures,
-    passes: Sequence[Sequence[int]],
     order: Sequence[int],
 ) -> Found:
     """Encode every picture once, and paint those of each fold by examples of the others.
@@ -161,6 +176,7 @@ def find_by_others(
     `order` has the pictures that can be examples, those that show most first.
     """
     folds = divide(len(pictures), order)
+    passes = split_labels(pictures.labels, LABELS_PER_PASS)
     embeddings = [engine.encode_picture(image).embedding for image in pictures.images]
     # As many as leave a context's examples without any of the folds.
     shown = order[: MOST_EXAMPLES * len(folds) // (len(folds) - 1)]
@@ -172,7 +188,7 @@ def find_by_others(
         cache = join_caches([caches[row] for row in others])
         for row in fold:
             [chances[row]] = engine.find_embedded(embeddings[row], cache, passes)
-    return Found(pictures, embeddings, [chances[row] for row in range(len(pictures))], folds)
+    return Found(pictures, passes, embeddings, [chances[r] for r in range(len(chances))], folds)
 
 
 def label_maps(pictures: Pictures) -> list[np.ndarray]:
@@ -257,23 +273,3 @@ def _bank(engine: InContextEngine, found: Found) -> Bank:
         pixels.append(np.asarray(fine[0]))
         guesses.append(np.asarray(guess_of(jnp.asarray(chances), fine)[0]))
     return fill_bank(tokens, pixels, guesses, found.pictures.slots)
-
-
-def _show(pictures: Pictures, rows: Sequence[int], *, heads: PyTree | None) -> HeadContext:
-    maps = label_maps(pictures)
-    return HeadContext(
-        images=tuple(pictures.images[row] for row in rows),
-        maps=tuple(maps[row] for row in rows),
-        more=None,
-        heads=heads,
-    )
-
-
-def _choose(pictures: Pictures, say: Callable[[str], None], *, seed: int) -> Pictures:
-    """Return the pictures that are learned from, those that show most first."""
-    if len(pictures) <= MOST_PICTURES:
-        return pictures
-    order = cover_labels(pictures, np.random.default_rng([seed, 4]))
-    rows = [*order, *(row for row in range(len(pictures)) if row not in set(order))]
-    say(f"learning from {MOST_PICTURES} of {len(pictures)} pictures, which show all labels")
-    return pictures.take(rows[:MOST_PICTURES])

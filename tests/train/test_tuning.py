@@ -9,7 +9,7 @@ from data.folder import open_folders
 from incontext import Context
 from seggpt.weights import save_weights
 from tests.data.drawn import write_drawn_dataset
-from tests.tiny_models import fresh_weights, tiny_seggpt
+from tests.tiny_models import fresh_weights, save_in_context, tiny_seggpt
 from train.tuning import draw_pairs, main
 
 NOTHING = {"label": None, "area": 0.0}
@@ -88,6 +88,17 @@ def test_every_context_has_its_row(root, weights, tmp_path, capsys):
     assert "above the best untuned" in printed
     prompt = Context.load(tmp_path / "shapes-3.safetensors")
     assert prompt.about["learn"] == "cache"
+
+
+def test_heads_are_scored_beside_all_examples(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("incontext.segmenter.SIZE", 112)
+    report = tmp_path / "report.json"
+    arguments = ["--data", root, "--set", "shapes", "--weights", save_in_context(tmp_path)]
+    arguments += ["--json", report, "--examples", "3", "--others", "2", "--steps", "2"]
+    assert main([str(argument) for argument in [*arguments, "-o", tmp_path]]) == 0
+    [drawn] = json.loads(report.read_text())
+    assert [row["name"] for row in drawn["rows"]] == ["all 3 examples", "tuned"]
+    assert Context.load(tmp_path / "shapes-0.safetensors").about["learn"] == "head"
 
 
 def test_an_unknown_set_is_one_line(root, capsys):

@@ -210,6 +210,11 @@ def test_examples_can_be_added_and_the_head_stays(in_context, learnt, example, t
     ]
     assert np.abs(found[0] - found[1]).max() > 0
     np.testing.assert_array_equal(found[1], found[2])
+    # The other way round all examples are shown, and there is no head.
+    other = in_context.context([example(20, label=3)], like=dataclasses.replace(learnt, about={}))
+    plain = dataclasses.replace(other, arrays=other.arrays.more).joined(learnt)
+    assert plain.arrays.heads is None
+    assert len(plain.arrays.images) == len(learnt.arrays.images)
 
 
 def test_a_head_that_does_worse_is_not_kept(in_context, examples, monkeypatch):
