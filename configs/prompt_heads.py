@@ -1,4 +1,4 @@
-"""Heads for points, boxes and masks on the shipped model, which itself stays as it is.
+"""Heads for points, boxes and masks on seggpt-tiny, which itself stays as it is.
 
     python -m train --config configs/prompt_heads.py --data PATH --out runs/heads \
         --init runs/whole/weights.safetensors

@@ -1,4 +1,4 @@
-"""The first half of the shipped model's training: an hour or two on two CPU cores.
+"""The first half of seggpt-tiny's training: an hour or two on two CPU cores.
 
     python -m train --config configs/tiny_cpu.py --data PATH --out runs/tiny
 

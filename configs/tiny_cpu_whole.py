@@ -1,4 +1,4 @@
-"""The second half of the shipped model's training: larger views of whole pictures.
+"""The second half of seggpt-tiny's training: larger views of whole pictures.
 
     python -m train --config configs/tiny_cpu_whole.py --data PATH --out runs/whole \
         --init runs/tiny/weights.safetensors

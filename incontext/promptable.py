@@ -26,7 +26,7 @@ from incontext.settle import settle
 from incontext.snap import FINE, snap
 from incontext.zoom import Look
 from seggpt.canvas import normalize
-from seggpt.config import SAM_MODEL, SAMConfig, SegGPTConfig
+from seggpt.config import IN_CONTEXT_MODEL, SAM_MODEL, SAMConfig, SegGPTConfig
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.frame import Frame
 from seggpt.pretrained import PROMPTS
@@ -139,6 +139,10 @@ class Promptable:
         try:
             if loaded.config.get("model") == SAM_MODEL:
                 config = SAMConfig.from_dict(loaded.config)
+            elif loaded.config.get("model") == IN_CONTEXT_MODEL:
+                raise CheckpointError(
+                    f"a model of examples, without heads for points and boxes; take {PROMPTS}"
+                )
             else:
                 config = SegGPTConfig.from_dict(loaded.config)
                 if not config.prompt_width:
