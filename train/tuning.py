@@ -229,7 +229,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--draws", type=int, nargs="+", default=[0], metavar="SEED")
     add("--examples", type=int, default=16, metavar="N", help="pictures to learn from")
     add("--others", type=int, default=60, metavar="N", help="pictures to score on, at most")
-    add("--weights", default="seggpt-tiny", metavar="NAME_OR_FILE")
+    add("--weights", default="seggpt-small", metavar="NAME_OR_FILE")
     add("--minutes", type=float, help="of tuning, at most; as for `seggpt tune`")
     add("--steps", type=int, default=0, help="0 chooses")
     add("--turns", action="store_true", help="as for `seggpt tune`")
