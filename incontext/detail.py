@@ -122,7 +122,7 @@ def blend(
 
 def _fine(cells: int, boxes: Sequence[Box], size: tuple[int, int], axis: int) -> int:
     spans = [(b.bottom - b.top, b.right - b.left)[axis] for b in boxes]
-    return min(size[axis], round(cells * min(FINEST, size[axis] / min(spans))))
+    return max(cells, min(size[axis], round(cells * min(FINEST, size[axis] / min(spans)))))
 
 
 def _cells(start: int, stop: int, cells_per_px: float) -> tuple[int, int]:

@@ -57,7 +57,8 @@ class Segmenter:
         dtype: Dtype | None = None,
         size: int | None = None,
     ) -> None:
-        self.config = config
+        # Contexts are a model's whether or not it has heads for prompts beside it.
+        self.config = config.without_heads if isinstance(config, SegGPTConfig) else config
         self.metadata = dict(metadata or {})
         self.device = choose_device(device)
         self.dtype: Dtype = dtype or ("float32" if self.device.platform == "cpu" else "bfloat16")

@@ -119,6 +119,7 @@ def write_card(
         lines += [*_table(shots, result), ""]
     lines += _click_section(clicks) if clicks else []
     lines += ["## Known failures", "", failures.strip(), "", "## Data", "", *data_table(folders)]
+    lines += attributions(folders)
     return "\n".join(lines) + "\n"
 
 
@@ -146,6 +147,17 @@ def data_table(folders: Sequence[Folder]) -> list[str]:
     for folder in folders:
         stated = (folder.info.get(key, "not stated") for key in ("licence", "source_repo"))
         lines.append("| " + " | ".join([folder.name, *stated]) + " |")
+    return lines
+
+
+def attributions(folders: Sequence[Folder]) -> list[str]:
+    """Return the lines that name each picture whose licence asks for that."""
+    lines = []
+    for folder in folders:
+        pictures = folder.info.get("attribution", {})
+        rows = [f"- {name}: {of['licence']}, <{of['flickr_url']}>" for name, of in pictures.items()]
+        if rows:
+            lines += ["", f"## Pictures of {folder.name}", "", *rows]
     return lines
 
 

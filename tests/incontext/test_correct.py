@@ -228,8 +228,8 @@ def test_prompts_that_make_no_sense_are_refused(segmenter, context, prompt, mess
     assert "\n" not in str(caught.value)
 
 
-def test_weights_without_heads_take_no_points(segmenter):
-    plain = Segmenter(CONFIG.without_heads, segmenter.params)
+def test_weights_without_heads_take_no_points():
+    plain = Segmenter(CONFIG.without_heads, random_weights(CONFIG))
     pairs = [Example(draw_picture(0), draw_mask(4, 4), kind="labels")]
     assert plain.segment(draw_picture(1), pairs).labels == (4,)
     message = "have no heads for points and boxes; leave those out"
