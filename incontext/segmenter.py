@@ -107,6 +107,8 @@ class Segmenter:
                 dtype=dtype,
                 size=size,
             )
+        except PromptError:  # the size is not the file's fault
+            raise
         except (CheckpointError, ValueError) as error:
             raise CheckpointError(f"{path}: {error}") from error
 
