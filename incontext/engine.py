@@ -46,18 +46,6 @@ class Engine(Protocol):
     def encode(self, examples: Sequence[LoadedExample], passes: Passes, *, seg_type: str) -> PyTree:
         """Return what a context keeps of examples, for each pass."""
 
-    def paint(
-        self,
-        sources: Sequence[Picture | EncodedPicture],
-        arrays: PyTree,
-        *,
-        passes: int,
-        seg_type: str,
-        size: int,
-    ) -> list[Float32[np.ndarray, "passes _ _ 3"]]:
-        """Paint pictures in every pass, RGB in 0..1, as many together as the model can."""
-        ...
-
     def find(
         self,
         sources: Sequence[Picture | EncodedPicture],
@@ -67,7 +55,7 @@ class Engine(Protocol):
         seg_type: str,
         size: int,
     ) -> list[Float32[np.ndarray, "planes _ _"]]:
-        """Return the probabilities of background and labels, of pictures as `paint` takes them."""
+        """Return the probabilities of background and labels, as many together as it can."""
         ...
 
     def check_size(self, size: int) -> None:
@@ -123,22 +111,6 @@ class SegGPTEngine:
         targets = normalize(paint_passes(maps, passes))
         return self._encode(self.params, normalize(pixels), targets, KINDS[seg_type])
 
-    def paint(
-        self,
-        sources: Sequence[Picture | EncodedPicture],
-        arrays: PyTree,
-        *,
-        passes: int,
-        seg_type: str,
-        size: int,
-    ) -> list[Float32[np.ndarray, "passes _ _ 3"]]:
-        """Paint squares of a size."""
-        squares = [squeeze_image(load_source(source), size) for source in sources]
-        queries = normalize(jnp.asarray(np.stack(squares)))
-        painted = self._paint(self.params, arrays, queries, KINDS[seg_type], passes=passes)
-        rgb = np.clip(np.asarray(denormalize(painted)), 0, 1)
-        return list(rgb.reshape(len(sources), passes, *rgb.shape[1:]))
-
     def find(
         self,
         sources: Sequence[Picture | EncodedPicture],
@@ -149,7 +121,11 @@ class SegGPTEngine:
         size: int,
     ) -> list[Float32[np.ndarray, "planes _ _"]]:
         """Return what the passes found, brought together."""
-        painted = self.paint(sources, arrays, passes=len(passes), seg_type=seg_type, size=size)
+        squares = [squeeze_image(load_source(source), size) for source in sources]
+        queries = normalize(jnp.asarray(np.stack(squares)))
+        rows = self._paint(self.params, arrays, queries, KINDS[seg_type], passes=len(passes))
+        rgb = np.clip(np.asarray(denormalize(rows)), 0, 1)
+        painted = list(rgb.reshape(len(sources), len(passes), *rgb.shape[1:]))
         colors = palette(max(len(part) for part in passes))
         return [combine_passes(rgb, passes, colors) for rgb in painted]
 

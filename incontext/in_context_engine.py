@@ -92,22 +92,6 @@ class InContextEngine:
         slots = [_slots(labels, part, embedding.image.shape[1:3]) for part in passes]
         return self._encode(self.params, embedding, np.stack(slots), colours)
 
-    def paint(
-        self,
-        sources: Sequence[Picture | EncodedPicture],
-        arrays: PyTree,
-        *,
-        passes: int,
-        seg_type: str,
-        size: int,
-    ) -> list[Float32[np.ndarray, "passes _ _ 3"]]:
-        """Paint pictures; those of one shape that follow each other go through together."""
-        del seg_type
-        painted = []
-        for embedding in self._embeddings(sources, size):
-            painted += list(self._rgb(embedding, arrays, passes))
-        return painted
-
     def find(
         self,
         sources: Sequence[Picture | EncodedPicture],
