@@ -1,50 +1,46 @@
-"""Heads for points, boxes and masks on seggpt-tiny, which itself stays as it is.
+"""The heads for points, boxes and masks of the shipped model, on the features of a cache.
 
-    python -m train --config configs/prompt_heads.py --data PATH --out runs/heads \
-        --init runs/whole/weights.safetensors
+    python -m train --config configs/prompt_heads.py --data CACHE --out runs/prompts \
+        --set init=seggpt-small.safetensors --set data.held_out=HELD
 
-The rounds are those of "Segment Anything" (appendix A): a point or a box, eight clicks at
-mistakes, two looks at the mask alone. A quarter of the steps start from what the in-context model
-proposes for an example of the same thing, so that clicks can correct a proposal.
+The in-context model stays as it is: its matching and decoder do not change, and its features of
+the pixels serve both (`configs/in_context_small.py` says how it and the cache are made).
 """
 
 from dataclasses import replace
 
-from configs import tiny_cpu
-from data.config import AugmentConfig, DataConfig, PairsConfig
+from data.config import PromptsConfig
+from seggpt.config import InContextConfig, PromptHeadsConfig
 from train.config import ClicksConfig, OptimConfig, TrainConfig
 
-BACKBONE = (
-    "vit",
+IN_CONTEXT = (
+    "image",
+    "target",
+    "prior",
     "mask_token",
-    "segment_token_x",
-    "segment_token_y",
-    "type_token_semantic",
-    "type_token_instance",
-    "norm",
-    "lookup",
-    "guess",
+    "example_token",
+    "matchings",
+    "stem",
+    "fine_pixels",
+    "fine_tokens",
+    "fine_scale",
+    "fine_balance",
+    "blocks",
     "decoder",
 )
 
 
 def get_config() -> TrainConfig:
     """Return the recipe."""
-    model = replace(tiny_cpu.get_config().model, prompt_width=128, prompt_blocks=1, fusion_blocks=2)
     return TrainConfig(
-        model=model,
-        data=DataConfig(
-            pack_size=224,  # so that a crop around a small thing still has pixels
-            sprites=2000,
-            pairs=PairsConfig(
-                views=2, slots=2, two_views=(0.8, 0.8), several_labels=0.9, instances=1.0
-            ),
-            augment=AugmentConfig(scale=(0.05, 1.0), stitch=0.0),
-        ),
-        optim=OptimConfig(lr=1e-3, warmup=250, ema=0.998),
-        clicks=ClicksConfig(classes=0.3),
-        steps=20_000,
-        batch_size=8,
-        shots=((0, 0.75), (1, 0.25)),
-        frozen=BACKBONE,
+        model=replace(InContextConfig.small(), prompts=PromptHeadsConfig()),
+        data=PromptsConfig(),
+        clicks=ClicksConfig(),
+        frozen=IN_CONTEXT,
+        optim=OptimConfig(lr=5e-4, warmup=100, weight_decay=0.03, ema=0.998),
+        steps=1800,
+        log_every=20,
+        eval_every=100,
+        sheet_every=500,
+        checkpoint_every=100,
     )

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 
 from data.feature_samples import HELD_OUT, SamplesConfig
+from data.prompt_samples import HELD_OUT as HELD_OUT_PROMPTS
+from data.prompt_samples import PromptSamplesConfig
 from seggpt.coloring import ColoringConfig
 
 
@@ -84,3 +86,15 @@ class FeaturesConfig:
     held_out: str = ""  # a cache of held-out pictures (--split val), to look at now and then
     held_out_samples: SamplesConfig = HELD_OUT
     held_out_count: int = 40  # samples of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptsConfig:
+    """A cache of a frozen encoder's features, and what is pointed at in it."""
+
+    path: tuple[str, ...] = ()
+    encoder: str = "dinov2-small"  # what the cache is of; the weights name it
+    held_out: str = ""  # a cache of held-out pictures; empty: no look at them
+    held_out_count: int = 24  # batches
+    samples: PromptSamplesConfig = field(default_factory=PromptSamplesConfig)
+    held_out_samples: PromptSamplesConfig = HELD_OUT_PROMPTS

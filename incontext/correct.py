@@ -8,7 +8,7 @@ from jaxtyping import Float32
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from incontext.promptable import Promptable
+from incontext.promptable import EncodedImage, Promptable
 from incontext.results import Result
 from seggpt.errors import PromptError
 
@@ -19,6 +19,7 @@ MOST_SIDE = 1024  # pixels of the corrected probabilities along a side
 def correct(
     result: Result,
     model: Promptable,
+    state: EncodedImage,
     *,
     points: ArrayLike | None,
     labels: ArrayLike | None,
@@ -26,6 +27,8 @@ def correct(
     about: int | None,
 ) -> Result:
     """Return a result in which one label is what its probabilities and a prompt ask for.
+
+    `state` is the result's picture.
 
     Raises:
         PromptError: if the prompt makes no sense, is more than one, or it is not clear which label
@@ -35,11 +38,9 @@ def correct(
     row = 1 + result.labels.index(label)
     chances = result.probabilities_lowres
     at_threshold = _logit(result.threshold)
-    side = model.config.mask_size
-    proposal = _logit(_resized(chances[row], (side, side))) - at_threshold
-    assert result.image is not None
+    proposal = _logit(_resized(chances[row], state.mask_shape)) - at_threshold
     answer = model.predict(
-        model.encode(result.image),
+        state,
         points=points,
         labels=labels,
         boxes=boxes,

@@ -13,25 +13,27 @@ _VALUES = 1 << 24  # pixels at a time: as many bytes
 _MOST = 16  # masks at a time
 _STEP_PX = 256  # sizes are rounded up to it, so that few programs serve all pictures
 _STEP_PATCHES = 4  # likewise
-_FINE = 4  # pixels of a mask along a patch
 
 
 class Enlarger:
-    """Brings logits that lie in a model's square to the picture that fills part of it.
+    """Brings logits of what a model sees to the picture that fills it, or part of it.
+
+    `cell` and `patch` are the sides of a patch in pixels of a mask and of what the model sees.
 
     Attributes:
         shape: Rows and columns of patches that the picture depends on.
         inner: (height, width) of the picture in pixels of a coarse mask.
     """
 
-    def __init__(self, frame: Frame, *, grid: int) -> None:
+    def __init__(self, frame: Frame, *, cell: int, patch: int) -> None:
         self._size = frame.size
-        rows, cols = frame.upsampling(_FINE * grid)
-        self.shape = _patches(rows, grid), _patches(cols, grid)
-        self.inner = np.ceil(np.asarray(frame.inner) * _FINE * grid / frame.side).astype(int)
+        grid = np.asarray(frame.outer) // patch
+        rows, cols = frame.upsampling((cell * int(grid[0]), cell * int(grid[1])))
+        self.shape = _patches(rows, grid[0], cell), _patches(cols, grid[1], cell)
+        self.inner = np.ceil(np.asarray(frame.inner) * cell / patch).astype(int)
         # Rounded up: what lies beyond the picture is cut off.
         rows, cols = (
-            np.pad(a[:, : _FINE * count], ((0, -len(a) % _STEP_PX), (0, 0)))
+            np.pad(a[:, : cell * count], ((0, -len(a) % _STEP_PX), (0, 0)))
             for a, count in zip((rows, cols), self.shape, strict=True)
         )
         self._rows = tuple(map(jnp.asarray, _taps(rows)))
@@ -59,10 +61,10 @@ class Enlarger:
                 yield level >= 2, np.count_nonzero(level == 3) / around if around else 0.0
 
 
-def _patches(matrix: Float32[np.ndarray, "n m"], grid: int) -> int:
+def _patches(matrix: Float32[np.ndarray, "n m"], grid: int, cell: int) -> int:
     """Return how many patches a resizing matrix reads, rounded up."""
     pixels = int(np.flatnonzero(matrix.any(axis=0))[-1]) + 1
-    return min(grid, -(-pixels // (_FINE * _STEP_PATCHES)) * _STEP_PATCHES)
+    return min(int(grid), -(-pixels // (cell * _STEP_PATCHES)) * _STEP_PATCHES)
 
 
 def _taps(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from threading import Lock
@@ -25,10 +26,10 @@ from incontext.shown import HeadContext
 from seggpt.coloring import palette
 from seggpt.config import InContextConfig
 from seggpt.encoder import Embedding, Encoder
-from seggpt.errors import PromptError
+from seggpt.errors import CheckpointError, PromptError
 from seggpt.head import correct
 from seggpt.in_context import Cache, InContextModel, join_caches, thin_cache
-from seggpt.weights.encoder import LoadedEncoder
+from seggpt.weights.encoder import LoadedEncoder, load_encoder
 from seggpt.weights.graft import graft
 
 SIZE = 448  # pixels along the longer side, of which 24 of 32 tokens were a training window's side
@@ -50,6 +51,9 @@ class InContextEngine:
         dtype: Dtype,
         size: int = SIZE,
     ) -> None:
+        # Contexts are this model's whether or not it has heads for prompts beside it.
+        config = replace(config, prompts=None)
+        params = {name: part for name, part in params.items() if name != "prompts"}
         self.config, self.device, self.size = config, device, size
         self.check_size(size)
         self.encoder_sha256 = encoder.sha256
@@ -72,8 +76,11 @@ class InContextEngine:
 
     def encode_picture(self, picture: Picture) -> EncodedPicture:
         """Encode a picture, once for any number of contexts."""
-        embedding = self._encode_images([picture], self.size)
-        return EncodedPicture(picture, embedding, self.size, self.encoder_sha256)
+        return EncodedPicture(picture, self.embed(picture), self.size, self.encoder_sha256)
+
+    def embed(self, source: Picture | EncodedPicture) -> Embedding:
+        """Return one picture as the encoder sees it."""
+        return self._embed([source], self.size)
 
     def encode(self, examples: Sequence[LoadedExample], passes: Passes, *, seg_type: str) -> Cache:
         """Encode examples, each at its own aspect ratio; the passes are the cache's rows."""
@@ -208,6 +215,33 @@ class InContextEngine:
     def _encode_images(self, pictures: Sequence[Picture], size: int) -> Embedding:
         resized = [_resize(picture, self.fit(picture, size)) for picture in pictures]
         return self._encode_image(self.encoder_params, np.stack(resized))
+
+
+def load_in_context(
+    config: InContextConfig,
+    params: Mapping[Any, Any],
+    metadata: Mapping[str, str],
+    *,
+    device: Any,
+    dtype: Dtype,
+    size: int | None = None,
+) -> InContextEngine:
+    """Return a model on the encoder that its file names.
+
+    Raises:
+        CheckpointError: if its encoder is not there, or is another one.
+        PromptError: if it cannot see pictures at that size.
+    """
+    encoder = load_encoder(metadata.get("encoder"))
+    if encoder.sha256 != metadata.get("encoder_sha256"):
+        raise CheckpointError(
+            f"these weights stand on the encoder {metadata.get('encoder')} with SHA-256 "
+            f"{metadata.get('encoder_sha256')}, and the one here has {encoder.sha256}; install "
+            "the version of seggpt that they were made with"
+        )
+    return InContextEngine(
+        config, params, encoder=encoder, device=device, dtype=dtype, size=size or SIZE
+    )
 
 
 def fit_size(picture: tuple[int, ...], size: int, patch_size: int) -> tuple[int, int]:

@@ -20,7 +20,7 @@ def describe(
 
     Of a thing smaller than any patch it is that of the patches it covers most.
     """
-    shares = _coverage(mask, frame, len(embedding))
+    shares = _coverage(mask, frame, embedding.shape[:2])
     inside = embedding[(shares > COVERED) | (shares == shares.max())]
     mean = inside.mean(axis=0)
     return 0.5 * (mean + inside.max(axis=0)) if peaks else mean
@@ -42,7 +42,7 @@ def find_extremes(
     Patches become pixels by the resizing of masks: fourfold first, then as the decoder's masks.
     """
     gh, gw = likeness.shape
-    rows, cols = frame.upsampling(4 * gh)
+    rows, cols = frame.upsampling((4 * gh, 4 * gw))
     down, across = rows @ bilinear_matrix(gh, 4 * gh), cols @ bilinear_matrix(gw, 4 * gw)
     full = (down.astype(np.float32) @ likeness) @ across.astype(np.float32).T
     (y1, x1), (y0, x0) = (np.unravel_index(i, full.shape) for i in (full.argmax(), full.argmin()))
@@ -55,21 +55,24 @@ def guide(likeness: Float32[np.ndarray, "gh gw"], frame: Frame) -> Float32[np.nd
     Both are those of the patches that the picture fills. The authors take them at the picture's
     size and stretch it to the square; here every patch keeps its place.
     """
-    rows, cols = (-(-extent * len(likeness) // frame.side) for extent in frame.inner)
+    rows, cols = (
+        -(-extent * count // outer)
+        for extent, count, outer in zip(frame.inner, likeness.shape, frame.outer, strict=True)
+    )
     inner = likeness[:rows, :cols]
     standard = (likeness - inner.mean()) / max(float(inner.std()), 1e-12)
     return (0.5 * (1 + np.tanh(0.5 * standard))).astype(np.float32)
 
 
 def _coverage(
-    mask: Bool[np.ndarray, "h w"], frame: Frame, grid: int
-) -> Float32[np.ndarray, "grid grid"]:
+    mask: Bool[np.ndarray, "h w"], frame: Frame, grid: tuple[int, ...]
+) -> Float32[np.ndarray, "gh gw"]:
     """Return which share of each patch a mask covers."""
     height, width = frame.inner
     resized = Image.fromarray(mask.astype(np.float32)).resize(
         (width, height), Image.Resampling.BILINEAR
     )
-    square = np.zeros((frame.side, frame.side), np.float32)
-    square[:height, :width] = np.asarray(resized)
-    patch = frame.side // grid
-    return square.reshape(grid, patch, grid, patch).mean(axis=(1, 3))
+    seen = np.zeros(frame.outer, np.float32)
+    seen[:height, :width] = np.asarray(resized)
+    (rows, cols), (gh, gw) = frame.outer, grid
+    return seen.reshape(gh, rows // gh, gw, cols // gw).mean(axis=(1, 3))

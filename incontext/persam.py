@@ -12,8 +12,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jaxtyping import Array, Bool, Float, Float32, Int
+from jaxtyping import Array, Bool, Float, Float32, Int, PyTree
 
 from incontext import rle
 from incontext.answers import Answer
@@ -21,12 +20,12 @@ from incontext.context import Example, load_examples
 from incontext.images import ImageSource, load_image
 from incontext.likeness import describe, find_extremes, guide, measure_likeness
 from incontext.mixing import tune_mixing
+from incontext.prompt_engine import PromptEngine
 from incontext.prompt_rules import Prompts
 from incontext.promptable import EncodedImage, OnPromptable, Promptable, check_model, place_prompts
 from incontext.results import Result
 from incontext.shares import make_result
 from seggpt.prompts import Guidance
-from seggpt.sam import SAM, PromptedSegGPT
 
 Method = Literal["persam", "persam-f"]
 
@@ -53,7 +52,7 @@ class PerSAM(OnPromptable):
 
     def __init__(self, model: Promptable) -> None:
         self.model = model
-        self._guided = jax.jit(partial(_guided, model.graphdef))
+        self._guided = jax.jit(partial(_guided, model.engine))
 
     def learn(self, example: Example, *, method: Method = "persam") -> Target:
         """Look at an example, each label of its mask by itself.
@@ -66,7 +65,7 @@ class PerSAM(OnPromptable):
         """
         (loaded,), labels, _ = load_examples([example])
         state = self.model.encode(loaded.image)
-        embedding = self._patches(state)
+        embedding = self.model.engine.patches(state.embedding)
         masks = [loaded.labels == label for label in labels]
         features = [
             describe(embedding, mask, state.frame, peaks=method != "persam") for mask in masks
@@ -97,10 +96,6 @@ class PerSAM(OnPromptable):
         logits = np.stack([answer.logits()[0, 0] for answer in answers])
         return make_result(logits, target.labels, picture)
 
-    def _patches(self, state: EncodedImage) -> Float32[np.ndarray, "gh gw d"]:
-        """Return what each patch says; some models keep more of a picture behind that."""
-        return np.asarray(state.embedding[0, ..., : self.model.config.prompt_width])
-
     def _find(
         self,
         state: EncodedImage,
@@ -108,7 +103,7 @@ class PerSAM(OnPromptable):
         mixing: Float32[np.ndarray, " 3"] | None,
     ) -> Answer:
         """Return the one mask of a label, refined twice."""
-        likeness = measure_likeness(self._patches(state), feature)
+        likeness = measure_likeness(self.model.engine.patches(state.embedding), feature)
         most, least = find_extremes(likeness, state.frame)
         if mixing is not None:
             points = {"points": [most], "labels": [1]}
@@ -139,7 +134,7 @@ class PerSAM(OnPromptable):
         places = guide(likeness, state.frame).reshape(1, -1)
         guidance = Guidance(jnp.asarray(places), jnp.asarray(feature[None]))
         found = self._guided(
-            self.model.params, state.embedding, slots.coords, slots.labels, guidance
+            self.model.engine.params, state.embedding, slots.coords, slots.labels, guidance
         )
         low_res, scores = map(np.asarray, found)
         return Answer(low_res=low_res, scores=scores, frame=state.frame)
@@ -150,7 +145,7 @@ class PerSAM(OnPromptable):
         feature: Float32[np.ndarray, " d"],
         mask: Bool[np.ndarray, "h w"],
     ) -> Float32[np.ndarray, " 3"]:
-        likeness = measure_likeness(self._patches(state), feature)
+        likeness = measure_likeness(self.model.engine.patches(state.embedding), feature)
         most, _ = find_extremes(likeness, state.frame)
         return tune_mixing(self.model.predict(state, points=[most]).logits()[0], mask)
 
@@ -176,15 +171,13 @@ def _box(found: Answer) -> Int[np.ndarray, " 4"] | None:
 
 
 def _guided(
-    graphdef: nnx.GraphDef[SAM | PromptedSegGPT],
-    params: Any,
-    embedding: Float[Array, "1 gh gw d"],
+    engine: PromptEngine,
+    params: PyTree,
+    embedding: PyTree,
     coords: Float[Array, "p s 2"],
     labels: Int[Array, "p s"],
     guidance: Guidance,
 ) -> tuple[Float[Array, "p 1 m m"], Float[Array, "p 1"]]:
-    model = nnx.merge(graphdef, params)
-    tokens, image = model.look(embedding, coords, labels, guidance=guidance)
-    _, gh, gw, _ = embedding.shape
-    masks = model.draw(tokens, image, shape=(gh, gw))
-    return masks[:, :1], model.mask_decoder.scores(tokens)[:, :1]
+    found = engine.look(params, embedding, coords, labels, guidance=guidance)
+    masks = engine.draw(params, embedding, found)
+    return masks[:, :1], engine.scores(params, found)[:, :1]

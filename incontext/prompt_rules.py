@@ -6,9 +6,10 @@ import numpy as np
 from jaxtyping import Float32, Int32
 from numpy.typing import ArrayLike
 
-from incontext.zoom import Look
 from seggpt.errors import PromptError
-from seggpt.prompts import ABSENT
+from seggpt.prompts import PADDING
+
+HAIR = 0.02  # of a picture's side: points and boxes may lie so far outside, as sums are rounded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,36 +19,7 @@ class Prompts:
     points: Float32[np.ndarray, "p k 2"]
     labels: Int32[np.ndarray, "p k"]
     boxes: Float32[np.ndarray, "p 4"] | None
-    masks: Float32[np.ndarray, "p m m"] | None
-
-    def take(self, row: int) -> "Prompts":
-        """Return one prompt."""
-        some = slice(row, row + 1)
-        return Prompts(
-            points=self.points[some],
-            labels=self.labels[some],
-            boxes=None if self.boxes is None else self.boxes[some],
-            masks=None if self.masks is None else self.masks[some],
-        )
-
-    def seen_by(self, look: Look) -> "Prompts":
-        """Return what a part of the picture shows of the prompts, in its pixels.
-
-        Points beside it are left out, but places are kept for them.
-        """
-        x0, y0, x1, y1 = look.box
-        corner = np.array([x0, y0], np.float32)
-        outside = ((self.points < corner) | (self.points >= (x1, y1))).any(axis=-1)
-        boxes = self.boxes
-        if boxes is not None:
-            corners = np.clip(boxes.reshape(-1, 2, 2), corner, (x1, y1)) - corner
-            boxes = corners.reshape(-1, 4).astype(np.float32)
-        return Prompts(
-            points=self.points - corner,
-            labels=np.where(outside, ABSENT, self.labels).astype(np.int32),
-            boxes=boxes,
-            masks=None if self.masks is None else look.into(self.masks),
-        )
+    masks: Float32[np.ndarray, "p m n"] | None
 
 
 def check_prompts(
@@ -57,7 +29,7 @@ def check_prompts(
     mask: ArrayLike | None,
     *,
     size: tuple[int, int],
-    side: int,
+    mask_shape: tuple[int, int],
 ) -> Prompts:
     """Check every part of some prompts, and that they belong together.
 
@@ -67,7 +39,7 @@ def check_prompts(
         boxes: See `check_boxes`.
         mask: See `check_mask`.
         size: (height, width) of the picture.
-        side: Of a mask, as the model wants it.
+        mask_shape: (height, width) of a mask, as the model wants it.
 
     Raises:
         PromptError: A part makes no sense, there is none, or their numbers differ.
@@ -81,7 +53,7 @@ def check_prompts(
     if boxes is not None:
         parts["boxes"] = check_boxes(boxes, size=size)
     if mask is not None:
-        parts["masks"] = check_mask(mask, side=side)
+        parts["masks"] = check_mask(mask, shape=mask_shape)
     if not parts:
         raise PromptError("no prompt; give points, boxes or a mask")
     counts = {name: len(part) for name, part in parts.items()}
@@ -104,30 +76,34 @@ def check_points(
 
     Args:
         points: (x, y) in pixels of the picture: (k, 2) for one prompt, (p, k, 2) for several.
-        labels: 1 foreground or 0 background, one a point; all foreground by default.
+        labels: 1 foreground, 0 background or -1 for a point that fills a row up (as SAM pads
+            prompts of different lengths), one a point; all foreground by default.
         size: (height, width) of the picture.
 
     Raises:
-        PromptError: A point is outside the picture or no number, or a label is neither.
+        PromptError: A point is well outside the picture or no number, or a label is none of these.
     """
     xy = _numbers(points, "points")
     if xy.ndim not in (2, 3) or xy.shape[-1] != 2 or not xy.size:
         raise PromptError(f"points of shape {xy.shape}; give (k, 2) or (prompts, k, 2)")
-    height, width = size
-    for x, y in xy.reshape(-1, 2):
-        if not (0 <= x < width and 0 <= y < height):  # also refuses NaN
-            raise PromptError(
-                f"point {x:g},{y:g} is outside the picture of {width}x{height}; "
-                f"x is in 0..{width - 1}, y in 0..{height - 1}"
-            )
     kinds = np.ones(xy.shape[:-1]) if labels is None else _numbers(labels, "labels")
     if kinds.shape != xy.shape[:-1]:
         raise PromptError(
             f"labels of shape {kinds.shape} for points of shape {xy.shape}; give one a point"
         )
     for kind in kinds.reshape(-1):
-        if kind not in (0, 1):
-            raise PromptError(f"point label {kind:g} is neither 1 (foreground) nor 0 (background)")
+        if kind not in (0, 1, PADDING):
+            raise PromptError(
+                f"point label {kind:g} is neither 1 (foreground) nor 0 (background), nor -1 (no "
+                "point)"
+            )
+    height, width = size
+    for x, y in xy[kinds != PADDING]:
+        if not _is_near(x, width) or not _is_near(y, height):  # also refuses NaN
+            raise PromptError(
+                f"point {x:g},{y:g} is outside the picture of {width}x{height}; "
+                f"x is in 0..{width - 1}, y in 0..{height - 1}"
+            )
     count = xy.shape[-2]
     return xy.reshape(-1, count, 2), kinds.reshape(-1, count).astype(np.int32)
 
@@ -140,7 +116,7 @@ def check_boxes(boxes: ArrayLike, *, size: tuple[int, int]) -> Float32[np.ndarra
         size: (height, width) of the picture.
 
     Raises:
-        PromptError: A box is reversed, empty, outside the picture, or not of numbers.
+        PromptError: A box is reversed, empty, well outside the picture, or not of numbers.
     """
     rows = _numbers(boxes, "boxes")
     if rows.ndim not in (1, 2) or rows.shape[-1] != 4 or not rows.size:
@@ -154,7 +130,8 @@ def check_boxes(boxes: ArrayLike, *, size: tuple[int, int]) -> Float32[np.ndarra
                 f"box {said} is reversed or empty; give the upper left and then the lower right "
                 "corner: x0,y0,x1,y1"
             )
-        if not (x0 >= 0 and x1 <= width and y0 >= 0 and y1 <= height):  # also refuses NaN
+        near = (_is_near(x, width) for x in (x0, x1)), (_is_near(y, height) for y in (y0, y1))
+        if not all(map(all, near)):  # also refuses NaN
             raise PromptError(
                 f"box {said} is outside the picture of {width}x{height}; "
                 f"x is in 0..{width}, y in 0..{height}"
@@ -162,21 +139,23 @@ def check_boxes(boxes: ArrayLike, *, size: tuple[int, int]) -> Float32[np.ndarra
     return rows.reshape(-1, 4)
 
 
-def check_mask(mask: ArrayLike, *, side: int) -> Float32[np.ndarray, "p side side"]:
+def check_mask(
+    mask: ArrayLike, *, shape: tuple[int, int]
+) -> Float32[np.ndarray, "p height width"]:
     """Return earlier masks, which are logits as a prediction gives them.
 
     Args:
-        mask: (side, side) for one prompt, (p, side, side) for several.
-        side: What the model wants.
+        mask: (height, width) for one prompt, (p, height, width) for several.
+        shape: (height, width), what the model wants.
 
     Raises:
         PromptError: A mask has another size, or is a picture of 0 and 1.
     """
     logits = _numbers(mask, "mask")
-    if logits.ndim not in (2, 3) or logits.shape[-2:] != (side, side) or not logits.size:
+    if logits.ndim not in (2, 3) or logits.shape[-2:] != shape or not logits.size:
         raise PromptError(
             f"a mask prompt of shape {logits.shape}; give the low-resolution logits of an earlier "
-            f"prediction, ({side}, {side})"
+            f"prediction, {shape}"
         )
     if not np.isfinite(logits).all():
         raise PromptError("a mask prompt with NaN or infinite logits; give finite ones")
@@ -185,7 +164,12 @@ def check_mask(mask: ArrayLike, *, side: int) -> Float32[np.ndarray, "p side sid
             "a mask prompt that holds nothing but 0 and 1 (or 255); give logits, which are "
             "negative outside, such as an earlier prediction's"
         )
-    return logits.reshape(-1, side, side)
+    return logits.reshape(-1, *shape)
+
+
+def _is_near(value: float, extent: int) -> bool:
+    """Tell whether a place along a side is in the picture, or a hair outside."""
+    return bool(-HAIR * extent <= value <= (1 + HAIR) * extent)
 
 
 def _numbers(values: ArrayLike, what: str) -> Float32[np.ndarray, "..."]:

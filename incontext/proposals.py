@@ -58,7 +58,7 @@ def propose(
         scores.append(coarse.scores[picked])
     found, expected = np.concatenate(boxes), np.concatenate(scores)
     there = found[:, 2] > found[:, 0]
-    placed = _in_picture(found[there], state.frame, sweep.mask_size)
+    placed = _in_picture(found[there], state)
     return placed[suppress(placed, expected[there], most_iou=min(most_iou, _SAME))]
 
 
@@ -77,11 +77,11 @@ def box_prompts(boxes: Float[np.ndarray, "n 4"], frame: Frame) -> Slots:
 
 
 def _in_picture(
-    boxes: Int[np.ndarray, "n 4"], frame: Frame, mask_size: int
+    boxes: Int[np.ndarray, "n 4"], state: EncodedImage
 ) -> Float[np.ndarray, "n 4"]:
     """Bring boxes from pixels of a coarse mask to pixels of the picture, and cut them to it."""
-    height, width = frame.size
-    scale = frame.side / mask_size / frame.place(np.ones(2))
+    height, width = state.size
+    scale = state.patch / state.cell / state.frame.place(np.ones(2))
     placed = boxes.reshape(-1, 2, 2) * scale.astype(np.float64)
     return np.minimum(placed, (width, height)).reshape(-1, 4)
 

@@ -27,17 +27,15 @@ from incontext.encoded import EncodedPicture, Source, load_source
 from incontext.engine import Dtype, Engine, Picture, SegGPTEngine
 from incontext.ensemble import tile_examples
 from incontext.hub import find_source
-from incontext.in_context_engine import SIZE, InContextEngine
+from incontext.in_context_engine import InContextEngine, load_in_context
 from incontext.passes import LABELS_PER_PASS
-from incontext.promptable import Promptable
+from incontext.promptable import Promptable, make_heads
 from incontext.results import Result
 from incontext.runtime import choose_device, enable_compile_cache
 from incontext.tuning.config import TuneConfig
 from incontext.tuning.tuner import tune_prompt
 from seggpt.config import IN_CONTEXT_MODEL, InContextConfig, SegGPTConfig
 from seggpt.errors import CheckpointError, PromptError
-from seggpt.pretrained import PROMPTS
-from seggpt.weights.encoder import load_encoder
 from seggpt.weights.files import is_own_file, load_weights
 from seggpt.weights.published import load_published
 
@@ -57,18 +55,14 @@ class Segmenter:
         dtype: Dtype | None = None,
         size: int | None = None,
     ) -> None:
-        # Contexts are a model's whether or not it has heads for prompts beside it.
-        self.config = config.without_heads if isinstance(config, SegGPTConfig) else config
+        self.config = config
         self.metadata = dict(metadata or {})
         self.device = choose_device(device)
         self.dtype: Dtype = dtype or ("float32" if self.device.platform == "cpu" else "bfloat16")
         self.engine = _make_engine(
             config, params, self.metadata, device=self.device, dtype=self.dtype, size=size
         )
-        # Heads for prompts lie in the same file; what else is not needed is let go.
-        self._heads = None
-        if isinstance(config, SegGPTConfig) and config.prompt_width:
-            self._heads = config, params
+        self._heads = params.get("prompts")
 
     @classmethod
     def from_pretrained(
@@ -124,21 +118,18 @@ class Segmenter:
 
     @cached_property
     def promptable(self) -> Promptable:
-        """The model for points and boxes: the heads of these weights, or of the shipped ones.
+        """The model for points and boxes: the heads of these weights.
 
         Raises:
-            CheckpointError: if these are published weights, which have none.
+            CheckpointError: if they have none, as published ones.
         """
-        device = f"{self.device.platform}:{self.device.id}"
-        if isinstance(self.config, InContextConfig):
-            return Promptable.from_pretrained(PROMPTS, device=device, dtype=self.dtype)
-        if self._heads is None:
+        if not isinstance(self.engine, InContextEngine) or self._heads is None:
             raise CheckpointError(
                 "these weights have no heads for points and boxes; leave those out, or use the "
                 "shipped ones"
             )
-        config, params = self._heads
-        return Promptable(config, params, metadata=self.metadata, device=device, dtype=self.dtype)
+        heads = make_heads(self.engine, self.config, {"prompts": self._heads})
+        return Promptable(heads, metadata=self.metadata)
 
     def encode(self, image: Source) -> EncodedPicture:
         """Encode a picture once, to segment it with any number of contexts or to show it in some.
@@ -237,11 +228,19 @@ class Segmenter:
             PromptError: if the context is another model's, or the points or the box make no sense.
             CheckpointError: if there are points or a box, and the weights have no heads for them.
         """
-        result = next(self.segment_many([image], context, threshold=threshold, detail=detail))
         if points is None and labels is None and boxes is None:
-            return result
+            return next(self.segment_many([image], context, threshold=threshold, detail=detail))
+        promptable = self.promptable
+        seen = self.encode(image)  # once, for the examples and for the prompt
+        result = next(self.segment_many([seen], context, threshold=threshold, detail=detail))
         return correct(
-            result, self.promptable, points=points, labels=labels, boxes=boxes, about=about
+            replace(result, source=str(image) if isinstance(image, str | PathLike) else None),
+            promptable,
+            promptable.encode(seen),
+            points=points,
+            labels=labels,
+            boxes=boxes,
+            about=about,
         )
 
     def segment_many(
@@ -363,13 +362,4 @@ def _make_engine(
         engine.check_size(size or engine.size)
         engine.size = size or engine.size
         return engine
-    encoder = load_encoder(metadata.get("encoder"))
-    if encoder.sha256 != metadata.get("encoder_sha256"):
-        raise CheckpointError(
-            f"these weights stand on the encoder {metadata.get('encoder')} with SHA-256 "
-            f"{metadata.get('encoder_sha256')}, and the one here has {encoder.sha256}; install "
-            "the version of seggpt that they were made with"
-        )
-    return InContextEngine(
-        config, params, encoder=encoder, device=device, dtype=dtype, size=size or SIZE
-    )
+    return load_in_context(config, params, metadata, device=device, dtype=dtype, size=size)

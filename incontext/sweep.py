@@ -14,13 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from incontext.enlarge import Enlarger
+from incontext.prompt_engine import Looked, PromptEngine
 from incontext.promptable import EncodedImage, Promptable
 from seggpt.prompts import ABSENT, Slots
-from seggpt.sam import SAM, PromptedSegGPT
 
 # Prompts that a CPU works on at a time: their tokens stay in its cache (ViT-B's heads: a third less
 # time than with 64). An accelerator takes a whole batch.
@@ -78,17 +77,15 @@ class Sweep:
     """The compiled program for one model."""
 
     def __init__(self, model: Promptable) -> None:
-        self.mask_size = model.config.mask_size
-        self._params = model.params
+        self._params = model.engine.params
         self._draw = jax.jit(
-            partial(_draw, model.graphdef), static_argnames=("shape", "chunk", "multimask")
+            partial(_draw, model.engine), static_argnames=("shape", "chunk", "multimask")
         )
-        self._grid = model.config.grid
         self._chunk = _CPU_CHUNK if model.device.platform == "cpu" else 0
 
     def enlarger(self, state: EncodedImage) -> Enlarger:
         """Prepare what brings coarse masks of a picture to its size."""
-        return Enlarger(state.frame, grid=self._grid)
+        return Enlarger(state.frame, cell=state.cell, patch=state.patch)
 
     def run(
         self, state: EncodedImage, prompts: Slots, sieve: Sieve, *, batch: int, multimask: bool
@@ -148,9 +145,9 @@ Drawn = tuple[Float[Array, "p c h w"], Float[Array, "p c"], Int[Array, "p c"], I
 
 
 def _draw(
-    graphdef: nnx.GraphDef[SAM | PromptedSegGPT],
-    params: Any,
-    embedding: Float[Array, "1 gh gw d"],
+    engine: PromptEngine,
+    params: PyTree,
+    embedding: PyTree,
     coords: Float[Array, "p s 2"],
     labels: Int[Array, "p s"],
     chunks: Int[Array, ""] | int,
@@ -168,22 +165,17 @@ def _draw(
     pixels of a mask. Of chunks in which no score exceeds `iou` the masks are zero, and so is all
     that follows the first `chunks` chunks, which is no work.
     """
-    model = nnx.merge(graphdef, params)
     some = slice(1, None) if multimask else slice(0, 1)
 
-    def draw(tokens: Array, image: Array) -> tuple[Array, Array, Array]:
-        gh, gw = embedding.shape[1:3]
-        rows, cols = shape
-        part = image.reshape(len(image), gh, gw, -1)[:, :rows, :cols]
-        part = part.reshape(len(image), rows * cols, -1)
-        low = model.draw(tokens, part, shape=shape)[:, some]
+    def draw(found: Looked) -> tuple[Array, Array, Array]:
+        low = engine.draw(params, embedding, found, part=shape)[:, some]
         return low, *_count(low, inner, offset)
 
     def work(coords: Float[Array, "chunk s 2"], labels: Int[Array, "chunk s"]) -> Drawn:
-        tokens, image = model.look(embedding, coords, labels)
-        scores = model.mask_decoder.scores(tokens)[:, some]
-        nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(draw, tokens, image))
-        low, *counts = jax.lax.cond((scores > iou).any(), draw, lambda *_: nothing, tokens, image)
+        found = engine.look(params, embedding, coords, labels)
+        scores = engine.scores(params, found)[:, some]
+        nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(draw, found))
+        low, *counts = jax.lax.cond((scores > iou).any(), draw, lambda _: nothing, found)
         return low, scores, *counts
 
     drawn = _map_first(

@@ -14,6 +14,7 @@ Activation = Literal["gelu", "gelu_tanh"]
 IN_CONTEXT_MODEL = "in-context"
 SAM_MODEL = "sam"
 ENCODER_MODEL = "encoder"
+PROMPT_HEADS = "prompt-heads"
 _OF_HEADS = (
     "prompt_width",
     "prompt_blocks",
@@ -23,6 +24,7 @@ _OF_HEADS = (
     "decoder_mlp",
 )
 CELL = 2  # pixels along a side of what the lookup compares
+MASK_STRIDE = 2  # of the masks of heads on a frozen encoder, in pixels of what they see
 _MOST_BLOCKS = 512
 _MOST = 1 << 16  # of any number of a config
 
@@ -64,13 +66,7 @@ class HeadsConfig:
             raise ValueError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
             )
-        if self.prompt_width % 8 or self.prompt_width // 2 % self.decoder_heads:
-            raise ValueError(
-                f"prompt_width {self.prompt_width} is not a multiple of 8, or its half not of "
-                f"decoder_heads {self.decoder_heads}"
-            )
-        if self.mask_width % 4:
-            raise ValueError(f"mask_width {self.mask_width} is not a multiple of 4")
+        _check_heads(self.prompt_width, self.decoder_heads, self.mask_width)
 
     @property
     def grid(self) -> int:
@@ -200,6 +196,49 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PromptHeadsConfig:
+    """Heads for points, boxes and masks on a frozen encoder (`seggpt.prompt_heads`).
+
+    `image_size` is the side, in pixels, of the plane whose places the heads know; `depth` the
+    number of blocks over a picture's tokens before any prompt. The rest is as in `HeadsConfig`.
+    """
+
+    image_size: int = 448
+    depth: int = 1
+    prompt_width: int = 256
+    mask_width: int = 16
+    decoder_heads: int = 8
+    decoder_mlp: int = 512
+
+    def __post_init__(self) -> None:
+        """Check sizes against each other.
+
+        Raises:
+            ValueError: naming the field and what it must be.
+        """
+        for name in ("image_size", "decoder_heads", "decoder_mlp"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} is not above 0")
+        if not 0 <= self.depth <= _MOST_BLOCKS:
+            raise ValueError(f"depth {self.depth} is not in 0..{_MOST_BLOCKS}")
+        _check_heads(self.prompt_width, self.decoder_heads, self.mask_width)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON can hold them, and what they are of."""
+        return {"model": PROMPT_HEADS, **vars(self)}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "PromptHeadsConfig":
+        """Build from `to_dict`'s output.
+
+        Raises:
+            ValueError: for a field that no heads have.
+            CheckpointError: if they are of something else, or of a newer version.
+        """
+        return cls(**_values(cls, _own_fields(cls, fields, PROMPT_HEADS, "heads for prompts")))
+
+
+@dataclass(frozen=True, kw_only=True)
 class InContextConfig:
     """An in-context model on a frozen encoder (`seggpt.in_context`).
 
@@ -213,6 +252,7 @@ class InContextConfig:
     depth: int = 4
     heads: int = 8
     matchings: tuple[tuple[int, bool], ...] = ((0, True), (1, True), (2, True), (1, False))
+    prompts: PromptHeadsConfig | None = None
 
     def __post_init__(self) -> None:
         """Check sizes against each other.
@@ -236,7 +276,9 @@ class InContextConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON can hold them, and which model they are of."""
         fields = {**vars(self), "encoder": self.encoder.to_dict()}
-        return {"model": IN_CONTEXT_MODEL, **fields, "matchings": [list(m) for m in self.matchings]}
+        fields["matchings"] = [list(matching) for matching in self.matchings]
+        fields["prompts"] = self.prompts and self.prompts.to_dict()
+        return {"model": IN_CONTEXT_MODEL, **fields}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "InContextConfig":
@@ -247,10 +289,10 @@ class InContextConfig:
             CheckpointError: if they are another model's, or of a newer version.
         """
         own = _own_fields(cls, fields, IN_CONTEXT_MODEL, "an in-context model")
-        encoder = own.pop("encoder", None)
-        if not isinstance(encoder, dict):
-            raise ValueError("no encoder's fields among an in-context model's")
-        return cls(**_values(cls, own | {"encoder": EncoderConfig.from_dict(encoder)}))
+        own["encoder"] = EncoderConfig.from_dict(_checked_dict(own.get("encoder")))
+        if (prompts := own.pop("prompts", None)) is not None:
+            own["prompts"] = PromptHeadsConfig.from_dict(_checked_dict(prompts))
+        return cls(**_values(cls, own))
 
     @classmethod
     def small(cls) -> "InContextConfig":
@@ -506,6 +548,21 @@ class SAMConfig(HeadsConfig):
         )
 
 
+def _checked_dict(fields: Any) -> dict[str, Any]:
+    if not isinstance(fields, dict):
+        raise ValueError(f"{str(fields)[:40]!r} are not the fields of a part of a model")
+    return fields
+
+
+def _check_heads(width: int, heads: int, mask_width: int) -> None:
+    if width % 8 or width // 2 % heads:
+        raise ValueError(
+            f"prompt_width {width} is not a multiple of 8, or its half not of decoder_heads {heads}"
+        )
+    if mask_width % 4:
+        raise ValueError(f"mask_width {mask_width} is not a multiple of 4")
+
+
 def _own_fields(cls: type, fields: Mapping[str, Any], model: str, what: str) -> dict[str, Any]:
     """Return the fields of a config without the word for its model, if they are its own."""
     unknown = set(fields) - {"model"} - {field.name for field in dataclasses.fields(cls)}
@@ -545,6 +602,8 @@ def _fits(value: Any, wanted: Any) -> bool:
             return False
         kinds = args[:1] * len(value) if args[-1] is Ellipsis else args
         return all(map(_fits, value, kinds))
+    if wanted == PromptHeadsConfig | None:
+        return isinstance(value, PromptHeadsConfig | None)
     if wanted in (int, float):
         return type(value) in (int, wanted) and 0 <= value <= _MOST
     return type(value) is wanted

@@ -1,7 +1,7 @@
-"""From any picture to the square that a promptable model sees, and back."""
+"""From any picture to the one that a promptable model sees, and back."""
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -9,63 +9,63 @@ from jaxtyping import Float, Float32
 
 @dataclass(frozen=True)
 class Frame:
-    """How a picture of `size` (height, width) lies in a square of `side` pixels.
+    """How a picture lies in what a model sees; all sizes are (height, width) in pixels.
 
-    Its longer side fills the square, it lies in the upper left corner, and the rest is empty
-    (segment_anything/utils/transforms.py). With `squeeze` it fills the square, whatever its aspect.
+    Attributes:
+        size: Of the picture.
+        inner: What it is resized to; it lies in the upper left corner.
+        outer: What the model sees; beyond `inner` it is empty.
+        centred: Whether a whole (x, y) is the centre of a pixel. SAM's users know it as a corner,
+            which is the same up to half a pixel of what the model sees.
     """
 
     size: tuple[int, int]
-    side: int
-    squeeze: bool = False
+    inner: tuple[int, int]
+    outer: tuple[int, int]
+    centred: bool = False
 
-    @cached_property
-    def inner(self) -> tuple[int, int]:
-        """The height and width that the picture is resized to."""
-        if self.squeeze:
-            return self.side, self.side
-        scale = self.side / max(self.size)
-        height, width = (max(1, int(extent * scale + 0.5)) for extent in self.size)
-        return height, width
+    @classmethod
+    def in_square(cls, size: tuple[int, int], side: int) -> "Frame":
+        """Let the longer side fill a square (segment_anything/utils/transforms.py)."""
+        scale = side / max(size)
+        height, width = (max(1, int(extent * scale + 0.5)) for extent in size)
+        return cls(size, (height, width), (side, side))
+
+    @classmethod
+    def filled(cls, size: tuple[int, int], outer: tuple[int, int]) -> "Frame":
+        """Let the picture fill all that the model sees."""
+        return cls(size, outer, outer, centred=True)
 
     def place(self, xy: Float[np.ndarray, "*b 2"]) -> Float32[np.ndarray, "*b 2"]:
-        """Bring (x, y) in pixels of the picture to pixels of the square."""
+        """Bring (x, y) in pixels of the picture to pixels of what the model sees."""
         (height, width), (inner_height, inner_width) = self.size, self.inner
         return (xy * (inner_width / width, inner_height / height)).astype(np.float32)
 
     def place_pixels(self, xy: Float[np.ndarray, "*b 2"]) -> Float32[np.ndarray, "*b 2"]:
-        """Bring whole pixels (x, y) to the square; what is squeezed keeps their centres.
-
-        SAM's users know them as corners, which is the same up to half a pixel of the square.
-        """
-        if not self.squeeze:
-            return self.place(xy)
-        (height, width), (inner_height, inner_width) = self.size, self.inner
-        scale = np.array([inner_width / width, inner_height / height])
-        return ((xy + 0.5) * scale - 0.5).astype(np.float32)
+        """Bring whole pixels (x, y) to what the model sees."""
+        return self.place(xy + 0.5) - np.float32(0.5) if self.centred else self.place(xy)
 
     def upsampling(
-        self, mask_size: int
+        self, mask_shape: tuple[int, int]
     ) -> tuple[Float32[np.ndarray, "h m"], Float32[np.ndarray, "w m"]]:
-        """Return the matrices that bring a mask of the square to the picture's rows and columns.
+        """Return the matrices that bring a mask of `outer` to the picture's rows and columns.
 
-        A mask is first resized to the square, cut to the picture, then resized to its size (`Sam.
+        A mask is first resized to `outer`, cut to the picture, then resized to its size (`Sam.
         postprocess_masks`). Both steps are linear in rows and in columns, so one matrix does both.
         """
         rows, cols = (
-            _upsampling(mask_size, self.side, inner, extent)
-            for inner, extent in zip(self.inner, self.size, strict=True)
+            _upsampling(*axis) for axis in zip(mask_shape, self.outer, self.inner, self.size, strict=True)
         )
         return rows, cols
 
 
 @lru_cache(maxsize=4)  # of the last pictures, for one click after the other
 def _upsampling(
-    mask_size: int, side: int, inner: int, extent: int
-) -> Float32[np.ndarray, "extent mask_size"]:
+    mask_extent: int, outer: int, inner: int, extent: int
+) -> Float32[np.ndarray, "extent mask_extent"]:
     """Return the matrix of one axis of `Frame.upsampling`; it is read-only."""
-    to_square = bilinear_matrix(mask_size, side)
-    matrix = (bilinear_matrix(inner, extent) @ to_square[:inner]).astype(np.float32)
+    to_outer = bilinear_matrix(mask_extent, outer)
+    matrix = (bilinear_matrix(inner, extent) @ to_outer[:inner]).astype(np.float32)
     matrix.flags.writeable = False
     return matrix
 

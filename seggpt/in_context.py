@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from seggpt.attention import attend
+from seggpt.blocks import Block
 from seggpt.canvas import from_patches, to_patches
 from seggpt.coloring import paint
 from seggpt.config import InContextConfig
@@ -33,6 +33,7 @@ from seggpt.matching import (
     unit,
 )
 from seggpt.pixel_decoder import CELLS, FINE, Decoder, Dense, Pyramid, Stem, resize
+from seggpt.prompt_heads import PromptEmbedding, PromptHeads
 
 START_SCALE = 30.0  # cosine to logits, of the encoder's layers; chosen without training
 START_BALANCE = 0.5
@@ -134,6 +135,13 @@ class InContextModel(nnx.Module):
         self.fine_balance = nnx.Param(jnp.asarray(START_BALANCE))
         self.blocks = nnx.List(Block(d, config.heads, rngs=rngs) for _ in range(config.depth))
         self.decoder = Decoder(config, rngs=rngs)
+        heads = config.prompts and PromptHeads(config.prompts, config.encoder, rngs=rngs)
+        self.prompts: PromptHeads | None = nnx.data(heads)
+
+    def encode_for_prompts(self, image: Embedding) -> PromptEmbedding:
+        """Read encoded images for the heads for points, boxes and masks, which must be there."""
+        assert self.prompts is not None
+        return self.prompts.encode(image, self.stem(image.image))
 
     def encode(
         self,
@@ -268,47 +276,6 @@ class Matching(nnx.Module):
         """Return the colours at what looks alike; features are taken relative to the keys' mean."""
         q, k = _centred(query, keys)
         return match(q * jnp.exp(self.scale[...]), k, colours, self.balance[...] * rare)
-
-
-class Block(nnx.Module):
-    """Self-attention within an image, attention of a query to the examples, an MLP; pre-norm."""
-
-    def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs) -> None:
-        self.heads = heads
-        self.norm1, self.norm_cross, self.norm2 = (
-            nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs) for _ in range(3)
-        )
-        self.qkv = Dense(width, 3 * width, rngs=rngs)
-        self.cross_q = Dense(width, width, rngs=rngs)
-        self.cross_kv = Dense(width, 2 * width, rngs=rngs)
-        self.fc1 = Dense(width, 4 * width, rngs=rngs)
-        # What a block adds starts small: matching is right already.
-        self.out, self.cross_out = (Dense(width, width, scale=0.3, rngs=rngs) for _ in range(2))
-        self.fc2 = Dense(4 * width, width, scale=0.3, rngs=rngs)
-
-    def self_attention(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        """Let an image's tokens see each other."""
-        q, k, v = (self._split(a) for a in jnp.split(self.qkv(self.norm1(tokens)), 3, axis=-1))
-        return tokens + self.out(attend(q, k, v).reshape(tokens.shape))
-
-    def keys_values(self, tokens: Float[Array, "b n d"]) -> tuple[Array, Array]:
-        """Return what queries see of an example, (b, n, heads, hd) both."""
-        k, v = jnp.split(self.cross_kv(self.norm_cross(tokens)), 2, axis=-1)
-        return self._split(k), self._split(v)
-
-    def cross_attention(
-        self, tokens: Float[Array, "b n d"], examples: tuple[Array, Array]
-    ) -> Float[Array, "b n d"]:
-        """Let queries see the examples."""
-        q = self._split(self.cross_q(self.norm_cross(tokens)))
-        return tokens + self.cross_out(attend(q, *examples).reshape(tokens.shape))
-
-    def mlp(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        """Apply the MLP."""
-        return tokens + self.fc2(jax.nn.gelu(self.fc1(self.norm2(tokens)), approximate=False))
-
-    def _split(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b n heads hd"]:
-        return tokens.reshape(*tokens.shape[:2], self.heads, -1)
 
 
 def _match_pixels(

@@ -66,7 +66,7 @@ class Heads(nnx.Module):
         image = embedding.reshape(-1, gh * gw, embedding.shape[-1])
         dense = self.prompt_encoder.dense(mask)
         image, fine = self.fuse(image, dense, coords, labels, mask=mask, shape=(gh, gw))
-        places = self.prompt_encoder.grid((gh, gw))
+        places = self.prompt_encoder.grid((gh, gw), patch=self.prompt_encoder.side // gh)
         tokens, image = self.mask_decoder.look(
             image, prompt, image_places=places, present=present, guidance=guidance
         )

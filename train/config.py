@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from data.config import DataConfig, FeaturesConfig
+from data.config import DataConfig, FeaturesConfig, PromptsConfig
 from seggpt.config import InContextConfig, SegGPTConfig
 
 
@@ -35,13 +35,10 @@ class LossConfig:
 class ClicksConfig:
     """Heads for prompts are trained: what is asked of them (`train.prompting`)."""
 
-    clicks: int = 8  # after the first prompt, each where the last mask was wrong
-    mask_rounds: int = 2  # rounds without a click: one ends the run, others lie anywhere
     boxes: float = 0.5  # share of first prompts that are boxes, not points
     box_noise: float = 0.1  # deviation of a box's edges, as a share of its sides
     alpha: float = 0.25  # weight of what is marked in the focal loss; the rest has 1 - alpha
     dice: float = 1.0  # weight of the dice loss; the focal loss has 20
-    classes: float = 1.0  # weight of all things of a class as a target, beside single things
     interior: float = 0.5  # share of clicks that fall well inside what is wrong
 
 
@@ -56,7 +53,7 @@ class TrainConfig:
     """
 
     model: SegGPTConfig | InContextConfig
-    data: DataConfig | FeaturesConfig = field(default_factory=DataConfig)
+    data: DataConfig | FeaturesConfig | PromptsConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     clicks: ClicksConfig | None = None
@@ -96,7 +93,7 @@ class TrainConfig:
             ValueError: naming the field and what it must be.
         """
         in_context = isinstance(self.model, InContextConfig)
-        if in_context != isinstance(self.data, FeaturesConfig):
+        if in_context != isinstance(self.data, FeaturesConfig | PromptsConfig):
             raise ValueError(
                 "an in-context model learns from FeaturesConfig, others from DataConfig"
             )

@@ -1,23 +1,22 @@
 """Training heads for prompts: someone who points, is shown a mask, and points at its mistakes.
 
-Each picture is encoded once. Then come rounds: the first prompt is a point, a box, or what an
-example pair proposes together with a point; every later round adds a click where the last mask was
-wrong, or nothing but that mask ("Segment Anything", section 3 and appendix A). No gradient flows
-from a round to the one before.
+Each window is encoded once. Then come rounds: the first prompt is a point or a box, or a mask that
+is there already with a point at its mistakes; every later round adds a click where the last mask
+was wrong, or nothing but that mask ("Segment Anything", section 3 and appendix A). No gradient
+flows from a round to the one before.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int
 
-from data.augment import Views, make_views
-from seggpt.canvas import denormalize, normalize
-from seggpt.coloring import IGNORE, paint, palette
-from seggpt.model import SEMANTIC
+from data.prompt_samples import STRIDE, PromptBatch, PromptShape
+from seggpt.pixel_decoder import resize
 from seggpt.prompts import (
     ABSENT,
     BACKGROUND,
@@ -26,18 +25,21 @@ from seggpt.prompts import (
     PADDING,
     SECOND_CORNER,
 )
-from seggpt.sam import PromptedSegGPT
-from train.config import ClicksConfig, TrainConfig
-from train.state import TrainState, merge_plain, merge_prompted
-from train.step import Metrics, Step, apply_gradients, compute_dtype
+from train.config import ClicksConfig
 
 GAMMA = 2  # of the focal loss
-MOST_LOGIT = 10.0  # of a proposal
 MOST_BOX_NOISE = 20 / 1024  # of the picture's side, as published
 INTERIOR = 8  # a click lies inside where this part of a side around it is wrong, too
 FIRST = 2  # slots of the first prompt: a point and its padding, or a box
+PROPOSED = 6.0  # the logits of a mask that is there already reach so far, before noise
+NOISE = 6.0  # most deviation of that noise
+CELL = 14  # pixels of a mask along a side of the noise's cells
 
 Masks = Bool[Array, "p h w"]
+Decode = Callable[
+    [Array, Array, Array | None], tuple[Float[Array, "p 4 h w"], Float[Array, "p 4"]]
+]
+"""From the coordinates, labels and earlier mask of each prompt to four masks and their scores."""
 
 
 class Simulated(NamedTuple):
@@ -49,12 +51,14 @@ class Simulated(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """Targets to be found, each in one of the pictures that were encoded."""
+    """Targets to be found, each in one of the windows that were encoded."""
 
     truth: Masks
     known: Masks  # pixels that count
-    weight: Float[Array, " p"]  # 0 where there is nothing to find
-    scale: float  # pixels of the model's square for one of these
+    free: Masks  # where nothing is
+    weight: Float[Array, " p"]
+    is_thing: Bool[Array, " p"]  # False where nothing is pointed at
+    scale: float  # pixels of the window for one of these
 
 
 class Asking(NamedTuple):
@@ -65,119 +69,40 @@ class Asking(NamedTuple):
     logits: Float[Array, "p h w"]
 
 
-def make_prompt_step(
-    config: TrainConfig, optimizer: optax.GradientTransformation, *, examples: int
-) -> Step:
-    """Return a step on the heads; with an example the first prompt is what it proposes."""
-    clicks = config.clicks
-    assert clicks is not None
-    dtype = compute_dtype(config)
+def ask(batch: PromptBatch) -> Asked:
+    """Return every target of every window."""
+    b, t = batch.weight.shape
 
-    def step(
-        state: TrainState, images: Array, ids: Array, batch: dict[str, Array]
-    ) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        key_views, key_rounds = jax.random.split(key)
-        size = config.view_size or config.seggpt.image_size
-        views = make_views(images, ids, batch, key=key_views, size=size, config=config.pictures)
-        proposal = None
-        if examples:
-            views, proposal = propose(config, state.params, views)
+    def each(masks: Array) -> Masks:
+        return jnp.repeat(jnp.asarray(masks), t, axis=0)
 
-        def loss_of(params: PyTree) -> tuple[Array, Metrics]:
-            model = merge_prompted(config.seggpt, params, dtype=dtype)
-            asked = ask(views, slots=1 if examples else config.pictures.pairs.slots, config=config)
-            if not examples:
-                asked = prefer_things(asked, views.kind, classes=clicks.classes)
-            out = simulate(
-                model,
-                views,
-                asked,
-                clicks,
-                key=key_rounds,
-                proposal=proposal,
-                remat=config.remat,
-            )
-            weight = asked.weight / jnp.maximum(asked.weight.sum(), 1)
-            names = ("first_iou", "last_iou")
-            shown = {n: (out.iou[i] * weight).sum() for n, i in zip(names, (0, -1), strict=True)}
-            return out.loss, shown
-
-        return apply_gradients(state, loss_of, config, optimizer)
-
-    return step
-
-
-def propose(
-    config: TrainConfig, params: PyTree, views: Views
-) -> tuple[Views, Float[Array, "p h w"]]:
-    """Let the frozen in-context model find label 1 of each sample's first view in the others.
-
-    Returns the other views, and logits as a mask prompt holds them.
-    """
-    model = merge_plain(config.seggpt, params)
-    white = jnp.asarray(palette(1))
-    marked = jnp.where(views.labels == 1, 1, 0)
-    count = views.images.shape[1] - 1
-    targets = normalize(paint(marked[:, :1], white))
-    cache = model.encode(views.images[:, :1], targets, kind=views.kind)
-    cache = jax.tree.map(lambda a: jnp.repeat(a, count, axis=0), cache)
-    queries = views.images[:, 1:].reshape(-1, *views.images.shape[2:])
-    painted = model.decode(cache, queries, kind=jnp.repeat(views.kind, count))
-    rgb = jnp.clip(denormalize(painted.astype(jnp.float32)), 0, 1)
-    near, far = (((rgb - color) ** 2).sum(axis=-1) + 1e-4 for color in (white[1], white[0]))
-    logits = jnp.clip(jnp.log(far / near), -MOST_LOGIT, MOST_LOGIT)  # log odds of the shares
-    rest = Views(views.images[:, 1:], views.targets[:, 1:], views.labels[:, 1:], views.kind)
-    return rest, jax.lax.stop_gradient(logits)
-
-
-def ask(views: Views, *, slots: int, config: TrainConfig) -> Asked:
-    """Return every label of every view as a target of its own."""
-    labels = views.labels.reshape(-1, *views.labels.shape[2:])
-    truth = labels[:, None] == jnp.arange(1, slots + 1)[:, None, None]
-    known = jnp.broadcast_to((labels != IGNORE)[:, None], truth.shape)
-    truth, known = (a.reshape(-1, *a.shape[2:]) for a in (truth, known))
-    area = truth.mean(axis=(1, 2))
-    least = config.pictures.pairs.min_area
-    weight = ((area >= least) & (area < 0.9)).astype(jnp.float32)
-    return Asked(truth, known, weight, config.seggpt.image_size / labels.shape[1])
-
-
-def prefer_things(asked: Asked, kind: Int[Array, " b"], *, classes: float) -> Asked:
-    """Weigh all things of a class less than single ones: who points mostly means one."""
-    weight = jnp.where(kind == SEMANTIC, classes, 1.0)
-    weight = jnp.repeat(weight, len(asked.weight) // len(kind))
-    return asked._replace(weight=asked.weight * weight)
+    truth = jnp.asarray(batch.truth).reshape(b * t, *batch.truth.shape[2:])
+    weight, is_thing = (jnp.asarray(a).reshape(-1) for a in (batch.weight, batch.is_thing))
+    return Asked(truth, each(batch.known), each(batch.free), weight, is_thing, float(STRIDE))
 
 
 def simulate(
-    model: PromptedSegGPT,
-    views: Views,
-    asked: Asked,
-    config: ClicksConfig,
-    *,
-    key: Array,
-    proposal: Float[Array, "p h w"] | None = None,
-    remat: bool = False,
+    decode: Decode, asked: Asked, config: ClicksConfig, *, shape: PromptShape, key: Array
 ) -> Simulated:
-    """Play all rounds; without a proposal the first prompt is a point or a box."""
-    images = views.images.reshape(-1, *views.images.shape[2:])
-    embedding = model.encode(images.astype(model.vit.pos_embed[...].dtype)).astype(jnp.float32)
-    embedding = jnp.repeat(embedding, len(asked.truth) // len(images), axis=0)
-    key_first, key_free, key_rounds = jax.random.split(key, 3)
-    asking = first_prompt(key_first, asked, config, proposal=proposal)
+    """Play all rounds of a batch of a shape."""
+    key_first, key_free, key_rounds, key_mask = jax.random.split(key, 4)
+    proposal = propose(key_mask, asked) if shape.proposed else None
+    asking = first_prompt(key_first, asked, config, shape=shape, proposal=proposal)
 
     def play(asking: Asking, *, first: bool) -> tuple[Asking, Float[Array, ""], Array]:
         mask = asking.logits if proposal is not None or not first else None
-        masks, scores = model.decode(embedding, asking.coords, asking.labels, mask=mask)
+        masks, scores = decode(asking.coords, asking.labels, mask)
         several = first and proposal is None
         logits, loss, iou = judge(masks, scores, asked, config, several=several)
         return asking._replace(logits=jax.lax.stop_gradient(logits)), loss, iou
 
     asking, loss, iou = play(asking, first=True)
-    later = config.clicks + config.mask_rounds
+    later = shape.clicks + shape.mask_rounds
     if not later:
         return Simulated(loss, iou[None], asking.logits)
+    # One can click on what is not there only once.
+    weight = asked.weight * asked.is_thing
+    asked = asked._replace(weight=weight)
 
     def answer(asking: Asking, given: tuple[Array, Array, Array]) -> tuple[Asking, tuple]:
         number, has_click, key = given
@@ -190,14 +115,25 @@ def simulate(
         return asking, (loss, iou)
 
     # The last round brings no click, and others somewhere between do not.
-    between = later - (config.mask_rounds > 0)
-    has_click = jax.random.permutation(key_free, jnp.arange(between) < config.clicks)
+    between = later - (shape.mask_rounds > 0)
+    has_click = jax.random.permutation(key_free, jnp.arange(between) < shape.clicks)
     has_click = jnp.concatenate([has_click, jnp.zeros(later - between, bool)])
     keys = jax.random.split(key_rounds, later)
-    answer = jax.checkpoint(answer) if remat else answer
     asking, (losses, ious) = jax.lax.scan(answer, asking, (jnp.arange(later), has_click, keys))
     total = (loss + losses.sum()) / (1 + later)
     return Simulated(total, jnp.concatenate([iou[None], ious]), asking.logits)
+
+
+def propose(key: Array, asked: Asked) -> Float[Array, "p h w"]:
+    """Return masks as examples might have found them: blurred truth with noise of all strengths."""
+    key_noise, key_strength = jax.random.split(key)
+    p, height, width = asked.truth.shape
+    cells = (height // CELL, width // CELL)
+    strength = jax.random.uniform(key_strength, (p, 1, 1, 1), maxval=NOISE)
+    noise = strength * jax.random.normal(key_noise, (p, *cells, 1))
+    sure = PROPOSED * (2 * asked.truth.astype(jnp.float32)[..., None] - 1)
+    blurred = 0.5 * (sure + resize(resize(sure, (2 * cells[0], 2 * cells[1])), (height, width)))
+    return (blurred + resize(noise, (height, width)))[..., 0]
 
 
 def judge(
@@ -218,6 +154,8 @@ def judge(
         partial(mask_loss, asked=asked, alpha=config.alpha, dice=config.dice), in_axes=1, out_axes=1
     )(masks)
     hits = jax.vmap(partial(mask_iou, asked=asked), in_axes=1, out_axes=1)(masks)
+    # Where nothing is, no mask is right, and none is to be learned.
+    hits, losses = (jnp.where(asked.is_thing[:, None], a, 0.0) for a in (hits, losses))
     misjudged = (scores - hits) ** 2
     loss, shown = losses[:, 0] + misjudged[:, 0], jnp.zeros(len(masks), int)
     if several:
@@ -258,18 +196,21 @@ def first_prompt(
     asked: Asked,
     config: ClicksConfig,
     *,
+    shape: PromptShape,
     proposal: Float[Array, "p h w"] | None,
 ) -> Asking:
     """Point at targets or draw boxes around them; with a proposal, point at its mistakes."""
     key_point, key_box, key_which = jax.random.split(key, 3)
     p = len(asked.truth)
-    slots = FIRST + config.clicks + config.mask_rounds
+    slots = FIRST + shape.clicks + shape.mask_rounds
     shown = jnp.zeros_like(asked.truth) if proposal is None else proposal > 0
-    xy, label = click_error(key_point, asked, shown, config)
+    there = asked.is_thing[:, None, None]
+    pointed = asked._replace(truth=jnp.where(there, asked.truth, asked.free))
+    xy, label = click_error(key_point, pointed, jnp.where(there, shown, False), config)
     point = jnp.stack([xy, jnp.zeros_like(xy)], axis=1)
     corners = noisy_box(key_box, asked, config)
     share = config.boxes if proposal is None else config.boxes / 2
-    is_box = jax.random.bernoulli(key_which, share, (p,))
+    is_box = jax.random.bernoulli(key_which, share, (p,)) & asked.is_thing
     coords = jnp.where(is_box[:, None, None], corners, point)
     kinds = jnp.stack([label, jnp.full_like(label, PADDING)], axis=1)
     kinds = jnp.where(is_box[:, None], jnp.asarray([FIRST_CORNER, SECOND_CORNER]), kinds)

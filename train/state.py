@@ -132,7 +132,7 @@ def match_queries_keys(params: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(match, params)
 
 
-HEADS = ("join", "likeness", "nearness", "neck", "prompt_encoder", "mask_decoder")
+HEADS = ("prompt_encoder", "mask_decoder")
 TOKENS = ("not_a_point", "background", "foreground", "first_corner", "second_corner")
 LOOKS = ("to_image", "to_tokens", "final_attn")  # attention between a prompt and a picture
 SHARP = 8.0  # the logit with which a fresh prompt sees its own place

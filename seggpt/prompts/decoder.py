@@ -13,19 +13,19 @@ from seggpt.vit import trunc_normal
 MASKS = 4  # the one for a clear prompt, and three for a prompt that may mean several things
 
 
-class MaskDecoder(nnx.Module):
-    """A two-way transformer, pixels four times as fine as patches, and a head for each mask."""
+class TokenDecoder(nnx.Module):
+    """A two-way transformer, and a head for each mask; what the masks are drawn on is to be added.
 
-    def __init__(self, config: HeadsConfig, *, rngs: nnx.Rngs) -> None:
+    `channels` is the number of features of a pixel that a mask is drawn on.
+    """
+
+    def __init__(self, config: HeadsConfig, *, channels: int, rngs: nnx.Rngs) -> None:
         width = config.prompt_width
         self.iou_token = nnx.Param(jax.random.normal(rngs.params(), (width,)))
         self.mask_tokens = nnx.Param(jax.random.normal(rngs.params(), (MASKS, width)))
         self.transformer = TwoWayTransformer(config, rngs=rngs)
-        self.up1 = Upscale(width, width // 4, rngs=rngs)
-        self.up_norm = PixelNorm(width // 4, rngs=rngs)
-        self.up2 = Upscale(width // 4, width // 8, rngs=rngs)
         self.mask_heads = nnx.List(
-            Mlp(width, width, width, width // 8, rngs=rngs) for _ in range(MASKS)
+            Mlp(width, width, width, channels, rngs=rngs) for _ in range(MASKS)
         )
         self.iou_head = Mlp(width, width, width, MASKS, rngs=rngs)
 
@@ -52,6 +52,22 @@ class MaskDecoder(nnx.Module):
         """Predict each mask's IoU with the truth, from what `look` found; nothing bounds it."""
         return self.iou_head(tokens[:, 0])
 
+    def filters(self, tokens: Tokens) -> Float[Array, "p 4 c"]:
+        """Return what each mask's pixels are multiplied with."""
+        heads = [head(tokens[:, 1 + index]) for index, head in enumerate(self.mask_heads)]
+        return jnp.stack(heads, axis=1)
+
+
+class MaskDecoder(TokenDecoder):
+    """SAM's: pixels four times as fine as patches."""
+
+    def __init__(self, config: HeadsConfig, *, rngs: nnx.Rngs) -> None:
+        width = config.prompt_width
+        super().__init__(config, channels=width // 8, rngs=rngs)
+        self.up1 = Upscale(width, width // 4, rngs=rngs)
+        self.up_norm = PixelNorm(width // 4, rngs=rngs)
+        self.up2 = Upscale(width // 4, width // 8, rngs=rngs)
+
     def masks(
         self, tokens: Tokens, image: ImageTokens, *, shape: tuple[int, int]
     ) -> Float[Array, "p 4 h w"]:
@@ -59,8 +75,7 @@ class MaskDecoder(nnx.Module):
         p, (gh, gw) = len(tokens), shape
         pixels = self.up2(jax.nn.gelu(self.up_norm(self.up1(image)), approximate=False))
         pixels = jax.nn.gelu(pixels, approximate=False)
-        heads = [head(tokens[:, 1 + index]) for index, head in enumerate(self.mask_heads)]
-        logits = jnp.matmul(jnp.stack(heads, axis=1), pixels.swapaxes(1, 2))
+        logits = jnp.matmul(self.filters(tokens), pixels.swapaxes(1, 2))
         # Only here do pixels leave their patch: logits are all that must be moved.
         split = logits.reshape(p, MASKS, gh, gw, 2, 2, 2, 2).transpose(0, 1, 2, 4, 6, 3, 5, 7)
         return split.reshape(p, MASKS, 4 * gh, 4 * gw)

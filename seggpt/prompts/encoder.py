@@ -59,11 +59,17 @@ class PromptEncoder(nnx.Module):
         places = jnp.where(labels[..., None] >= BACKGROUND, places, 0.0)
         return places + table[jnp.maximum(labels, PADDING) - PADDING], labels != ABSENT
 
-    def grid(self, shape: tuple[int, int]) -> Float[Array, "1 n d"]:
-        """Return the places of the patches of a picture, row by row."""
-        rows, cols = ((np.arange(side) + 0.5) / side for side in shape)
+    def grid(
+        self, shape: tuple[int, int], *, patch: int, origin: Float[Array, " 2"] | float = 0.0
+    ) -> Float[Array, "1 n d"]:
+        """Return the places of the patches of a picture, row by row.
+
+        `patch` is a patch's side and `origin` (x, y) where the picture lies, in pixels of the
+        square.
+        """
+        rows, cols = ((np.arange(count) + 0.5) * patch for count in shape)
         centres = np.stack(np.meshgrid(cols, rows), axis=-1).reshape(-1, 2)
-        return self._places(jnp.asarray(centres, jnp.float32))[None]
+        return self._places((jnp.asarray(centres, jnp.float32) + origin) / self.side)[None]
 
     def dense(self, mask: Float[Array, "p h w"] | None) -> Float[Array, "#p #n d"]:
         """Embed earlier masks as what they add to each patch; without any it is one token.

@@ -2,10 +2,12 @@
 
 import jax
 
+from data.config import PromptsConfig
 from seggpt.config import InContextConfig
 from train.config import TrainConfig
 from train.tasks.in_context import InContextTask
 from train.tasks.pairs import PairsTask
+from train.tasks.prompts import PromptsTask
 from train.tasks.task import Batches as Batches
 from train.tasks.task import Step as Step
 from train.tasks.task import Task as Task
@@ -17,5 +19,7 @@ def make_task(config: TrainConfig, mesh: jax.sharding.Mesh) -> Task:
     Raises:
         ValueError: if its data do not fit.
     """
+    if isinstance(config.data, PromptsConfig):
+        return PromptsTask(config, mesh)
     is_in_context = isinstance(config.model, InContextConfig)
     return (InContextTask if is_in_context else PairsTask)(config, mesh)

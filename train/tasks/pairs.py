@@ -20,10 +20,8 @@ from data.pack import Pack, join, pack_folders
 from data.pairs import Sampler
 from data.synthetic import paste_sprites, sprite_classes
 from seggpt.weights.files import save_weights
-from train.click_probe import make_click_probe, make_clicker
 from train.config import TrainConfig
 from train.probe import make_painter, make_probe
-from train.prompting import make_prompt_step
 from train.sharding import replicate
 from train.state import init_params, load_params, match_places, match_queries_keys
 from train.step import make_train_step
@@ -38,10 +36,7 @@ class PairsTask:
         pack, held_out = load_packs(config.pictures, seed=config.seed)
         self.sets = [source.name for source in pack.sources]
         self.sampler = Sampler(pack, config.pictures.pairs)
-        if config.clicks:
-            self.probe, self.look = make_click_probe(held_out, config), make_clicker(config)
-        else:
-            self.probe, self.look = make_probe(held_out, config), make_painter(config)
+        self.probe, self.look = make_probe(held_out, config), make_painter(config)
         self.images, self.ids = replicate(pack.images, mesh), replicate(pack.ids, mesh)
         self.depth = self.model.depth
         self._compiled = cache(self._compile)
@@ -63,8 +58,7 @@ class PairsTask:
         return lambda state, batch: update(state, self.images, self.ids, batch)
 
     def _compile(self, shots: int, optimizer: optax.GradientTransformation) -> Any:
-        maker = make_prompt_step if self.config.clicks else make_train_step
-        return jax.jit(maker(self.config, optimizer, examples=shots), donate_argnums=0)
+        return jax.jit(make_train_step(self.config, optimizer, examples=shots), donate_argnums=0)
 
     def evaluate(self, params: PyTree) -> tuple[dict[str, float], Callable[[], Image.Image]]:
         """Score the held-out samples."""

@@ -1,0 +1,211 @@
+"""Heads for points, boxes and masks on an in-context model, which stays as it is."""
+
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Bool, Float, PyTree
+from PIL import Image
+
+from data.config import PromptsConfig
+from data.feature_cache import FeatureCache, open_cache
+from data.prefetch import prefetch
+from data.prompt_samples import PromptBatch, PromptSampler, PromptShape
+from seggpt.config import InContextConfig
+from seggpt.encoder import Embedding
+from seggpt.errors import CheckpointError
+from seggpt.in_context import InContextModel
+from seggpt.weights import load_weights, save_weights
+from seggpt.weights.encoder import load_encoder
+from seggpt.weights.graft import graft
+from train.config import ClicksConfig, TrainConfig
+from train.prompting import Simulated, ask, simulate
+from train.state import TrainState, match_places
+from train.step import Metrics, apply_gradients
+from train.tasks.in_context import split_in_context
+from train.tasks.task import Step
+
+SHEET_ROWS = 12
+
+
+class PromptsTask:
+    """Someone points at things in windows of cached views, and corrects what is found."""
+
+    def __init__(self, config: TrainConfig, mesh: jax.sharding.Mesh) -> None:
+        """Open the caches.
+
+        Raises:
+            ValueError: if there is none, or one of another encoder than the recipe's.
+        """
+        del mesh  # batches are small, and features stay on the disk
+        assert isinstance(config.model, InContextConfig)
+        assert isinstance(config.data, PromptsConfig)
+        assert config.clicks is not None
+        self.config, self.model, self.data = config, config.model, config.data
+        self.clicks: ClicksConfig = config.clicks
+        if len(self.data.path) != 1:
+            raise ValueError("--data: pass the folder of one feature cache (data.feature_cache)")
+        self.encoder = load_encoder(self.data.encoder)
+        if self.encoder.config != self.model.encoder:
+            raise ValueError(f"data.encoder {self.data.encoder}: not the recipe's model.encoder")
+        opened = self._open(self.data.path[0])
+        self.sets = sorted({name.source for name in opened.names if name.kind == "photo"})
+        self.sampler = PromptSampler(opened, self.data.samples, seed=config.seed)
+        self.held_out = None
+        if self.data.held_out:
+            held_out = self._open(self.data.held_out)
+            self.held_out = PromptSampler(held_out, self.data.held_out_samples, seed=0)
+        self.depth = self.model.depth
+        self.graphdef, self.shapes = split_in_context(self.model)
+        self._compiled = cache(self._compile)
+        self._play = jax.jit(partial(_play, self.graphdef, self.clicks), static_argnames="shape")
+
+    def _open(self, path: str) -> FeatureCache:
+        opened = open_cache(path)
+        if opened.encoder != self.encoder.sha256:
+            raise ValueError(f"{path}: features of another encoder than data.encoder's")
+        return opened
+
+    def init(self) -> PyTree:
+        """Return the weights of `init`, with fresh heads if it has none.
+
+        Raises:
+            CheckpointError: if the arrays of `init` are not the model's.
+        """
+        loaded = load_weights(self.config.init)
+        params = dict(loaded.params)
+        if "prompts" not in params:
+            params["prompts"] = self._fresh()
+        try:
+            return jax.tree.map(jnp.asarray, graft(self.shapes, params))
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.config.init}: {error}") from error
+
+    def _fresh(self) -> PyTree:
+        assert self.model.prompts is not None
+        draw = jax.jit(
+            lambda key: nnx.as_pure(
+                nnx.state(InContextModel(self.model, rngs=nnx.Rngs(key)), nnx.Param)
+            )["prompts"]
+        )
+        heads = draw(jax.random.key(self.config.seed))
+        return match_places(heads, heads=self.model.prompts.decoder_heads)
+
+    def batches(self) -> "PromptBatches":
+        """Return the samples of all steps."""
+        return PromptBatches(self.sampler, steps=self.config.steps)
+
+    def step(self, number: int, optimizer: optax.GradientTransformation) -> Step:
+        """Return the update, compiled for the shape of the step's batch."""
+        return self._compiled(self.sampler.shape(number), optimizer)
+
+    def _compile(self, shape: int, optimizer: optax.GradientTransformation) -> Step:
+        play = partial(_play, self.graphdef, self.clicks, shape=self.data.samples.shapes[shape])
+
+        def step(state: TrainState, batch: PromptBatch) -> tuple[TrainState, Metrics]:
+            key = jax.random.fold_in(jax.random.key(self.config.seed), state.step)
+
+            def loss_of(params: PyTree) -> tuple[Array, Metrics]:
+                out = play(params, batch, key)
+                counts = jnp.asarray(batch.weight * batch.is_thing).reshape(-1)
+                first, last = ((out.iou[i] * counts).sum() / counts.sum() for i in (0, -1))
+                return out.loss, {"first_iou": first, "last_iou": last}
+
+            return apply_gradients(state, loss_of, self.config, optimizer)
+
+        return jax.jit(step, donate_argnums=0)
+
+    def evaluate(self, params: PyTree) -> tuple[dict[str, float], Callable[[], Image.Image]] | None:
+        """Return the mean IoU of held-out things round by round, if there is a held-out cache."""
+        if self.held_out is None:
+            return None
+        seen = []
+        ious: dict[str, list[np.ndarray]] = {}
+        for number in range(self.data.held_out_count):
+            batch, key = self.held_out.batch(number), jax.random.key(number)
+            which = self.held_out.shape(number)
+            shape = self.data.held_out_samples.shapes[which]
+            out = self._play(params, batch, key, shape=shape)
+            kept = batch.is_thing.reshape(-1)
+            for turn, row in enumerate(np.asarray(out.iou), start=1):
+                ious.setdefault(f"iou_{turn}", []).append(row[kept])
+            seen.append((batch, np.asarray(out.logits) > 0))
+        scores = {name: float(np.mean(np.concatenate(rows))) for name, rows in ious.items()}
+        return scores, partial(draw_sheet, seen)
+
+    def save(self, path: Path, params: PyTree, metadata: dict[str, str]) -> None:
+        """Write the weights; the encoder is named by its checksum."""
+        metadata = metadata | {
+            "encoder": self.data.encoder,
+            "encoder_sha256": self.encoder.sha256,
+        }
+        save_weights(path, params, config=self.model.to_dict(), metadata=metadata)
+
+
+class PromptBatches:
+    """The batches of a run in order, drawn ahead by a thread; a step's depends on it alone."""
+
+    def __init__(self, sampler: PromptSampler, *, steps: int) -> None:
+        self.sampler, self.steps, self.position = sampler, steps, 0
+        self.stream: Iterator[PromptBatch] | None = None
+
+    def __next__(self) -> PromptBatch:
+        if self.stream is None:
+            self.stream = prefetch(self.sampler.batch, range(self.position, self.steps))
+        batch = next(self.stream)
+        self.position += 1
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """Return the step to draw next."""
+        return {"step": self.position}
+
+    def set_state(self, state: dict[str, int], /) -> None:
+        """Go on from a step."""
+        self.position, self.stream = state["step"], None
+
+
+def _play(
+    graphdef: nnx.GraphDef[InContextModel],
+    clicks: ClicksConfig,
+    params: PyTree,
+    batch: PromptBatch,
+    key: Array,
+    *,
+    shape: PromptShape,
+) -> Simulated:
+    """Play all rounds of a batch."""
+    model = nnx.merge(graphdef, params)
+    assert model.prompts is not None
+    heads, targets = model.prompts, batch.weight.shape[1]
+    flat = jnp.asarray(batch.features, jnp.float32)
+    layers = tuple(jnp.split(flat, len(model.config.encoder.taps), axis=-1))
+    one = model.encode_for_prompts(Embedding(jnp.asarray(batch.images), layers))
+    each = jax.tree.map(lambda a: jnp.repeat(a, targets, axis=0), one)
+
+    def decode(coords: Array, labels: Array, mask: Array | None) -> tuple[Array, Array]:
+        origin = jnp.asarray(batch.origin)
+        return heads.decode(each, coords, labels, mask=mask, origin=origin)
+
+    return simulate(decode, ask(batch), clicks, shape=shape, key=key)
+
+
+def draw_sheet(seen: list[tuple[PromptBatch, Bool[np.ndarray, "p h w"]]]) -> Image.Image:
+    """Draw windows as rows: the picture, the first target, what was found at last."""
+    rows = []
+    for batch, found in seen[:SHEET_ROWS]:
+        image = (batch.images[0, ::2, ::2] + 1) / 2
+        cells = [image, *(_overlay(image, mask) for mask in (batch.truth[0, 0], found[0]))]
+        rows.append(np.concatenate(cells, axis=1))
+    return Image.fromarray((np.clip(np.concatenate(rows), 0, 1) * 255).astype(np.uint8))
+
+
+def _overlay(
+    image: Float[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"]
+) -> Float[np.ndarray, "h w 3"]:
+    return np.where(mask[..., None], 0.5 * image + (0.5, 0, 0), image)
