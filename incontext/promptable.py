@@ -16,7 +16,7 @@ from incontext.hub import find_source
 from incontext.in_context_engine import load_in_context
 from incontext.prompt_engine import HeadsEngine, PromptEngine, SAMEngine
 from incontext.prompt_rules import Prompts, check_prompts
-from incontext.runtime import choose_device, enable_compile_cache
+from incontext.runtime import choose_device, default_dtype, enable_compile_cache
 from seggpt.config import IN_CONTEXT_MODEL, SAM_MODEL, InContextConfig, SAMConfig
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.frame import Frame
@@ -106,7 +106,7 @@ class Promptable:
         path = find_source(name_or_path)
         loaded = load_published(path, family="sam")
         place = choose_device(device)
-        chosen = dtype or ("float32" if place.platform == "cpu" else "bfloat16")
+        chosen = dtype or default_dtype(place)
         try:
             if loaded.config.get("model") == IN_CONTEXT_MODEL:
                 config = InContextConfig.from_dict(loaded.config)

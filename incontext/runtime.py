@@ -5,6 +5,7 @@ import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import jax
 
@@ -29,6 +30,11 @@ def choose_device(name: str | None) -> "jax.Device":  # pyright: ignore[reportIn
         raise DeviceError(
             f"--device {name}: no such device; available: {', '.join(found)}"
         ) from None
+
+
+def default_dtype(device: "jax.Device") -> Literal["float32", "bfloat16"]:  # pyright: ignore[reportInvalidTypeForm]
+    """Return what a model computes in on a device unless it is told."""
+    return "float32" if device.platform == "cpu" else "bfloat16"
 
 
 def open_pool() -> ThreadPoolExecutor:

@@ -31,7 +31,7 @@ from incontext.in_context_engine import InContextEngine, load_in_context
 from incontext.passes import LABELS_PER_PASS
 from incontext.promptable import Promptable, make_heads
 from incontext.results import Result
-from incontext.runtime import choose_device, enable_compile_cache
+from incontext.runtime import choose_device, default_dtype, enable_compile_cache
 from incontext.tuning.config import TuneConfig
 from incontext.tuning.tuner import tune_prompt
 from seggpt.config import IN_CONTEXT_MODEL, InContextConfig, SegGPTConfig
@@ -58,7 +58,7 @@ class Segmenter:
         self.config = config
         self.metadata = dict(metadata or {})
         self.device = choose_device(device)
-        self.dtype: Dtype = dtype or ("float32" if self.device.platform == "cpu" else "bfloat16")
+        self.dtype: Dtype = dtype or default_dtype(self.device)
         self.engine = _make_engine(
             config, params, self.metadata, device=self.device, dtype=self.dtype, size=size
         )

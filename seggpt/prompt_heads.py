@@ -7,6 +7,7 @@ picture's resolution.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -22,7 +23,7 @@ from seggpt.matching import place_waves
 from seggpt.pixel_decoder import FINE, STEM, Dense, Pyramid, resize
 from seggpt.prompts.decoder import MASKS, TokenDecoder
 from seggpt.prompts.encoder import PromptEncoder
-from seggpt.prompts.hints import Hints, Likeness, feature_count, give_hints, unit_layers
+from seggpt.prompts.hints import Hints, compare_patches, feature_count, give_hints, unit_layers
 from seggpt.prompts.transformer import Guidance, ImageTokens, Tokens
 
 COARSE, QUARTER, HALF = 64, 32, 16  # channels at half a token, and at strides 4 and 2
@@ -72,7 +73,6 @@ class PromptHeads(nnx.Module):
             ImageBlock(width, config.decoder_heads, rngs=rngs) for _ in range(config.depth)
         )
         self.norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
-        self.likeness = Likeness(layers)
         self.hints = Dense(feature_count(layers), width, rngs=rngs)
         self.prompt_encoder = PromptEncoder(config, rngs=rngs)
         self.mask_decoder = PixelMaskDecoder(config, layers, rngs=rngs)
@@ -86,7 +86,7 @@ class PromptHeads(nnx.Module):
             tokens = block(tokens)
         layers = unit_layers(embedding.layers)
         pixels = self.mask_decoder.project(pyramid, embedding.image, grid)
-        return PromptEmbedding(self.norm(tokens), layers, self.likeness(layers), pixels)
+        return PromptEmbedding(self.norm(tokens), layers, compare_patches(layers), pixels)
 
     def decode(
         self,
@@ -99,7 +99,7 @@ class PromptHeads(nnx.Module):
     ) -> tuple[Float[Array, "p 4 h w"], Float[Array, "p 4"]]:
         """Answer each prompt with the logits of four masks and their predicted IoU.
 
-        There is one picture for all prompts, or one for each. `coords` and `labels` are those of
+        Every picture has as many prompts, those of the first one first. `coords` and `labels` are those of
         `PromptEncoder.points`, in pixels of the picture as it was encoded; `mask` is logits such as
         these. The first mask is for a clear prompt, the other three for one that may mean several
         things. `origin` (x, y) moves the picture on the plane whose places the model knows, in
@@ -132,7 +132,7 @@ class PromptHeads(nnx.Module):
             shape=grid,
             patch=self.patch,
         )
-        image = embedding.tokens + self.prompt_encoder.dense(mask) + self.hints(hints.feats)
+        image = _repeat(embedding.tokens, len(coords)) + self.prompt_encoder.dense(mask) + self.hints(hints.feats)
         tokens, image = self.mask_decoder.look(
             image,
             prompt,
@@ -144,7 +144,8 @@ class PromptHeads(nnx.Module):
 
     def draw(self, embedding: PromptEmbedding, found: Found) -> Float[Array, "p 4 h w"]:
         """Draw the masks of what `look` found, as logits at half the picture's resolution."""
-        return self.mask_decoder.masks(found, embedding.pixels, grid=embedding.grid)
+        pixels = [_repeat(a, len(found.tokens)) for a in embedding.pixels]
+        return self.mask_decoder.masks(found, pixels, grid=embedding.grid)
 
     def scores(self, found: Found) -> Float[Array, "p 4"]:
         """Predict each mask's IoU with the truth; nothing bounds it."""
@@ -181,7 +182,7 @@ class PixelMaskDecoder(TokenDecoder):
         return fine, self.quarter(pyramid.quarter), half
 
     def masks(
-        self, found: Found, pixels: tuple[Array, Array, Array], *, grid: tuple[int, int]
+        self, found: Found, pixels: Sequence[Array], *, grid: tuple[int, int]
     ) -> Float[Array, "p 4 h w"]:
         """Draw the masks as logits at stride 2."""
         fine, quarter, half = pixels
@@ -209,6 +210,11 @@ class PixelMaskDecoder(TokenDecoder):
             return self.earlier(jnp.zeros((1, 1, 1, 2)))
         seen = resize(jnp.tanh(mask / 4)[..., None], shape)
         return self.earlier(jnp.concatenate([seen, jnp.ones_like(seen)], axis=-1))
+
+
+def _repeat(a: Float[Array, "i *c"], prompts: int) -> Float[Array, "p *c"]:
+    """Give every prompt its picture's; one picture alone is shared."""
+    return a if len(a) == 1 else jnp.repeat(a, prompts // len(a), axis=0)
 
 
 def _gelu(feats: Float[Array, "*b c"]) -> Float[Array, "*b c"]:

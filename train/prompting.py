@@ -93,6 +93,8 @@ def simulate(
         mask = asking.logits if proposal is not None or not first else None
         masks, scores = decode(asking.coords, asking.labels, mask)
         several = first and proposal is None
+        if not several:
+            masks, scores = masks[:, :1], scores[:, :1]  # the one for a clear prompt
         logits, loss, iou = judge(masks, scores, asked, config, several=several)
         return asking._replace(logits=jax.lax.stop_gradient(logits)), loss, iou
 

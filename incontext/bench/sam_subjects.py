@@ -9,7 +9,9 @@ from jaxtyping import UInt8
 from incontext.bench.sam_weights import draw_state, to_params
 from incontext.bench.subjects import import_peer
 from incontext.everything import AutomaticMaskGenerator
+from incontext.prompt_engine import SAMEngine
 from incontext.promptable import Promptable
+from incontext.runtime import choose_device, default_dtype
 from seggpt.config import SAMConfig
 from seggpt.errors import DeviceError
 from seggpt.frame import bilinear_matrix
@@ -39,7 +41,9 @@ class OurSAM:
         if model in PRESETS:
             config = PRESETS[model]()
             params = to_params(draw_state(config), config)
-            self._model = Promptable(config, params, device=device, dtype=dtype)
+            place = choose_device(device)
+            chosen = dtype or default_dtype(place)
+            self._model = Promptable(SAMEngine(config, params, device=place, dtype=chosen))
             thresholds = {
                 "pred_iou_thresh": RANDOM_IOU,
                 "stability_score_thresh": RANDOM_STABILITY,
@@ -52,7 +56,7 @@ class OurSAM:
         if task == "click":
             self._state = self._model.encode(self._picture)
         self.device = self._model.device.device_kind
-        self.dtype = str(jax.tree.leaves(self._model.params["vit"])[0].dtype)
+        self.dtype = str(jax.tree.leaves(self._model.engine.params)[0].dtype)
 
     def __call__(self) -> None:
         """Do the task once and wait for what comes of it."""
@@ -63,7 +67,7 @@ class OurSAM:
         return (self._model.device.memory_stats() or {}).get("peak_bytes_in_use", 0)
 
     def _encode(self) -> None:
-        self._model.encode(self._picture).embedding.block_until_ready()
+        jax.block_until_ready(self._model.encode(self._picture).embedding)
 
     def _click(self) -> None:
         self._model.predict(self._state, points=[(SIZE[1] / 2, SIZE[0] / 2)]).masks()

@@ -13,9 +13,11 @@ from incontext.cli.console import Console
 from incontext.cli.onebyone import Work, pick_formats, run_one_by_one
 from incontext.cli.outcome import Exit
 from incontext.cli.plan import Job
+from incontext.prompt_engine import SAMEngine
 from incontext.promptable import Promptable
 from incontext.results import OUTPUT_SUFFIXES, Result
 from incontext.shares import make_result
+from seggpt.errors import PromptError
 
 # Returns what is found in a picture, and how good each label probably is.
 Ask = Callable[[np.ndarray], tuple[Result, Mapping[int, float]]]
@@ -28,12 +30,20 @@ def ask_all(args: argparse.Namespace, console: Console) -> Exit:
         check_examples([tuple(args.example)], kind=args.mask_kind)
 
     def begin() -> tuple[str, Work]:
-        if args.example and (args.point or args.box):
-            segmenter = incontext.Segmenter.from_pretrained(args.model, device=args.device)
-            model, ask = segmenter.promptable, _by_both(segmenter, args)
+        model = incontext.Promptable.from_pretrained(args.model, device=args.device)
+        is_sam = isinstance(model.engine, SAMEngine)
+        if not args.example:
+            ask = _by_prompt(model, args)
+        elif is_sam and (args.point or args.box):
+            raise PromptError(
+                f"{args.model}: SAM takes an example alone; leave points and boxes out, or take "
+                "weights of seggpt's own"
+            )
+        elif is_sam:
+            ask = _by_example(model, args)
         else:
-            model = incontext.Promptable.from_pretrained(args.model, device=args.device)
-            ask = _by_example(model, args) if args.example else _by_prompt(model, args)
+            segmenter = incontext.Segmenter.from_pretrained(args.model, device=args.device)
+            ask = _by_context(segmenter, args)
 
         def work(job: Job, picture: np.ndarray) -> dict[str, Any]:
             result, scores = ask(picture)
@@ -78,8 +88,8 @@ def _by_example(model: Promptable, args: argparse.Namespace) -> Ask:
     return ask
 
 
-def _by_both(segmenter: incontext.Segmenter, args: argparse.Namespace) -> Ask:
-    """Let the in-context model propose what an example shows, and correct that."""
+def _by_context(segmenter: incontext.Segmenter, args: argparse.Namespace) -> Ask:
+    """Let the in-context model find what an example shows; points and a box correct that."""
     context = segmenter.context([incontext.Example(*args.example, kind=args.mask_kind)])
     prompt = {"boxes": args.box[0]} if args.box else {}
     if args.point:

@@ -16,8 +16,8 @@ examples:
 
 Points, and one box with them, all mean one thing. Several boxes without points mean one thing each,
 with the labels 1, 2, ... in their order. An example picture and its mask (-e) show what to find
-again in each picture, a certain thing for each of the mask's labels (PerSAM); with points or a box
-the in-context model finds it, and they correct that.
+again in each picture; points or a box correct what is found. SAM's weights find a certain thing for
+each of the mask's labels by PerSAM, without points.
 """
 
 
@@ -58,8 +58,8 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
         "--example",
         nargs=2,
         metavar=("IMAGE", "MASK"),
-        help="a picture and the mask of a thing to find again; with points or a box, they correct "
-        "what the in-context model finds by it (weights of seggpt's own)",
+        help="a picture and the mask of a thing to find again; points or a box correct what is "
+        "found (weights of seggpt's own)",
     )
     group.add_argument(
         "--mask-kind",
@@ -71,7 +71,7 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
         "--method",
         choices=METHODS,
         default="persam",
-        help="without points: persam (default) trains nothing; persam-f learns two numbers from "
+        help="of SAM's weights: persam (default) trains nothing; persam-f learns two numbers from "
         "the example",
     )
     group.add_argument(

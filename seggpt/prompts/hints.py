@@ -6,12 +6,10 @@ under a point to all that look alike. It is what matching does between pictures
 (`seggpt.matching`), with the prompt in the place of an example's colours.
 """
 
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from seggpt.canvas import to_patches
@@ -38,17 +36,13 @@ class Hints(NamedTuple):
     odds: Float[Array, "p n layers"]
 
 
-class Likeness(nnx.Module):
-    """How much the patches of a picture look like each other, in each of an encoder's layers."""
+def compare_patches(layers: Float[Array, "i n l d"]) -> Float[Array, "i l n n"]:
+    """Return for every patch how much the others look like it, in each of an encoder's layers.
 
-    def __init__(self, layers: int) -> None:
-        self.scale = nnx.Param(jnp.full(layers, math.log(SHARPNESS)))
-
-    def __call__(self, layers: Float[Array, "i n l d"]) -> Float[Array, "i l n n"]:
-        """Return for every patch the weights of all others, which add up to 1."""
-        feats = jnp.moveaxis(layers, 2, 1)
-        scale = jnp.exp(self.scale[...])[:, None, None]
-        return jax.nn.softmax(scale * (feats @ feats.swapaxes(-1, -2)), axis=-1)
+    The weights add up to 1; nothing here is learned.
+    """
+    feats = jnp.moveaxis(layers, 2, 1)
+    return jax.nn.softmax(SHARPNESS * (feats @ feats.swapaxes(-1, -2)), axis=-1)
 
 
 def unit_layers(layers: tuple[Float[Array, "i n d"], ...]) -> Float[Array, "i n l d"]:
@@ -71,7 +65,7 @@ def give_hints(
     shape: tuple[int, int],
     patch: int,
 ) -> Hints:
-    """Measure patches against prompts; there is one picture for all, or one for each.
+    """Measure patches against prompts, as many for each picture, those of the first one first.
 
     `coords` are in pixels of the picture as the model sees it, `shape` its height and width in
     patches; a mask is logits of any number of pixels a patch.
@@ -146,9 +140,9 @@ def _spread(
     likeness: Float[Array, "i l n n"], prior: Float[Array, "p n"]
 ) -> Float[Array, "p n layers"]:
     """Carry what is marked to what looks alike."""
-    if len(likeness) == 1:
-        return jnp.einsum("lnm,pm->pnl", likeness[0], prior)
-    return jnp.einsum("plnm,pm->pnl", likeness, prior)
+    pictures, n = len(likeness), prior.shape[-1]
+    spread = jnp.einsum("ilnm,itm->itnl", likeness, prior.reshape(pictures, -1, n))
+    return spread.reshape(len(prior), n, -1)
 
 
 def _cosine(
@@ -165,10 +159,8 @@ def _cosine(
         for axis in (0, 1)
     )
     place = row * shape[1] + column
-    if len(layers) == 1:
-        under = layers[0][place]  # (p, s, l, d)
-        cosines = jnp.einsum("nld,psld->psnl", layers[0], under)
-    else:
-        under = jax.vmap(lambda own, at: own[at])(layers, place)
-        cosines = jnp.einsum("pnld,psld->psnl", layers, under)
+    pictures, (count, slots) = len(layers), place.shape
+    under = jax.vmap(lambda own, at: own[at])(layers, place.reshape(pictures, -1))
+    cosines = jnp.einsum("inld,iqld->iqnl", layers, under)
+    cosines = cosines.reshape(count, slots, *cosines.shape[2:])
     return jnp.where(there[..., None, None], cosines, -1.0).max(axis=1)

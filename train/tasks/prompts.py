@@ -82,9 +82,12 @@ class PromptsTask:
         if "prompts" not in params:
             params["prompts"] = self._fresh()
         try:
-            return jax.tree.map(jnp.asarray, graft(self.shapes, params))
+            grafted = graft(self.shapes, params)
         except CheckpointError as error:
             raise CheckpointError(f"{self.config.init}: {error}") from error
+        # A weakly typed one would become a strong one in the first step, and the second compile
+        # anew.
+        return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), grafted)
 
     def _fresh(self) -> PyTree:
         assert self.model.prompts is not None
@@ -182,15 +185,14 @@ def _play(
     """Play all rounds of a batch."""
     model = nnx.merge(graphdef, params)
     assert model.prompts is not None
-    heads, targets = model.prompts, batch.weight.shape[1]
+    heads = model.prompts
     flat = jnp.asarray(batch.features, jnp.float32)
     layers = tuple(jnp.split(flat, len(model.config.encoder.taps), axis=-1))
-    one = model.encode_for_prompts(Embedding(jnp.asarray(batch.images), layers))
-    each = jax.tree.map(lambda a: jnp.repeat(a, targets, axis=0), one)
+    seen = model.encode_for_prompts(Embedding(jnp.asarray(batch.images), layers))
 
     def decode(coords: Array, labels: Array, mask: Array | None) -> tuple[Array, Array]:
         origin = jnp.asarray(batch.origin)
-        return heads.decode(each, coords, labels, mask=mask, origin=origin)
+        return heads.decode(seen, coords, labels, mask=mask, origin=origin)
 
     return simulate(decode, ask(batch), clicks, shape=shape, key=key)
 
