@@ -18,6 +18,7 @@ from data.view_plan import ViewKind
 from seggpt.config import MASK_STRIDE as STRIDE
 
 Rng = np.random.Generator
+TRIES = 1000  # windows drawn, of which the first that shows a thing is kept
 PLANE = 32  # tokens along a side of the plane whose places the model knows
 MOST_PARTS = 60  # of a class, that are looked at
 LEAST_FREE = 0.05  # share of a window, for someone to point at nothing there
@@ -85,6 +86,13 @@ class PromptSampler:
     """Draws batches from a cache."""
 
     def __init__(self, cache: FeatureCache, config: PromptSamplesConfig, *, seed: int) -> None:
+        """Sort the views of the cache by data set.
+
+        Raises:
+            ValueError: if it cannot give samples of every shape.
+        """
+        if (side := max(shape.side for shape in config.shapes)) > cache.grid:
+            raise ValueError(f"shapes: side {side} is more than the cache's {cache.grid} tokens")
         self.cache, self.config, self.seed = cache, config, seed
         found: dict[tuple[ViewKind, str], list[int]] = {}
         for view, name in enumerate(cache.names):
@@ -117,9 +125,13 @@ class PromptSampler:
         return PromptBatch(*(np.stack(parts) for parts in zip(*rows, strict=True)), origin)
 
     def _window(self, shape: PromptShape, rng: Rng) -> tuple[np.ndarray, ...]:
-        """Draw a window that shows something to ask for."""
+        """Draw a window that shows something to ask for.
+
+        Raises:
+            ValueError: if a thousand show nothing.
+        """
         cache, config, side = self.cache, self.config, shape.side
-        while True:
+        for _ in range(TRIES):
             source = int(rng.choice(len(self.sources), p=self.weights))
             view = self.views[source][int(rng.integers(len(self.views[source])))]
             row, column = (int(a) for a in rng.integers(0, cache.grid - side + 1, 2))
@@ -129,6 +141,8 @@ class PromptSampler:
             things, groups = self._targets(classes, instances)
             if things:
                 break
+        else:
+            raise ValueError("hardly any window of the cache shows a thing to point at")
         sizes = np.array([thing.sum() for thing in things]) ** config.by_area
         order = rng.choice(len(things), len(things), replace=False, p=sizes / sizes.sum())
         asked = [_Target(things[i], 1.0) for i in order]

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ Looked = PyTree
 """What a prompt and a picture found in each other, for masks and scores to be made of."""
 
 
+@runtime_checkable  # tests check annotations
 class PromptEngine(Protocol):
     """One family of models behind `Promptable`; immutable.
 

@@ -139,9 +139,7 @@ def check_boxes(boxes: ArrayLike, *, size: tuple[int, int]) -> Float32[np.ndarra
     return rows.reshape(-1, 4)
 
 
-def check_mask(
-    mask: ArrayLike, *, shape: tuple[int, int]
-) -> Float32[np.ndarray, "p height width"]:
+def check_mask(mask: ArrayLike, *, shape: tuple[int, int]) -> Float32[np.ndarray, "p height width"]:
     """Return earlier masks, which are logits as a prediction gives them.
 
     Args:

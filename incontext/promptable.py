@@ -197,9 +197,7 @@ class Promptable:
         return self.engine.draw(params, embedding, found), self.engine.scores(params, found)
 
 
-def make_heads(
-    engine: Any, config: InContextConfig, params: Mapping[Any, Any]
-) -> HeadsEngine:
+def make_heads(engine: Any, config: InContextConfig, params: Mapping[Any, Any]) -> HeadsEngine:
     """Return the heads of an in-context model on its engine.
 
     Raises:

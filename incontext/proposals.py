@@ -76,9 +76,7 @@ def box_prompts(boxes: Float[np.ndarray, "n 4"], frame: Frame) -> Slots:
     return make_slots(*nothing, placed, tight=True)
 
 
-def _in_picture(
-    boxes: Int[np.ndarray, "n 4"], state: EncodedImage
-) -> Float[np.ndarray, "n 4"]:
+def _in_picture(boxes: Int[np.ndarray, "n 4"], state: EncodedImage) -> Float[np.ndarray, "n 4"]:
     """Bring boxes from pixels of a coarse mask to pixels of the picture, and cut them to it."""
     height, width = state.size
     scale = state.patch / state.cell / state.frame.place(np.ones(2))

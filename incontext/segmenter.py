@@ -181,6 +181,18 @@ class Segmenter:
         )
         return like.joined(context) if like is not None else context
 
+    def add(self, context: Context, result: Result) -> Context:
+        """Return a context to which a result is one more example, such as one that was corrected.
+
+        Raises:
+            PromptError: if the result has other labels, or the context is another model's.
+        """
+        picture = result.image
+        if picture is None:
+            raise PromptError("this result has no picture; segment one to get one")
+        example = Example(picture, result.label_map, kind="labels")
+        return self.context([example], like=context)
+
     def tune(
         self,
         examples: Sequence[Example],

@@ -54,7 +54,8 @@ class Frame:
         postprocess_masks`). Both steps are linear in rows and in columns, so one matrix does both.
         """
         rows, cols = (
-            _upsampling(*axis) for axis in zip(mask_shape, self.outer, self.inner, self.size, strict=True)
+            _upsampling(*axis)
+            for axis in zip(mask_shape, self.outer, self.inner, self.size, strict=True)
         )
         return rows, cols
 

@@ -16,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from seggpt.blocks import ImageBlock
+from seggpt.canvas import from_patches
 from seggpt.config import EncoderConfig, PromptHeadsConfig
 from seggpt.conv import Conv3x3
 from seggpt.encoder import Embedding
@@ -99,9 +100,9 @@ class PromptHeads(nnx.Module):
     ) -> tuple[Float[Array, "p 4 h w"], Float[Array, "p 4"]]:
         """Answer each prompt with the logits of four masks and their predicted IoU.
 
-        Every picture has as many prompts, those of the first one first. `coords` and `labels` are those of
-        `PromptEncoder.points`, in pixels of the picture as it was encoded; `mask` is logits such as
-        these. The first mask is for a clear prompt, the other three for one that may mean several
+        Every picture has as many prompts, those of the first one first. `coords` and `labels` are
+        those of `PromptEncoder.points`, in pixels of the picture as it was encoded; `mask` is
+        logits such as these. The first mask is for a clear prompt, the other three for one that may mean several
         things. `origin` (x, y) moves the picture on the plane whose places the model knows, in
         pixels.
         """
@@ -132,7 +133,11 @@ class PromptHeads(nnx.Module):
             shape=grid,
             patch=self.patch,
         )
-        image = _repeat(embedding.tokens, len(coords)) + self.prompt_encoder.dense(mask) + self.hints(hints.feats)
+        image = (
+            _repeat(embedding.tokens, len(coords))
+            + self.prompt_encoder.dense(mask)
+            + self.hints(hints.feats)
+        )
         tokens, image = self.mask_decoder.look(
             image,
             prompt,
@@ -165,8 +170,8 @@ class PixelMaskDecoder(TokenDecoder):
         self.conv_coarse = Conv3x3(COARSE, COARSE, rngs=rngs)
         self.to_quarter = Dense(COARSE, QUARTER, rngs=rngs)
         self.conv_quarter = Conv3x3(QUARTER, QUARTER, rngs=rngs)
-        self.to_half = Dense(QUARTER, HALF, rngs=rngs)
-        self.conv_half = Conv3x3(HALF, HALF, rngs=rngs)
+        self.to_half = Dense(QUARTER, 4 * HALF, rngs=rngs)
+        self.mix = Dense(HALF, HALF, rngs=rngs)
         self.earlier = Dense(2, HALF, rngs=rngs)  # an earlier mask, and whether there is one
         # What looks like the prompt is the answer from the start; the layers above correct it.
         self.skip = nnx.Param(jnp.full(layers, 0.5 / layers))
@@ -194,9 +199,11 @@ class PixelMaskDecoder(TokenDecoder):
         y = _gelu(y + quarter)
         y = y + _gelu(self.conv_quarter(y))
         shape = (half.shape[1], half.shape[2])
-        y = resize(self.to_half(y), shape) + half + self._earlier(found.mask, shape)
-        y = _gelu(y)
-        y = y + _gelu(self.conv_half(y))
+        # Each cell becomes four, as in SAM: a 3 x 3 convolution of so many would be the most work.
+        cells = self.to_half(y).reshape(count, -1, 4 * HALF)
+        fine_cells = from_patches(cells, 2, shape=(quarter.shape[1], quarter.shape[2]))
+        y = _gelu(fine_cells[:, : shape[0], : shape[1]] + half + self._earlier(found.mask, shape))
+        y = y + _gelu(self.mix(y))
         heads = self.filters(found.tokens)
         logits = jnp.einsum("pmc,phwc->pmhw", heads, y) / math.sqrt(HALF)
         odds = (found.hints.odds @ self.skip[...]).reshape(count, *grid, 1)

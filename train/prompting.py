@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from data.prompt_samples import STRIDE, PromptBatch, PromptShape
 from seggpt.pixel_decoder import resize
@@ -36,9 +36,7 @@ NOISE = 6.0  # most deviation of that noise
 CELL = 14  # pixels of a mask along a side of the noise's cells
 
 Masks = Bool[Array, "p h w"]
-Decode = Callable[
-    [Array, Array, Array | None], tuple[Float[Array, "p 4 h w"], Float[Array, "p 4"]]
-]
+Decode = Callable[[Array, Array, Array | None], tuple[Float[Array, "p 4 h w"], Float[Array, "p 4"]]]
 """From the coordinates, labels and earlier mask of each prompt to four masks and their scores."""
 
 
@@ -73,7 +71,7 @@ def ask(batch: PromptBatch) -> Asked:
     """Return every target of every window."""
     b, t = batch.weight.shape
 
-    def each(masks: Array) -> Masks:
+    def each(masks: ArrayLike) -> Masks:
         return jnp.repeat(jnp.asarray(masks), t, axis=0)
 
     truth = jnp.asarray(batch.truth).reshape(b * t, *batch.truth.shape[2:])
@@ -93,8 +91,6 @@ def simulate(
         mask = asking.logits if proposal is not None or not first else None
         masks, scores = decode(asking.coords, asking.labels, mask)
         several = first and proposal is None
-        if not several:
-            masks, scores = masks[:, :1], scores[:, :1]  # the one for a clear prompt
         logits, loss, iou = judge(masks, scores, asked, config, several=several)
         return asking._replace(logits=jax.lax.stop_gradient(logits)), loss, iou
 
@@ -130,7 +126,7 @@ def propose(key: Array, asked: Asked) -> Float[Array, "p h w"]:
     """Return masks as examples might have found them: blurred truth with noise of all strengths."""
     key_noise, key_strength = jax.random.split(key)
     p, height, width = asked.truth.shape
-    cells = (height // CELL, width // CELL)
+    cells = (max(1, height // CELL), max(1, width // CELL))
     strength = jax.random.uniform(key_strength, (p, 1, 1, 1), maxval=NOISE)
     noise = strength * jax.random.normal(key_noise, (p, *cells, 1))
     sure = PROPOSED * (2 * asked.truth.astype(jnp.float32)[..., None] - 1)
@@ -148,10 +144,12 @@ def judge(
 ) -> tuple[Float[Array, "p h w"], Float[Array, ""], Float[Array, " p"]]:
     """Return the logits that a user is shown, the loss, and those logits' IoU.
 
-    With `several` the best of the three masks for unclear prompts learns (and the one for clear
-    ones, which a box is), and the one with the highest predicted IoU is shown.
+    The first mask, for clear prompts, learns and is shown. With `several` the best of the three for
+    unclear ones learns, too, and the one of them with the highest predicted IoU is shown.
     """
     rows = jnp.arange(len(masks))
+    if not several:
+        masks, scores = masks[:, :1], scores[:, :1]
     losses = jax.vmap(
         partial(mask_loss, asked=asked, alpha=config.alpha, dice=config.dice), in_axes=1, out_axes=1
     )(masks)

@@ -2,11 +2,12 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from incontext import Example, Segmenter
+from incontext import Example
 from incontext.answers import Answer
 from incontext.correct import MOST_LOGIT, MOST_SIDE, correct
 from incontext.images import load_image
@@ -14,9 +15,8 @@ from incontext.promptable import EncodedImage, Promptable
 from incontext.results import Result
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.frame import Frame
-from tests.tiny_models import SIDE, random_weights, tiny_prompted
+from tests.tiny_models import SIDE, TINY_HEADS, in_context_segmenter
 
-CONFIG = tiny_prompted()
 BOX = [2.0, 3.0, 9.0, 12.0]
 
 
@@ -24,14 +24,12 @@ class Told(Promptable):
     """A model that answers what it was told to, and remembers what it was asked."""
 
     def __init__(self, logits: np.ndarray) -> None:
-        self.config = CONFIG
         self.logits = logits.astype(np.float32)
         self.asked = {}
 
     def encode(self, image):
-        embedding = jnp.zeros((1, 4, 4, 16))
-        size = load_image(image).shape[:2]
-        return EncodedImage(embedding, Frame(size, SIDE, squeeze=True), "told")
+        frame = Frame.filled(load_image(image).shape[:2], (SIDE, SIDE))
+        return EncodedImage(jnp.zeros((1, 4, 4, 16)), frame, "told", 4, 4)
 
     def predict(self, state, **asked):
         self.asked = asked
@@ -52,7 +50,9 @@ def draw_logits(seed=1):
 
 
 def corrected(result, logits, *, about=None):
-    return correct(result, Told(logits), points=None, labels=None, boxes=BOX, about=about)
+    model = Told(logits)
+    state = model.encode(result.image)
+    return correct(result, model, state, points=None, labels=None, boxes=BOX, about=about)
 
 
 def logit(chances):
@@ -121,7 +121,8 @@ def test_the_proposal_is_a_mask_of_what_was_found(threshold):
     result = make_result((5,), threshold=threshold)
     result.probabilities_lowres[1, :2], result.probabilities_lowres[1, 2:4] = 0, 1
     points, labels = [[3, 4], [5, 6]], [1, 0]
-    correct(result, model, points=points, labels=labels, boxes=None, about=None)
+    state = model.encode(result.image)
+    correct(result, model, state, points=points, labels=labels, boxes=None, about=None)
     mask = model.asked.pop("mask")
     np.testing.assert_array_equal(mask > 0, result.probabilities_lowres[1] > threshold)
     assert np.isfinite(mask).all()
@@ -175,8 +176,8 @@ def test_it_must_be_clear_which_label_is_meant(labels, about, message):
 
 
 @pytest.fixture(scope="module")
-def segmenter():
-    return Segmenter(CONFIG, random_weights(CONFIG))
+def segmenter(tmp_path_factory):
+    return in_context_segmenter(tmp_path_factory.mktemp("weights"), prompts=TINY_HEADS)
 
 
 @pytest.fixture(scope="module")
@@ -198,10 +199,17 @@ def test_a_picture_is_segmented_and_corrected(segmenter, context):
     picture = draw_picture(1)
     plain = segmenter.segment(picture, context)
     after = segmenter.segment(picture, context, boxes=[10, 5, 30, 25], about=6)
+    model = segmenter.promptable
     want = correct(
-        plain, segmenter.promptable, points=None, labels=None, boxes=[10, 5, 30, 25], about=6
+        plain,
+        model,
+        model.encode(picture),
+        points=None,
+        labels=None,
+        boxes=[10, 5, 30, 25],
+        about=6,
     )
-    np.testing.assert_array_equal(after.probabilities_lowres, want.probabilities_lowres)
+    np.testing.assert_allclose(after.probabilities_lowres, want.probabilities_lowres, atol=1e-5)
     assert after.labels == (4, 6)
     assert after.label_map.shape == (40, 60)
     chances = after.probabilities()
@@ -228,8 +236,18 @@ def test_prompts_that_make_no_sense_are_refused(segmenter, context, prompt, mess
     assert "\n" not in str(caught.value)
 
 
-def test_weights_without_heads_take_no_points():
-    plain = Segmenter(CONFIG.without_heads, random_weights(CONFIG))
+def test_a_corrected_result_is_an_example_for_the_next(segmenter, context):
+    after = segmenter.segment(draw_picture(1), context, boxes=[10, 5, 30, 25], about=6)
+    more = segmenter.add(context, after)
+    assert more.labels == context.labels
+    assert len(more.arrays.colours[0]) == 2 * len(context.arrays.colours[0])
+    own = segmenter.context([Example(draw_picture(1), after.label_map, kind="labels")], like=context)
+    for one, other in zip(jax.tree.leaves(more.arrays), jax.tree.leaves(own.arrays), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_weights_without_heads_take_no_points(tmp_path):
+    plain = in_context_segmenter(tmp_path)
     pairs = [Example(draw_picture(0), draw_mask(4, 4), kind="labels")]
     assert plain.segment(draw_picture(1), pairs).labels == (4,)
     message = "have no heads for points and boxes; leave those out"

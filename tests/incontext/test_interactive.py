@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 
 from incontext.interactive import Predictor
-from incontext.promptable import Promptable, lay_in_square
+from incontext.prompt_engine import SAMEngine, lay_in_square
+from incontext.promptable import Promptable
 from seggpt.canvas import normalize
 from seggpt.errors import InputError, PromptError
 from seggpt.frame import Frame
@@ -36,11 +37,11 @@ def state(model):
 
 def test_a_state_is_the_model_on_the_normalised_square(model, state):
     """Zero, not black, is what lies beside the picture."""
-    frame = Frame(SIZE, 24)
+    frame = Frame.in_square(SIZE, 24)
     assert frame.inner == (16, 24)
     square = normalize(jnp.asarray(lay_in_square(picture(), frame) / np.float32(255)))
     square = square.at[16:].set(0.0)
-    want = nnx.merge(model.graphdef, model.params).encode(square[None])
+    want = nnx.merge(model.engine.graphdef, model.engine.params).encode(square[None])
     np.testing.assert_allclose(state.embedding, want, atol=1e-4)
     assert state.size == SIZE
 
@@ -72,7 +73,11 @@ def test_an_earlier_mask_refines(model, state):
 
 
 def test_a_state_of_another_model_is_refused(model, state):
-    other = Promptable(model.config, jax.tree.map(lambda a: np.asarray(a) + 1, model.params))
+    engine = model.engine
+    changed = jax.tree.map(lambda a: np.asarray(a) + 1, engine.params)
+    other = Promptable(
+        SAMEngine(engine.config, changed, device=engine.device, dtype="float32")
+    )
     with pytest.raises(PromptError, match=r"encoded by model .* encode it again"):
         other.predict(state, points=POINT)
 
@@ -149,8 +154,8 @@ def test_threads_get_what_one_thread_gets(model):
 
 def test_the_encoder_may_be_bfloat16_and_the_heads_are_not(model):
     small = Promptable.from_pretrained(SAM, dtype="bfloat16")
-    assert small.params["vit"]["pos_embed"].dtype == "bfloat16"
-    assert small.params["prompt_encoder"]["frequencies"].dtype == "float32"
+    assert small.engine.params["vit"]["pos_embed"].dtype == "bfloat16"
+    assert small.engine.params["prompt_encoder"]["frequencies"].dtype == "float32"
     near = np.asarray(small.encode(picture()).embedding)
     assert near.dtype == np.float32
     exact = np.asarray(model.encode(picture()).embedding)

@@ -32,7 +32,7 @@ def bilinear(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [(24, 24), (30, 20), (11, 40)])
 def test_the_points_are_where_the_enlarged_likeness_is_extreme(embedding, size):
-    frame = Frame(size, SIDE)
+    frame = Frame.in_square(size, SIDE)
     feature = np.arange(1.0, 1.0 + WIDTH, dtype=np.float32)
     cosine = np.empty((GRID, GRID))
     for y, x in np.ndindex(GRID, GRID):
@@ -53,7 +53,7 @@ def test_the_feature_is_of_the_patches_that_are_mostly_covered(embedding):
     mask[4:12, 4:11] = True  # patches 1 and 2 in both directions; of column 2 three quarters
     mask[12:13] = True  # a quarter of row 3
     inside = embedding[1:3, 1:3].reshape(-1, WIDTH)
-    frame = Frame((24, 24), SIDE)
+    frame = Frame.in_square((24, 24), SIDE)
     mean = describe(embedding, mask, frame, peaks=False)
     np.testing.assert_allclose(mean, inside.mean(axis=0), rtol=1e-5)
     both = describe(embedding, mask, frame, peaks=True)
@@ -63,7 +63,7 @@ def test_the_feature_is_of_the_patches_that_are_mostly_covered(embedding):
 def test_a_thing_smaller_than_a_patch_has_the_feature_of_its_patch(embedding):
     mask = np.zeros((240, 240), bool)
     mask[90, 130] = True
-    feature = describe(embedding, mask, Frame((240, 240), SIDE), peaks=False)
+    feature = describe(embedding, mask, Frame.in_square((240, 240), SIDE), peaks=False)
     np.testing.assert_array_equal(feature, embedding[2, 3])
 
 
@@ -71,9 +71,9 @@ def test_guidance_is_the_sigmoid_of_standard_scores_in_the_picture(embedding):
     likeness = embedding[..., 0]
     inner = likeness[:3]  # the picture fills the upper half
     want = 1 / (1 + np.exp(-(likeness - inner.mean()) / inner.std()))
-    np.testing.assert_allclose(guide(likeness, Frame((30, 60), SIDE)), want, rtol=1e-5)
+    np.testing.assert_allclose(guide(likeness, Frame.in_square((30, 60), SIDE)), want, rtol=1e-5)
 
 
 def test_a_picture_of_one_colour_draws_nowhere():
     flat = np.full((GRID, GRID), 0.25, np.float32)
-    np.testing.assert_array_equal(guide(flat, Frame((9, 9), SIDE)), 0.5)
+    np.testing.assert_array_equal(guide(flat, Frame.in_square((9, 9), SIDE)), 0.5)

@@ -106,7 +106,7 @@ def test_each_label_is_found_by_itself(finder, picture, mask):
 def test_an_example_of_another_model_is_refused(finder, picture, mask):
     target = finder.learn(example(picture, mask))
     other = PerSAM.from_pretrained(SAM)
-    other.model.fingerprint = "another"
+    other.model.engine.fingerprint = "another"
     with pytest.raises(PromptError, match="encode it again"):
         other.segment(picture, target)
 

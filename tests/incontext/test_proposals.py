@@ -1,13 +1,11 @@
 """Proposed boxes, on a model that knows what it sees: each thing has a shade of its own."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from incontext.everything import AutomaticMaskGenerator
 from incontext.images import load_image
@@ -25,45 +23,40 @@ SIEVE = Sieve(0.88, 0.95, 1.0)
 OPTIONS: dict[str, Any] = {"points_per_side": 16, "points_per_batch": 24}
 
 
-class Knower(nnx.Module):
+class Knower:
     """Answers any prompt with the thing at its middle, sure of things and not of what is none."""
 
-    def __init__(self) -> None:
-        self.mask_decoder = SimpleNamespace(scores=_scores)
-        self.draw = _draw
+    params, cell, patch, fingerprint = {}, 4, PATCH, "knower"
+    device = jax.devices("cpu")[0]
 
-    def look(self, embedding, coords, labels):
+    def look(self, params, embedding, coords, labels):
+        del params
         first, second = coords[:, 0], coords[:, 1]
         boxed = (labels[:, 1] == SECOND_CORNER)[:, None]
         col, row = jnp.moveaxis(jnp.where(boxed, (first + second) / 2, first) // PATCH, -1, 0)
-        seen = embedding[0, row.astype(int), col.astype(int)]
-        image = embedding.reshape(1, -1, embedding.shape[-1])
-        return seen[:, None], jnp.repeat(image, len(seen), axis=0)
+        return embedding[0, row.astype(int), col.astype(int), 0]
 
+    def scores(self, params, found):
+        del params
+        return jnp.where(found > 0, 0.9 + found / 1000, 0.2)[:, None].repeat(4, axis=1)
 
-def _scores(tokens):
-    shade = tokens[:, 0, 0]
-    return jnp.where(shade > 0, 0.9 + shade / 1000, 0.2)[:, None].repeat(4, axis=1)
-
-
-def _draw(tokens, image, *, shape):
-    logits = jnp.where(image[..., 0] == tokens[:, :1, 0], 9.0, -9.0)
-    fine = logits.reshape(-1, *shape).repeat(4, axis=1).repeat(4, axis=2)
-    return fine[:, None].repeat(4, axis=1)
+    def draw(self, params, embedding, found, *, part):
+        del params
+        rows, cols = part
+        logits = jnp.where(embedding[..., :rows, :cols, 0] == found[:, None, None], 9.0, -9.0)
+        fine = logits.repeat(4, axis=1).repeat(4, axis=2)
+        return fine[:, None].repeat(4, axis=1)
 
 
 class Model(Promptable):
     """A `Promptable` around `Knower`, which has no weights."""
 
     def __init__(self) -> None:
-        self.graphdef, params = nnx.split(Knower(), nnx.Param)  # pyright: ignore[reportAttributeAccessIssue]
-        self.params = nnx.as_pure(params)
-        self.config: Any = SimpleNamespace(grid=GRID, mask_size=4 * GRID, image_size=SIDE)
-        self.device = jax.devices("cpu")[0]
+        self.engine: Any = Knower()
 
     def encode(self, image):
         picture = load_image(image)
-        frame = Frame(picture.shape[:2], SIDE)
+        frame = Frame.in_square(picture.shape[:2], SIDE)
         centres = (np.arange(GRID) + 0.5) * PATCH
         rows, cols = (
             np.minimum(centres * extent / inner, extent - 1).astype(int)
@@ -71,7 +64,7 @@ class Model(Promptable):
         )
         shades = picture[rows][:, cols, :1].astype(np.float32)
         shades[centres >= frame.inner[0]] = shades[:, centres >= frame.inner[1]] = 0
-        return EncodedImage(jnp.asarray(shades)[None], frame, "knower")
+        return EncodedImage(jnp.asarray(shades)[None], frame, "knower", 4, PATCH)
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +176,7 @@ def test_crops_find_what_is_too_small_for_the_whole(model):
 
 
 def test_prompts_hold_points_and_boxes_and_nothing_else():
-    frame = Frame((50, 100), 200)
+    frame = Frame.in_square((50, 100), 200)
     slots = point_prompts(np.array([[10.0, 20.0], [0.0, 5.0]]), frame)
     assert slots.labels.tolist() == [[FOREGROUND, PADDING]] * 2
     np.testing.assert_allclose(slots.coords[:, 0], [[20, 40], [0, 10]])

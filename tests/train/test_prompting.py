@@ -1,17 +1,11 @@
 from dataclasses import replace
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.prompt_heads import BACKBONE
-from configs.prompt_heads import get_config as get_recipe
-from data.augment import Views
-from data.config import DataConfig, PairsConfig
-from seggpt.canvas import normalize
-from seggpt.coloring import IGNORE, paint, palette
+from data.prompt_samples import PromptBatch, PromptShape
 from seggpt.prompts import (
     ABSENT,
     BACKGROUND,
@@ -20,56 +14,34 @@ from seggpt.prompts import (
     PADDING,
     SECOND_CORNER,
 )
-from tests.train.tiny import HEADS, SIZE, named, tiny_batch, tiny_config, tiny_model, tiny_pack
-from train import prompting as module
-from train.config import ClicksConfig, OptimConfig
-from train.optim import make_optimizer
+from train.config import ClicksConfig
 from train.prompting import (
     FIRST,
     MOST_BOX_NOISE,
-    MOST_LOGIT,
+    NOISE,
+    PROPOSED,
     Asked,
     ask,
     click_error,
     first_prompt,
     judge,
-    make_prompt_step,
     mask_iou,
     mask_loss,
     noisy_box,
     propose,
     simulate,
 )
-from train.state import init_params, init_state, merge_prompted
 
-MODEL = tiny_model(**HEADS)
-CLICKS = ClicksConfig(clicks=2, mask_rounds=1)
+SHAPE = PromptShape(side=2, pictures=1, clicks=3, mask_rounds=1, share=1.0)
 
 
-def prompt_config(**changes):
-    pairs = PairsConfig(views=2, slots=2, several_labels=0.9, min_area=0.01)
-    fields = {"clicks": CLICKS, "shots": ((0, 0.5), (1, 0.5)), "frozen": BACKBONE}
-    fields |= {"data": DataConfig(pack_size=SIZE, sprites=0, pairs=pairs)}
-    return tiny_config(MODEL, **(fields | changes))
-
-
-@pytest.fixture(scope="module")
-def params():
-    shapes = jax.eval_shape(lambda: init_params(MODEL, jax.random.key(0)))
-    rng = np.random.default_rng(0)
-    return jax.tree.map(lambda a: jnp.asarray(0.2 * rng.normal(size=a.shape), a.dtype), shapes)
-
-
-@pytest.fixture(scope="module")
-def pack(tmp_path_factory):
-    return tiny_pack(tmp_path_factory.mktemp("prompting"))
-
-
-def make_asked(truth, *, known=None, weight=None, scale=1.0):
+def make_asked(truth, *, known=None, free=None, weight=None, is_thing=None, scale=1.0):
     truth = jnp.asarray(truth)
     known = jnp.ones(truth.shape, bool) if known is None else jnp.asarray(known)
+    free = ~truth if free is None else jnp.asarray(free)
     weight = jnp.ones(len(truth)) if weight is None else jnp.asarray(weight)
-    return Asked(truth, known, weight, scale)
+    is_thing = jnp.ones(len(truth), bool) if is_thing is None else jnp.asarray(is_thing)
+    return Asked(truth, known, free, weight, is_thing, scale)
 
 
 def draw_masks(count=16, side=24, *, seed=0):
@@ -172,10 +144,10 @@ def test_boxes_are_wrong_by_little_and_lie_in_the_picture():
 
 
 def first(asked, *, boxes, proposal=None):
-    config = ClicksConfig(clicks=3, mask_rounds=1, boxes=boxes, box_noise=0.0)
-    return jax.jit(lambda key: first_prompt(key, asked, config, proposal=proposal))(
-        jax.random.key(0)
-    )
+    config = ClicksConfig(boxes=boxes, box_noise=0.0)
+    return jax.jit(
+        lambda key: first_prompt(key, asked, config, shape=SHAPE, proposal=proposal)
+    )(jax.random.key(0))
 
 
 def test_the_first_prompt_is_a_point_or_a_box():
@@ -308,210 +280,144 @@ def test_only_the_best_of_several_masks_learns(several, learn):
     np.testing.assert_array_equal(np.sign(by_score)[judged], np.sign(scores - hits)[judged])
 
 
+def test_where_nothing_is_no_mask_is_right_and_none_is_learned():
+    truth = np.array(draw_masks(4))
+    truth[:2] = False
+    asked = make_asked(truth, is_thing=[False, False, True, True])
+    masks, scores = four_masks(truth)
+    masks = masks.at[0].set(-9.0)  # even an empty one: someone pointed there
+
+    def loss(masks, scores):
+        return judge(masks, scores, asked, ClicksConfig(), several=True)[1]
+
+    by_mask, by_score = jax.grad(loss, argnums=(0, 1))(masks, scores)
+    assert not by_mask[:2].any()
+    assert by_mask[2:].any()
+    np.testing.assert_array_equal(np.sign(by_score[:2]), np.sign(scores[:2]))  # towards 0
+
+
+def test_nothing_is_pointed_at_where_nothing_is():
+    truth = np.array(draw_masks(32))
+    free = ~truth
+    truth[::2] = False
+    asked = make_asked(truth, free=free, is_thing=np.arange(32) % 2 == 1)
+    asking = first(asked, boxes=1.0)
+    assert (asking.labels[::2, 0] == FOREGROUND).all()
+    assert (asking.labels[1::2, 0] == FIRST_CORNER).all()
+    x, y = np.asarray(asking.coords[::2, 0]).astype(int).T
+    assert free[np.arange(0, 32, 2), y, x].all()
+
+
 # --- rounds
 
 
-def make_views(labels):
-    labels = jnp.asarray(labels)
+def test_every_target_of_every_window_is_asked_for():
     rng = np.random.default_rng(0)
-    images, targets = rng.normal(size=(2, *labels.shape, 3)).astype(np.float32)
-    kind = jnp.zeros(len(labels), int)
-    return Views(jnp.asarray(images), jnp.asarray(targets), labels, kind)
+    truth = rng.random((2, 3, 8, 8)) < 0.5
+    known, free = rng.random((2, 2, 8, 8)) < 0.5
+    batch = PromptBatch(
+        features=np.zeros((2, 4, 1), np.float16),
+        images=np.zeros((2, 16, 16, 3), np.float32),
+        truth=truth,
+        known=known,
+        free=free,
+        weight=np.arange(6, dtype=np.float32).reshape(2, 3),
+        is_thing=np.array([[True, False, True], [True, True, False]]),
+        origin=np.zeros(2, np.float32),
+    )
+    asked = ask(batch)
+    for row in range(6):
+        window, target = divmod(row, 3)
+        np.testing.assert_array_equal(asked.truth[row], truth[window, target])
+        np.testing.assert_array_equal(asked.known[row], known[window])
+        np.testing.assert_array_equal(asked.free[row], free[window])
+        assert asked.weight[row] == row
+        assert asked.is_thing[row] == batch.is_thing[window, target]
+    assert asked.scale == 2
 
 
-def test_every_label_of_every_view_is_a_target():
-    labels = np.zeros((2, 2, SIZE, SIZE), np.int32)
-    labels[0, 0, :8], labels[0, 1, :, :3], labels[1, 1, 4:, 4:] = 1, 2, 1
-    labels[:, :, -1] = IGNORE
-    labels[1, 0, 0, 0] = 2  # too small to be asked for
-    config = prompt_config()
-    asked = ask(make_views(labels), slots=2, config=config)
-    flat = labels.reshape(4, SIZE, SIZE)
-    for view in range(4):
-        for slot in (1, 2):
-            row = 2 * view + slot - 1
-            np.testing.assert_array_equal(asked.truth[row], flat[view] == slot)
-            np.testing.assert_array_equal(asked.known[row], flat[view] != IGNORE)
-    np.testing.assert_array_equal(asked.weight, [1, 0, 0, 1, 0, 0, 1, 0])
-    assert asked.scale == 1
-    smaller = ask(make_views(labels[..., ::2, ::2]), slots=1, config=config)
-    assert smaller.scale == 2
-    assert smaller.truth.shape == (4, SIZE // 2, SIZE // 2)
+def echo(asked, seen=None):
+    """Return a model that marks discs around foreground points and unmarks them around others."""
+    side = asked.truth.shape[1]
+    y, x = np.mgrid[:side, :side]
+
+    def decode(coords, labels, mask):
+        if seen is not None:
+            seen.append((coords.shape, mask is not None))
+        logits = jnp.full((len(coords), side, side), -2.0) if mask is None else mask
+        for slot in range(coords.shape[1]):
+            at = (coords[:, slot] + 0.5) / asked.scale
+            near = (x - at[:, :1, None]) ** 2 + (y - at[:, 1:, None]) ** 2 < 9
+            sign = jnp.select([labels[:, slot] == 1, labels[:, slot] == 0], [4.0, -4.0], 0.0)
+            logits = jnp.where(near & (sign != 0)[:, None, None], sign[:, None, None], logits)
+        scores = jnp.zeros((len(coords), 4))
+        return jnp.repeat(logits[:, None], 4, axis=1), scores
+
+    return decode
 
 
-def test_nearly_whole_pictures_are_not_asked_for():
-    labels = np.ones((1, 2, SIZE, SIZE), np.int32)
-    labels[0, 1, :4] = 0
-    asked = ask(make_views(labels), slots=1, config=prompt_config())
-    np.testing.assert_array_equal(asked.weight, [0, 1])
+def play(asked, *, seed=0, seen=None, **changes):
+    shape, config = replace(SHAPE, **changes), ClicksConfig(boxes=0.0)
+    decode = echo(asked, seen)
+    return jax.jit(lambda key: simulate(decode, asked, config, shape=shape, key=key))(
+        jax.random.key(seed)
+    )
 
 
-@pytest.fixture(scope="module")
-def play(params):
-    """Return a function that plays all rounds about two views of two labels each."""
-    config = prompt_config()
-    labels = np.zeros((1, 2, SIZE, SIZE), np.int32)
-    labels[0, 0, 2:9, 3:12], labels[0, 0, 11:15, 1:5], labels[0, 1, 5:, 6:] = 1, 2, 1
-    views = make_views(labels)
-    asked = ask(views, slots=2, config=config)
-
-    @jax.jit(static_argnames="clicks")
-    def run(params, key, proposal, clicks):
-        model = merge_prompted(config.seggpt, params, dtype=jnp.dtype(jnp.float32))
-        return simulate(model, views, asked, clicks, key=key, proposal=proposal)
-
-    def play(clicks=CLICKS, *, seed=0, proposal=None, params=params):
-        return run(params, jax.random.key(seed), proposal, clicks)
-
-    return play
-
-
-def test_every_round_gives_a_mask(play):
-    out = play()
-    assert out.iou.shape == (1 + CLICKS.clicks + CLICKS.mask_rounds, 4)
-    assert out.logits.shape == (4, SIZE, SIZE)
+def test_every_round_gives_a_mask():
+    asked = make_asked(draw_masks(5))
+    out = play(asked)
+    assert out.iou.shape == (1 + SHAPE.clicks + SHAPE.mask_rounds, 5)
+    assert out.logits.shape == asked.truth.shape
     assert np.isfinite(out.loss)
-    assert out.loss > 0
-    assert (out.iou >= 0).all()
-    assert (out.iou <= 1).all()
+    assert play(asked, clicks=0, mask_rounds=0).iou.shape == (1, 5)
 
 
-def test_one_round_is_enough(play):
-    out = play(replace(CLICKS, clicks=0, mask_rounds=0))
-    assert out.iou.shape == (1, 4)
-    assert np.isfinite(out.loss)
+def test_clicks_mend_what_a_model_that_listens_makes_of_them():
+    iou = play(make_asked(draw_masks(16)), clicks=8, mask_rounds=0).iou.mean(axis=1)
+    assert iou[-1] > iou[0] + 0.2
 
 
-def test_the_first_round_is_the_same_however_many_follow(play):
-    calm = ClicksConfig(boxes=1.0, box_noise=0.0, clicks=0, mask_rounds=0)
-    alone, longer = play(calm), play(replace(calm, clicks=2))
-    np.testing.assert_allclose(longer.iou[0], alone.iou[0], atol=1e-5)
+def test_the_same_key_gives_the_same_rounds():
+    asked = make_asked(draw_masks(5))
+    first_run, again, other = play(asked), play(asked), play(asked, seed=1)
+    np.testing.assert_array_equal(first_run.logits, again.logits)
+    assert (first_run.logits != other.logits).any()
 
 
-def test_the_same_key_gives_the_same_rounds(play):
-    first, again, other = play(), play(), play(seed=1)
-    np.testing.assert_array_equal(first.logits, again.logits)
-    assert np.abs(first.logits - other.logits).max() > 1e-4
+def test_only_a_proposal_is_seen_in_the_first_round():
+    asked, seen = make_asked(draw_masks(5)), []
+    play(asked, seen=seen, clicks=0, mask_rounds=0)
+    play(asked, seen=seen, clicks=0, mask_rounds=0, proposed=True)
+    assert [with_mask for _, with_mask in seen] == [False, True]
 
 
-def test_a_proposal_is_seen(play):
-    proposals = [jnp.full((4, SIZE, SIZE), value) for value in (-3.0, 3.0)]
-    # Without noise, prompts differ by the proposal and its mistakes alone.
-    calm = ClicksConfig(clicks=1, mask_rounds=0, boxes=0.0)
-    outs = [play(calm, proposal=proposal) for proposal in proposals]
-    assert np.abs(outs[0].logits - outs[1].logits).max() > 1e-4
+def test_after_the_first_round_nothing_is_asked_for_where_nothing_is():
+    truth = np.array(draw_masks(4))
+    truth[0] = False
+    asked = make_asked(truth, is_thing=[False, True, True, True])
+
+    def loss(logits):
+        def decode(coords, labels, mask):
+            return jnp.repeat(logits[:, None], 4, axis=1), jnp.zeros((4, 4))
+
+        return simulate(decode, asked, ClicksConfig(), shape=SHAPE, key=jax.random.key(0)).loss
+
+    grads = jax.grad(loss)(jnp.zeros(asked.truth.shape))
+    assert not grads[0].any()
+    assert all(grad.any() for grad in grads[1:])
 
 
-# --- a step
+# --- masks that are there already
 
 
-def test_the_recipe_freezes_all_of_the_in_context_model():
-    model = get_recipe().seggpt
-    plain = jax.eval_shape(lambda: init_params(model.without_heads, jax.random.key(0)))
-    both = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
-    assert set(BACKBONE) == plain.keys()
-    assert both.keys() > plain.keys()
-
-
-@pytest.fixture(scope="module", params=[0, 1], ids=["prompts", "proposals"])
-def stepped(request, params, pack):
-    """Return a state, the state after a step with much weight decay, and what was logged."""
-    config = prompt_config(optim=OptimConfig(warmup=0, lr=0.01, weight_decay=1.0))
-    optimizer = make_optimizer(config.optim, steps=4, depth=config.model.depth)
-    before = init_state(params, optimizer)
-    step = jax.jit(make_prompt_step(config, optimizer, examples=request.param))
-    batch = tiny_batch(pack, config)
-    return before, *step(before, jnp.asarray(pack.images), jnp.asarray(pack.ids), batch)
-
-
-def test_a_step_logs_its_first_and_its_last_iou(stepped):
-    metrics = stepped[2]
-    assert metrics.keys() == {"loss", "grad_norm", "first_iou", "last_iou"}
-    assert all(np.isfinite(value) for value in metrics.values())
-    assert metrics["grad_norm"] > 0
-    for name in ("first_iou", "last_iou"):
-        assert 0 <= metrics[name] <= 1
-
-
-def changes(before, after):
-    """Return the names of the arrays of which a bit changed, and all names."""
-    old, new = named(before), named(after)
-    assert old.keys() == new.keys()
-    return {name for name, leaf in new.items() if leaf.tobytes() != old[name].tobytes()}, new.keys()
-
-
-@pytest.mark.parametrize("tree", ["params", "ema"])
-def test_a_step_changes_no_bit_of_the_in_context_model(stepped, tree):
-    before, after, _ = stepped
-    assert int(after.step) == 1
-    changed, _ = changes(getattr(before, tree), getattr(after, tree))
-    assert changed
-    assert not {name.split("/")[0] for name in changed} & set(BACKBONE)
-    assert "prompt_encoder/frequencies" not in changed  # decay does not move them, either
-
-
-def test_a_step_changes_all_of_the_heads(stepped, request):
-    before, after, _ = stepped
-    changed, names = changes(before.params, after.params)
-    heads = {name for name in names if name.split("/")[0] not in BACKBONE}
-    same = heads - changed - {"prompt_encoder/frequencies"}
-    # Of the masks for unclear prompts, those that are never the best do not learn.
-    unclear = tuple(f"mask_decoder/mask_heads/{number}/" for number in (1, 2, 3))
-    if "prompts" in request.node.callspec.id:
-        assert all(name.startswith(unclear) and name.endswith("bias") for name in same)
-        return
-    # With a proposal there always is a mask, and perhaps never a box.
-    assert "prompt_encoder/no_mask" in same
-    assert all(name.startswith((*unclear, "prompt_encoder/")) for name in same)
-
-
-# --- proposals
-
-
-def test_proposals_are_bounded_logits_of_the_other_views(params):
-    labels = np.zeros((3, 2, SIZE, SIZE), np.int32)
-    labels[:, :, 2:9, 3:12], labels[:, :, 11:, :4] = 1, 2
-    views = make_views(labels)
-    config = prompt_config()
-    rest, proposal = jax.jit(lambda params: propose(config, params, views))(params)
-    assert proposal.shape == (3, SIZE, SIZE)
+def test_proposals_are_the_truth_with_noise():
+    truth = draw_masks(64, side=56)
+    proposal = np.asarray(propose(jax.random.key(0), make_asked(truth)))
+    assert proposal.shape == truth.shape
     assert np.isfinite(proposal).all()
-    assert np.abs(proposal).max() <= MOST_LOGIT
-    np.testing.assert_array_equal(rest.images, views.images[:, 1:])
-    np.testing.assert_array_equal(rest.labels, views.labels[:, 1:])
-    np.testing.assert_array_equal(rest.kind, views.kind)
-
-
-def test_proposals_mark_what_was_painted(monkeypatch):
-    labels = np.random.default_rng(0).integers(0, 3, (2, 3, SIZE, SIZE)).astype(np.int32)
-    views = make_views(labels)
-    shown = []
-
-    def encode(images, targets, *, kind):
-        shown.append(targets)
-        return jnp.zeros((2, 1))
-
-    def decode(cache, queries, *, kind):
-        assert len(cache) == len(queries) == len(kind) == 4
-        found = views.labels[:, 1:].reshape(-1, SIZE, SIZE)
-        return normalize(paint(jnp.where(found == 1, 1, 0), jnp.asarray(palette(1))))
-
-    fake = SimpleNamespace(encode=encode, decode=decode)
-    monkeypatch.setattr(module, "merge_plain", lambda *_: fake)
-    rest, proposal = propose(prompt_config(), {}, views)
-    np.testing.assert_array_equal(proposal > 0, rest.labels.reshape(-1, SIZE, SIZE) == 1)
-    marked = normalize(paint(jnp.where(views.labels[:, :1] == 1, 1, 0), jnp.asarray(palette(1))))
-    np.testing.assert_array_equal(shown[0], marked)  # label 1 alone, in white
-
-
-def test_no_gradient_flows_into_proposals(params):
-    labels = np.zeros((1, 2, SIZE, SIZE), np.int32)
-    labels[:, :, 2:9, 3:12] = 1
-    views = make_views(labels)
-
-    @jax.jit
-    @jax.grad
-    def gradient(params):
-        return propose(prompt_config(), params, views)[1].sum()
-
-    assert not any(np.any(grad) for grad in jax.tree.leaves(gradient(params)))
+    right = ((proposal > 0) == truth).mean(axis=(1, 2))
+    assert right.max() > 0.95  # some are nearly right
+    assert right.min() < right.max() - 0.1  # and some are not
+    assert right.mean() > 0.75
+    assert np.abs(proposal).max() < PROPOSED + 5 * NOISE

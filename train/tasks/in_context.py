@@ -1,8 +1,7 @@
 """The in-context model on a frozen encoder: samples of cached features, smooth L1 on colours."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial, reduce
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,21 +12,18 @@ from jaxtyping import Array, ArrayLike, Float, PyTree, Shaped
 from PIL import Image
 
 from data.config import FeaturesConfig
-from data.feature_cache import FeatureCache, open_cache
 from data.feature_samples import SampleBatch, Sampler
-from data.prefetch import prefetch
 from seggpt.coloring import IGNORE, paint
 from seggpt.config import InContextConfig
 from seggpt.encoder import Embedding, Encoder
-from seggpt.errors import CheckpointError
 from seggpt.in_context import InContextModel
 from seggpt.losses import smooth_l1
-from seggpt.weights import load_weights, save_weights
-from seggpt.weights.encoder import LoadedEncoder, load_encoder
-from seggpt.weights.graft import graft
+from seggpt.weights import load_weights
+from seggpt.weights.encoder import LoadedEncoder
 from train.config import TrainConfig
 from train.state import TrainState
 from train.step import Metrics, apply_gradients, compute_dtype
+from train.tasks.cached import CachedBatches, CachedTask, split_in_context
 from train.tasks.task import Step
 
 DIRECTIONS = 24  # of positions, that a blind matching starts without (arXiv 2603.28480)
@@ -35,41 +31,19 @@ SHEET_ROWS = 12
 BLANK_SIDE = 32  # tokens along a side of the contentless images that tell them
 
 
-class InContextTask:
+class InContextTask(CachedTask):
     """Random colours, one to four examples, windows of cached views."""
 
     def __init__(self, config: TrainConfig, mesh: jax.sharding.Mesh) -> None:
-        """Open the caches.
-
-        Raises:
-            ValueError: if there is none, or one of another encoder than the recipe's.
-        """
-        del mesh  # batches are small, and features stay on the disk
-        assert isinstance(config.model, InContextConfig)
+        super().__init__(config, mesh)
         assert isinstance(config.data, FeaturesConfig)
-        self.config, self.model, self.data = config, config.model, config.data
-        if len(self.data.path) != 1:
-            raise ValueError("--data: pass the folder of one feature cache (data.feature_cache)")
-        self.encoder = load_encoder(self.data.encoder)
-        if self.encoder.config != self.model.encoder:
-            raise ValueError(f"data.encoder {self.data.encoder}: not the recipe's model.encoder")
-        opened = self._open(self.data.path[0])
-        self.sets = sorted({name.source for name in opened.names if name.kind == "photo"})
-        self.sampler = Sampler(opened, self.data.samples, seed=config.seed)
+        self.data = config.data
+        self.sampler = Sampler(self.cache, self.data.samples, seed=config.seed)
         self.held_out = None
-        if self.data.held_out:
-            held_out = self._open(self.data.held_out)
-            self.held_out = Sampler(held_out, self.data.held_out_samples, seed=0)
-        self.depth = self.model.depth
-        self.graphdef, self.shapes = split_in_context(self.model)
+        if self.held_out_cache:
+            self.held_out = Sampler(self.held_out_cache, self.data.held_out_samples, seed=0)
         self._compiled = cache(self._compile)
         self._paint = jax.jit(lambda params, batch: paint_batch(self._merge(params), batch))
-
-    def _open(self, path: str) -> FeatureCache:
-        opened = open_cache(path)
-        if opened.encoder != self.encoder.sha256:
-            raise ValueError(f"{path}: features of another encoder than data.encoder's")
-        return opened
 
     def _merge(self, params: PyTree) -> InContextModel:
         return nnx.merge(self.graphdef, params)
@@ -82,15 +56,11 @@ class InContextTask:
         """
         if not self.config.init:
             return start_in_context(self.model, self.encoder, seed=self.config.seed)
-        loaded = load_weights(self.config.init)
-        try:
-            return jax.tree.map(jnp.asarray, graft(self.shapes, loaded.params))
-        except CheckpointError as error:
-            raise CheckpointError(f"{self.config.init}: {error}") from error
+        return self.graft(load_weights(self.config.init).params)
 
-    def batches(self) -> "FeatureBatches":
+    def batches(self) -> CachedBatches[SampleBatch]:
         """Return the samples of all steps."""
-        return FeatureBatches(self.sampler, steps=self.config.steps)
+        return CachedBatches(self.sampler.batch, steps=self.config.steps)
 
     def step(self, number: int, optimizer: optax.GradientTransformation) -> Step:
         """Return the update, compiled anew for every shape of batch."""
@@ -109,44 +79,6 @@ class InContextTask:
         scores = [score_batch(p, b) for p, b in zip(painted, batches, strict=True)]
         iou = float(np.mean(np.concatenate(scores)))
         return {"iou": iou}, partial(draw_sheet, painted, batches)
-
-    def save(self, path: Path, params: PyTree, metadata: dict[str, str]) -> None:
-        """Write the weights; the encoder is named by its checksum."""
-        metadata = metadata | {
-            "encoder": self.data.encoder,
-            "encoder_sha256": self.encoder.sha256,
-        }
-        save_weights(path, params, config=self.model.to_dict(), metadata=metadata)
-
-
-class FeatureBatches:
-    """The batches of a run in order, drawn ahead by a thread; a step's depends on it alone."""
-
-    def __init__(self, sampler: Sampler, *, steps: int) -> None:
-        self.sampler, self.steps, self.position = sampler, steps, 0
-        self.stream: Iterator[SampleBatch] | None = None
-
-    def __next__(self) -> SampleBatch:
-        if self.stream is None:
-            self.stream = prefetch(self.sampler.batch, range(self.position, self.steps))
-        batch = next(self.stream)
-        self.position += 1
-        return batch
-
-    def get_state(self) -> dict[str, int]:
-        """Return the step to draw next."""
-        return {"step": self.position}
-
-    def set_state(self, state: dict[str, int], /) -> None:
-        """Go on from a step."""
-        self.position, self.stream = state["step"], None
-
-
-def split_in_context(config: InContextConfig) -> tuple[nnx.GraphDef[InContextModel], PyTree]:
-    """Return a model's structure and the shapes of its weights, without making them."""
-    abstract = nnx.eval_shape(lambda: InContextModel(config, rngs=nnx.Rngs(0)))
-    graphdef, shapes = nnx.split(abstract, nnx.Param)
-    return graphdef, nnx.as_pure(shapes)
 
 
 def make_in_context_step(config: TrainConfig, optimizer: optax.GradientTransformation) -> Step:

@@ -1,8 +1,7 @@
 """Heads for points, boxes and masks on an in-context model, which stays as it is."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,63 +12,34 @@ from jaxtyping import Array, Bool, Float, PyTree
 from PIL import Image
 
 from data.config import PromptsConfig
-from data.feature_cache import FeatureCache, open_cache
-from data.prefetch import prefetch
 from data.prompt_samples import PromptBatch, PromptSampler, PromptShape
-from seggpt.config import InContextConfig
 from seggpt.encoder import Embedding
-from seggpt.errors import CheckpointError
 from seggpt.in_context import InContextModel
-from seggpt.weights import load_weights, save_weights
-from seggpt.weights.encoder import load_encoder
-from seggpt.weights.graft import graft
+from seggpt.weights import load_weights
 from train.config import ClicksConfig, TrainConfig
 from train.prompting import Simulated, ask, simulate
 from train.state import TrainState, match_places
 from train.step import Metrics, apply_gradients
-from train.tasks.in_context import split_in_context
+from train.tasks.cached import CachedBatches, CachedTask
 from train.tasks.task import Step
 
 SHEET_ROWS = 12
 
 
-class PromptsTask:
+class PromptsTask(CachedTask):
     """Someone points at things in windows of cached views, and corrects what is found."""
 
     def __init__(self, config: TrainConfig, mesh: jax.sharding.Mesh) -> None:
-        """Open the caches.
-
-        Raises:
-            ValueError: if there is none, or one of another encoder than the recipe's.
-        """
-        del mesh  # batches are small, and features stay on the disk
-        assert isinstance(config.model, InContextConfig)
+        super().__init__(config, mesh)
         assert isinstance(config.data, PromptsConfig)
         assert config.clicks is not None
-        self.config, self.model, self.data = config, config.model, config.data
-        self.clicks: ClicksConfig = config.clicks
-        if len(self.data.path) != 1:
-            raise ValueError("--data: pass the folder of one feature cache (data.feature_cache)")
-        self.encoder = load_encoder(self.data.encoder)
-        if self.encoder.config != self.model.encoder:
-            raise ValueError(f"data.encoder {self.data.encoder}: not the recipe's model.encoder")
-        opened = self._open(self.data.path[0])
-        self.sets = sorted({name.source for name in opened.names if name.kind == "photo"})
-        self.sampler = PromptSampler(opened, self.data.samples, seed=config.seed)
+        self.data, self.clicks = config.data, config.clicks
+        self.sampler = PromptSampler(self.cache, self.data.samples, seed=config.seed)
         self.held_out = None
-        if self.data.held_out:
-            held_out = self._open(self.data.held_out)
-            self.held_out = PromptSampler(held_out, self.data.held_out_samples, seed=0)
-        self.depth = self.model.depth
-        self.graphdef, self.shapes = split_in_context(self.model)
+        if self.held_out_cache:
+            self.held_out = PromptSampler(self.held_out_cache, self.data.held_out_samples, seed=0)
         self._compiled = cache(self._compile)
         self._play = jax.jit(partial(_play, self.graphdef, self.clicks), static_argnames="shape")
-
-    def _open(self, path: str) -> FeatureCache:
-        opened = open_cache(path)
-        if opened.encoder != self.encoder.sha256:
-            raise ValueError(f"{path}: features of another encoder than data.encoder's")
-        return opened
 
     def init(self) -> PyTree:
         """Return the weights of `init`, with fresh heads if it has none.
@@ -77,17 +47,10 @@ class PromptsTask:
         Raises:
             CheckpointError: if the arrays of `init` are not the model's.
         """
-        loaded = load_weights(self.config.init)
-        params = dict(loaded.params)
+        params = dict(load_weights(self.config.init).params)
         if "prompts" not in params:
             params["prompts"] = self._fresh()
-        try:
-            grafted = graft(self.shapes, params)
-        except CheckpointError as error:
-            raise CheckpointError(f"{self.config.init}: {error}") from error
-        # A weakly typed one would become a strong one in the first step, and the second compile
-        # anew.
-        return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), grafted)
+        return self.graft(params)
 
     def _fresh(self) -> PyTree:
         assert self.model.prompts is not None
@@ -99,9 +62,9 @@ class PromptsTask:
         heads = draw(jax.random.key(self.config.seed))
         return match_places(heads, heads=self.model.prompts.decoder_heads)
 
-    def batches(self) -> "PromptBatches":
+    def batches(self) -> CachedBatches[PromptBatch]:
         """Return the samples of all steps."""
-        return PromptBatches(self.sampler, steps=self.config.steps)
+        return CachedBatches(self.sampler.batch, steps=self.config.steps)
 
     def step(self, number: int, optimizer: optax.GradientTransformation) -> Step:
         """Return the update, compiled for the shape of the step's batch."""
@@ -140,37 +103,6 @@ class PromptsTask:
             seen.append((batch, np.asarray(out.logits) > 0))
         scores = {name: float(np.mean(np.concatenate(rows))) for name, rows in ious.items()}
         return scores, partial(draw_sheet, seen)
-
-    def save(self, path: Path, params: PyTree, metadata: dict[str, str]) -> None:
-        """Write the weights; the encoder is named by its checksum."""
-        metadata = metadata | {
-            "encoder": self.data.encoder,
-            "encoder_sha256": self.encoder.sha256,
-        }
-        save_weights(path, params, config=self.model.to_dict(), metadata=metadata)
-
-
-class PromptBatches:
-    """The batches of a run in order, drawn ahead by a thread; a step's depends on it alone."""
-
-    def __init__(self, sampler: PromptSampler, *, steps: int) -> None:
-        self.sampler, self.steps, self.position = sampler, steps, 0
-        self.stream: Iterator[PromptBatch] | None = None
-
-    def __next__(self) -> PromptBatch:
-        if self.stream is None:
-            self.stream = prefetch(self.sampler.batch, range(self.position, self.steps))
-        batch = next(self.stream)
-        self.position += 1
-        return batch
-
-    def get_state(self) -> dict[str, int]:
-        """Return the step to draw next."""
-        return {"step": self.position}
-
-    def set_state(self, state: dict[str, int], /) -> None:
-        """Go on from a step."""
-        self.position, self.stream = state["step"], None
 
 
 def _play(

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from incontext.bench.sam_weights import draw_state, to_params
+from incontext.prompt_engine import SAMEngine
 from incontext.promptable import Promptable
+from incontext.runtime import choose_device
 from seggpt.config import SAMConfig
 
 TINY = dataclasses.replace(
@@ -21,8 +23,13 @@ TINY = dataclasses.replace(
 )
 
 
+def make_model(state):
+    place = choose_device("cpu")
+    return Promptable(SAMEngine(TINY, to_params(state, TINY), device=place, dtype="float32"))
+
+
 def test_they_fill_a_model_and_its_masks_are_blobs():
-    model = Promptable(TINY, to_params(draw_state(TINY), TINY), device="cpu")
+    model = make_model(draw_state(TINY))
     state = model.encode(np.full((48, 64, 3), 99, np.uint8))
     masks = model.predict(state, points=[[20, 30]]).masks()[0]
     assert masks.shape == (3, 48, 64)
@@ -63,7 +70,7 @@ def test_a_peer_takes_them_and_finds_the_same():
     peer = transformers.SamModel(config).eval()
     state = draw_state(TINY)
     peer.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
-    model = Promptable(TINY, to_params(state, TINY), device="cpu")
+    model = make_model(state)
     encoded = model.encode(np.full((64, 64, 3), 99, np.uint8))
     embedding = torch.from_numpy(np.asarray(encoded.embedding).transpose(0, 3, 1, 2).copy())
     with torch.no_grad():

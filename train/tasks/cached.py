@@ -1,0 +1,107 @@
+"""What tasks on a frozen encoder's cached features have in common."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import PyTree
+
+from data.config import FeaturesConfig, PromptsConfig
+from data.feature_cache import FeatureCache, open_cache
+from data.prefetch import prefetch
+from seggpt.config import InContextConfig
+from seggpt.errors import CheckpointError
+from seggpt.in_context import InContextModel
+from seggpt.weights import save_weights
+from seggpt.weights.encoder import load_encoder
+from seggpt.weights.graft import graft
+from train.config import TrainConfig
+
+Batch = TypeVar("Batch")
+
+
+class CachedTask:
+    """An in-context model, its encoder, and the caches that it learns from."""
+
+    def __init__(self, config: TrainConfig, mesh: jax.sharding.Mesh) -> None:
+        """Open the caches.
+
+        Raises:
+            ValueError: if there is none, or one of another encoder than the recipe's.
+        """
+        del mesh  # batches are small, and features stay on the disk
+        assert isinstance(config.model, InContextConfig)
+        assert isinstance(config.data, FeaturesConfig | PromptsConfig)
+        self.config, self.model = config, config.model
+        data = config.data
+        if len(data.path) != 1:
+            raise ValueError("--data: pass the folder of one feature cache (data.feature_cache)")
+        self.encoder_name, self.encoder = data.encoder, load_encoder(data.encoder)
+        if self.encoder.config != self.model.encoder:
+            raise ValueError(f"data.encoder {data.encoder}: not the recipe's model.encoder")
+        self.cache = self._open(data.path[0])
+        self.held_out_cache = self._open(data.held_out) if data.held_out else None
+        self.sets = sorted({name.source for name in self.cache.names if name.kind == "photo"})
+        self.depth = self.model.depth
+        self.graphdef, self.shapes = split_in_context(self.model)
+
+    def _open(self, path: str) -> FeatureCache:
+        opened = open_cache(path)
+        if opened.encoder != self.encoder.sha256:
+            raise ValueError(f"{path}: features of another encoder than data.encoder's")
+        return opened
+
+    def graft(self, params: PyTree) -> PyTree:
+        """Return loaded weights as the model's.
+
+        Raises:
+            CheckpointError: if their arrays are not the model's.
+        """
+        try:
+            grafted = graft(self.shapes, params)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.config.init}: {error}") from error
+        # A weakly typed one would become a strong one in the first step, and the second compile
+        # anew.
+        return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), grafted)
+
+    def save(self, path: Path, params: PyTree, metadata: dict[str, str]) -> None:
+        """Write the weights; the encoder is named by its checksum."""
+        metadata = metadata | {
+            "encoder": self.encoder_name,
+            "encoder_sha256": self.encoder.sha256,
+        }
+        save_weights(path, params, config=self.model.to_dict(), metadata=metadata)
+
+
+def split_in_context(config: InContextConfig) -> tuple[nnx.GraphDef[InContextModel], PyTree]:
+    """Return a model's structure and the shapes of its weights, without making them."""
+    abstract = nnx.eval_shape(lambda: InContextModel(config, rngs=nnx.Rngs(0)))
+    graphdef, shapes = nnx.split(abstract, nnx.Param)
+    return graphdef, nnx.as_pure(shapes)
+
+
+class CachedBatches(Generic[Batch]):
+    """The batches of a run in order, drawn ahead by a thread; a step's depends on it alone."""
+
+    def __init__(self, draw: Callable[[int], Batch], *, steps: int) -> None:
+        self.draw, self.steps, self.position = draw, steps, 0
+        self.stream: Iterator[Batch] | None = None
+
+    def __next__(self) -> Batch:
+        if self.stream is None:
+            self.stream = prefetch(self.draw, range(self.position, self.steps))
+        batch = next(self.stream)
+        self.position += 1
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """Return the step to draw next."""
+        return {"step": self.position}
+
+    def set_state(self, state: dict[str, int], /) -> None:
+        """Go on from a step."""
+        self.position, self.stream = state["step"], None
