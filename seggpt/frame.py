@@ -47,14 +47,15 @@ class Frame:
 
     def upsampling(
         self, mask_shape: tuple[int, int]
-    ) -> tuple[Float32[np.ndarray, "h m"], Float32[np.ndarray, "w m"]]:
+    ) -> tuple[Float32[np.ndarray, "h m"], Float32[np.ndarray, "w n"]]:
         """Return the matrices that bring a mask of `outer` to the picture's rows and columns.
 
         A mask is first resized to `outer`, cut to the picture, then resized to its size (`Sam.
         postprocess_masks`). Both steps are linear in rows and in columns, so one matrix does both.
         """
         rows, cols = (
-            _upsampling(*axis) for axis in zip(mask_shape, self.outer, self.inner, self.size, strict=True)
+            _upsampling(*axis)
+            for axis in zip(mask_shape, self.outer, self.inner, self.size, strict=True)
         )
         return rows, cols
 
