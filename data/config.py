@@ -60,20 +60,18 @@ class DataConfig:
     names: tuple[str, ...] = ()  # empty: every data set found
     pack_size: int = 128  # side of the decoded pictures, in pixels
     sprites: int = 3000  # pictures made of pasted sprites
-    closeups: int = 0  # things of each data set that are cut out with what is around them
     pairs: PairsConfig = field(default_factory=PairsConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     coloring: ColoringConfig = field(default_factory=ColoringConfig)
 
     def __post_init__(self) -> None:
-        """Check that numbers of pictures are none below 0.
+        """Check that the number of pictures is not below 0.
 
         Raises:
             ValueError: naming the field.
         """
-        for name in ("sprites", "closeups"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} {getattr(self, name)} must not be negative")
+        if self.sprites < 0:
+            raise ValueError(f"sprites {self.sprites} must not be negative")
 
 
 @dataclass(frozen=True, kw_only=True)

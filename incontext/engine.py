@@ -76,16 +76,12 @@ class SegGPTEngine:
     def __init__(
         self, config: SegGPTConfig, params: Mapping[Any, Any], *, device: Any, dtype: Dtype
     ) -> None:
-        # Contexts are this model's whether or not it has heads for prompts beside it.
-        self.config = config.without_heads
+        self.config = config
         self.size = config.image_size
         self.device = device
-        abstract = nnx.eval_shape(lambda: SegGPT(self.config, rngs=nnx.Rngs(0)))
+        abstract = nnx.eval_shape(lambda: SegGPT(config, rngs=nnx.Rngs(0)))
         self.graphdef, wanted = nnx.split(abstract, nnx.Param)
-        wanted = nnx.as_pure(wanted)
-        # The weights may also hold heads for prompts.
-        given = {name: part for name, part in params.items() if name in wanted}
-        tree = graft(wanted, jax.tree.map(np.asarray, given))
+        tree = graft(nnx.as_pure(wanted), jax.tree.map(np.asarray, params))
         cast = jnp.dtype(dtype)
         self.params = jax.device_put(jax.tree.map(lambda a: a.astype(cast), tree), device)
         self._encode = jax.jit(partial(encode_examples, self.graphdef))

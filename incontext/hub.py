@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from seggpt.errors import CheckpointError, one_line
-from seggpt.pretrained import DEFAULT, find_weights
+from seggpt.pretrained import find_weights
 
 PREFIX = "hf://"
 FILES = ["config.json", "*.safetensors", "*.safetensors.index.json"]  # no pickles
 
 
-def find_source(name_or_path: str | os.PathLike[str] | None, *, default: str = DEFAULT) -> Path:
-    """Return the local file or folder of weights; without a name, of the `default` shipped ones.
+def find_source(name_or_path: str | os.PathLike[str] | None) -> Path:
+    """Return the local file or folder of weights; without a name, of the default shipped ones.
 
     `hf://OWNER/NAME[@REVISION]` is downloaded to the Hub's own cache unless it is there, and
     `hf://OWNER/NAME[@REVISION]/FILE` one file of it. Nothing else ever uses the network.
@@ -21,7 +21,7 @@ def find_source(name_or_path: str | os.PathLike[str] | None, *, default: str = D
         CheckpointError: if there are no such weights, or they cannot be downloaded.
     """
     if name_or_path is None:
-        return find_weights(default=default)
+        return find_weights()
     name = os.fspath(name_or_path)
     if not name.startswith(PREFIX):
         return find_weights(name)

@@ -15,15 +15,6 @@ IN_CONTEXT_MODEL = "in-context"
 SAM_MODEL = "sam"
 ENCODER_MODEL = "encoder"
 PROMPT_HEADS = "prompt-heads"
-_OF_HEADS = (
-    "prompt_width",
-    "prompt_blocks",
-    "fusion_blocks",
-    "mask_width",
-    "decoder_heads",
-    "decoder_mlp",
-)
-CELL = 2  # pixels along a side of what the lookup compares
 MASK_STRIDE = 2  # of the masks of heads on a frozen encoder, in pixels of what they see
 _MOST_BLOCKS = 512
 _MOST = 1 << 16  # of any number of a config
@@ -31,19 +22,15 @@ _MOST = 1 << 16  # of any number of a config
 
 @dataclass(frozen=True, kw_only=True)
 class HeadsConfig:
-    """A ViT over square pictures, and heads for points, boxes and masks (`seggpt.prompts`).
+    """Heads for points, boxes and masks (`seggpt.prompts`).
 
-    `prompt_width` is the width of everything behind the neck, `mask_width` that of the layer that
-    reads an earlier mask. The two-way transformer has `decoder_heads`, and `decoder_mlp` is the
-    width of its MLPs' hidden layer.
+    `image_size` is the side, in pixels, of the square whose places the heads know, `prompt_width`
+    the width of all that they are made of, `mask_width` that of the layer that reads an earlier
+    mask. The two-way transformer has `decoder_heads`, and `decoder_mlp` is the width of its MLPs'
+    hidden layer.
     """
 
     image_size: int
-    patch_size: int
-    width: int
-    depth: int
-    heads: int
-    mlp_ratio: float = 4.0
     prompt_width: int
     mask_width: int = 16
     decoder_heads: int
@@ -55,28 +42,14 @@ class HeadsConfig:
         Raises:
             ValueError: naming the field and what it must be.
         """
-        for name in ("image_size", "patch_size", "width", "heads", "decoder_heads", "decoder_mlp"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} is not above 0")
-        if not 1 <= self.depth <= _MOST_BLOCKS:
-            raise ValueError(f"depth {self.depth} is not in 1..{_MOST_BLOCKS}")
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
-        if self.image_size % self.patch_size:
+        _check_positive(self, "image_size", "decoder_heads", "decoder_mlp")
+        if self.prompt_width % 8 or self.prompt_width // 2 % self.decoder_heads:
             raise ValueError(
-                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+                f"prompt_width {self.prompt_width} is not a multiple of 8, or its half not of "
+                f"decoder_heads {self.decoder_heads}"
             )
-        _check_heads(self.prompt_width, self.decoder_heads, self.mask_width)
-
-    @property
-    def grid(self) -> int:
-        """Patches along a side of one picture."""
-        return self.image_size // self.patch_size
-
-    @property
-    def mask_size(self) -> int:
-        """Pixels along a side of a mask as the heads for prompts give and take it."""
-        return 4 * self.grid
+        if self.mask_width % 4:
+            raise ValueError(f"mask_width {self.mask_width} is not a multiple of 4")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,9 +107,7 @@ class EncoderConfig:
         Raises:
             ValueError: naming the field and what it must be.
         """
-        for name in ("patch_size", "width", "depth", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} is not above 0")
+        _check_positive(self, "patch_size", "width", "depth", "heads")
         if self.depth > _MOST_BLOCKS:
             raise ValueError(f"depth {self.depth} is not in 1..{_MOST_BLOCKS}")
         if self.width % self.heads:
@@ -196,17 +167,15 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptHeadsConfig:
-    """Heads for points, boxes and masks on a frozen encoder (`seggpt.prompt_heads`).
+class PromptHeadsConfig(HeadsConfig):
+    """Heads on a frozen encoder (`seggpt.prompt_heads`).
 
-    `image_size` is the side, in pixels, of the plane whose places the heads know; `depth` the
-    number of blocks over a picture's tokens before any prompt. The rest is as in `HeadsConfig`.
+    `depth` is the number of blocks over a picture's tokens before any prompt.
     """
 
     image_size: int = 448
     depth: int = 1
     prompt_width: int = 256
-    mask_width: int = 16
     decoder_heads: int = 8
     decoder_mlp: int = 512
 
@@ -216,12 +185,9 @@ class PromptHeadsConfig:
         Raises:
             ValueError: naming the field and what it must be.
         """
-        for name in ("image_size", "decoder_heads", "decoder_mlp"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} is not above 0")
+        super().__post_init__()
         if not 0 <= self.depth <= _MOST_BLOCKS:
             raise ValueError(f"depth {self.depth} is not in 0..{_MOST_BLOCKS}")
-        _check_heads(self.prompt_width, self.decoder_heads, self.mask_width)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON can hold them, and what they are of."""
@@ -260,9 +226,7 @@ class InContextConfig:
         Raises:
             ValueError: naming the field and what it must be.
         """
-        for name in ("width", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} is not above 0")
+        _check_positive(self, "width", "heads")
         if self.width % self.heads or self.width % 4:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads} and of 4")
         if not 0 <= self.depth <= _MOST_BLOCKS:
@@ -301,17 +265,19 @@ class InContextConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegGPTConfig(HeadsConfig):
-    """SegGPT or Painter: a ViT over two streams, and a decoder to colours.
+class SegGPTConfig:
+    """SegGPT or Painter: a ViT over two streams of square pictures, and a decoder to colours.
 
     `merge_block` is the last block that sees the image and the target stream apart; `taps` are
-    the blocks whose outputs the decoder reads. `decoder_image` also shows the decoder the query's
-    pixels and `lookup` what its pixels find among the examples' (`seggpt.lookup`, for prefix
-    attention); the published models do neither. With a `prompt_width` the weights have heads for
-    points, boxes and masks, too (`seggpt.sam.PromptedSegGPT`): `prompt_blocks` see the picture
-    alone, `fusion_blocks` see it with the prompt.
+    the blocks whose outputs the decoder reads.
     """
 
+    image_size: int
+    patch_size: int
+    width: int
+    depth: int
+    heads: int
+    mlp_ratio: float = 4.0
     pos_grid: tuple[int, int]
     merge_block: int
     taps: tuple[int, ...]
@@ -320,13 +286,6 @@ class SegGPTConfig(HeadsConfig):
     rel_pos: bool = True
     type_tokens: bool = True
     activation: Activation = "gelu"
-    decoder_image: bool = False
-    lookup: bool = False
-    prompt_width: int = 0  # 0: no heads for prompts
-    prompt_blocks: int = 0
-    fusion_blocks: int = 0
-    decoder_heads: int = 4
-    decoder_mlp: int = 512
 
     def __post_init__(self) -> None:
         """Check sizes against each other.
@@ -334,22 +293,16 @@ class SegGPTConfig(HeadsConfig):
         Raises:
             ValueError: naming the field and what it must be.
         """
-        super().__post_init__()
+        _check_vit(self)
         if not all(0 <= tap < self.depth for tap in self.taps) or not self.taps:
             raise ValueError(f"taps {self.taps} are not blocks of a depth of {self.depth}")
         if not 0 <= self.merge_block <= min(self.taps):
             raise ValueError(f"merge_block {self.merge_block} is not in 0..{min(self.taps)}")
-        if self.lookup and (self.attention != "prefix" or self.patch_size % CELL):
-            raise ValueError(
-                f"lookup needs prefix attention and a patch_size that is a multiple of {CELL}, "
-                f"not {self.attention} and {self.patch_size}"
-            )
 
     @property
-    def without_heads(self) -> "SegGPTConfig":
-        """The same model without heads for prompts."""
-        default = {f.name: f.default for f in dataclasses.fields(self) if f.name in _OF_HEADS}
-        return dataclasses.replace(self, **default)
+    def grid(self) -> int:
+        """Patches along a side of one picture."""
+        return self.image_size // self.patch_size
 
     @property
     def vit(self) -> ViTConfig:
@@ -367,9 +320,8 @@ class SegGPTConfig(HeadsConfig):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON can hold them; those of heads only if there are some."""
-        fields = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
-        return {k: v for k, v in fields.items() if self.prompt_width or k not in _OF_HEADS}
+        """Return the fields as JSON can hold them."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "SegGPTConfig":
@@ -406,8 +358,6 @@ class SegGPTConfig(HeadsConfig):
             decoder_width=16,
             rel_pos=False,
             activation="gelu_tanh",
-            decoder_image=True,
-            lookup=attention == "prefix",
         )
 
     @classmethod
@@ -425,7 +375,6 @@ class SegGPTConfig(HeadsConfig):
             attention=attention,
             decoder_width=32,
             activation="gelu_tanh",
-            decoder_image=True,
         )
 
     @classmethod
@@ -470,10 +419,14 @@ class SegGPTConfig(HeadsConfig):
 class SAMConfig(HeadsConfig):
     """SAM: a ViT over one square picture, a neck, and heads for points, boxes and masks.
 
-    `prompt_width` is the width of everything behind the neck, `mask_width` that of the layer that
-    reads an earlier mask. The mask decoder has two layers and four masks, as published.
+    The mask decoder has two layers and four masks, as published.
     """
 
+    patch_size: int
+    width: int
+    depth: int
+    heads: int
+    mlp_ratio: float = 4.0
     window_size: int
     global_blocks: tuple[int, ...]
     prompt_width: int = 256
@@ -486,9 +439,15 @@ class SAMConfig(HeadsConfig):
         Raises:
             ValueError: naming the field and what it must be.
         """
+        _check_vit(self)
         super().__post_init__()
         if not all(0 <= block < self.depth for block in self.global_blocks):
             raise ValueError(f"global_blocks {self.global_blocks} are not in 0..{self.depth - 1}")
+
+    @property
+    def grid(self) -> int:
+        """Patches along a side of the picture."""
+        return self.image_size // self.patch_size
 
     @property
     def vit(self) -> ViTConfig:
@@ -554,13 +513,23 @@ def _checked_dict(fields: Any) -> dict[str, Any]:
     return fields
 
 
-def _check_heads(width: int, heads: int, mask_width: int) -> None:
-    if width % 8 or width // 2 % heads:
+def _check_positive(config: object, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} {getattr(config, name)} is not above 0")
+
+
+def _check_vit(config: "SegGPTConfig | SAMConfig") -> None:
+    """Check the sizes of a ViT over square pictures."""
+    _check_positive(config, "image_size", "patch_size", "width", "heads")
+    if not 1 <= config.depth <= _MOST_BLOCKS:
+        raise ValueError(f"depth {config.depth} is not in 1..{_MOST_BLOCKS}")
+    if config.width % config.heads:
+        raise ValueError(f"width {config.width} is not a multiple of heads {config.heads}")
+    if config.image_size % config.patch_size:
         raise ValueError(
-            f"prompt_width {width} is not a multiple of 8, or its half not of decoder_heads {heads}"
+            f"image_size {config.image_size} is not a multiple of patch_size {config.patch_size}"
         )
-    if mask_width % 4:
-        raise ValueError(f"mask_width {mask_width} is not a multiple of 4")
 
 
 def _own_fields(cls: type, fields: Mapping[str, Any], model: str, what: str) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Frame:
 
     def upsampling(
         self, mask_shape: tuple[int, int]
-    ) -> tuple[Float32[np.ndarray, "h m"], Float32[np.ndarray, "w m"]]:
+    ) -> tuple[Float32[np.ndarray, "h m"], Float32[np.ndarray, "w n"]]:
         """Return the matrices that bring a mask of `outer` to the picture's rows and columns.
 
         A mask is first resized to `outer`, cut to the picture, then resized to its size (`Sam.

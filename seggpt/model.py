@@ -21,9 +21,8 @@ from seggpt.attention import (
     prefix_attention,
     self_attention,
 )
-from seggpt.canvas import from_patches, to_patches
-from seggpt.config import CELL, SegGPTConfig
-from seggpt.lookup import Lookup
+from seggpt.canvas import from_patches
+from seggpt.config import SegGPTConfig
 from seggpt.vit import LayerNorm, Linear, ViT
 
 SEMANTIC, INSTANCE = 0, 1  # what the type tokens tell apart: `kind` in the calls below
@@ -52,13 +51,7 @@ class SegGPT(nnx.Module):
                 _token(config.width, rngs) for _ in range(2)
             )
         self.norm = LayerNorm(config.width, rngs=rngs)
-        found = 0
-        if config.lookup:
-            self.lookup = Lookup(rngs=rngs)
-            found = self.lookup.channels
-            cells = (config.patch_size // CELL) ** 2
-            self.guess = Linear(cells * found, config.width, rngs=rngs)
-        self.decoder = Decoder(config, found=found, rngs=rngs)
+        self.decoder = Decoder(config, rngs=rngs)
 
     def __call__(
         self,
@@ -106,9 +99,7 @@ class SegGPT(nnx.Module):
         # The decoder's convolution sees one row of pixels across the seam, as published.
         above = gh if output == "canvas" else 1
         feats = jnp.concatenate([taps[:, (gh - above) * gw : gh * gw], taps[:, -gh * gw :]], axis=1)
-        first = images[:, 0, height - above * self.config.patch_size :]
-        canvas = jnp.concatenate([first, images[:, -1]], axis=1)
-        painted = self.decoder(feats, canvas, shape=(above + gh, gw))
+        painted = self.decoder(feats, shape=(above + gh, gw))
         return painted if output == "canvas" else painted[:, -height:]
 
     def encode(
@@ -119,16 +110,10 @@ class SegGPT(nnx.Module):
         kind: Int[Array, " b"],
         remat: bool = False,
     ) -> Cache:
-        """Encode examples once (prefix attention): the keys and values of every block.
-
-        With a lookup, those of the examples' pixels come last.
-        """
+        """Encode examples once (prefix attention): the keys and values of every block."""
         tokens = self.embed(examples, targets, kind=kind)
         shape = self._shape(examples[:, 0])
-        cache = self.encode_tokens(tokens, examples=examples.shape[1], shape=shape, remat=remat)
-        if self.config.lookup:
-            return (*cache, self.lookup.encode(examples, targets))
-        return cache
+        return self.encode_tokens(tokens, examples=examples.shape[1], shape=shape, remat=remat)
 
     def embed(
         self, examples: Pictures, targets: Pictures, *, kind: Int[Array, " b"]
@@ -169,19 +154,9 @@ class SegGPT(nnx.Module):
         masks = jnp.ones((query.shape[0], 1, math.prod(self._shape(query))), bool)
         blank = jnp.zeros_like(query)
         tokens = self._embed(query[:, None], blank[:, None], masks, kind=kind, below=True)
-        found = None
-        if self.config.lookup:
-            # The target stream starts from what the pixels alone say.
-            found = self.lookup.find(cache[-1], query)
-            guess = self.guess(to_patches(found, self.config.patch_size // CELL))
-            tokens = jnp.concatenate([tokens[: len(query)], tokens[len(query) :] + guess])
         shape = self._shape(query)
-        attends = [
-            partial(prefix_attention, prefix=prefix, shape=shape)
-            for prefix in cache[: self.config.depth]
-        ]
-        feats = self._run(tokens, attends, remat=remat)
-        return self.decoder(feats, query, found, shape=shape)
+        attends = [partial(prefix_attention, prefix=prefix, shape=shape) for prefix in cache]
+        return self.decoder(self._run(tokens, attends, remat=remat), shape=shape)
 
     def _shape(self, image: Picture) -> tuple[int, int]:
         patch = self.config.patch_size
@@ -253,36 +228,19 @@ def _token(width: int, rngs: nnx.Rngs) -> nnx.Param[Array]:
 class Decoder(nnx.Module):
     """From tokens to colours: a linear layer to pixels, a convolution, a linear head."""
 
-    def __init__(self, config: SegGPTConfig, *, found: int, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: SegGPTConfig, *, rngs: nnx.Rngs) -> None:
         self.patch_size = config.patch_size
-        self.image = config.decoder_image
         self.approximate = config.activation == "gelu_tanh"
         width = config.decoder_width
-        inputs = width + 3 * self.image + found
         self.embed = Linear(
             len(config.taps) * config.width, config.patch_size**2 * width, rngs=rngs
         )
-        self.conv = nnx.Conv(inputs, width, kernel_size=(3, 3), rngs=rngs)
+        self.conv = nnx.Conv(width, width, kernel_size=(3, 3), rngs=rngs)
         self.norm = LayerNorm(width, rngs=rngs)
         self.head = nnx.Linear(width, 3, rngs=rngs)
 
-    def __call__(
-        self,
-        taps: Float[Array, "b n taps"],
-        image: Picture,
-        found: Float[Array, "b h2 w2 found"] | None = None,
-        *,
-        shape: tuple[int, int],
-    ) -> Picture:
-        """Decode a grid of `shape` (height, width) in patches; `image` lies under it.
-
-        `found` is what the lookup found for the image's cells, if the model has one.
-        """
+    def __call__(self, taps: Float[Array, "b n taps"], *, shape: tuple[int, int]) -> Picture:
+        """Decode a grid of `shape` (height, width) in patches."""
         pixels = from_patches(self.embed(taps), self.patch_size, shape=shape)
-        if self.image:
-            pixels = jnp.concatenate([pixels, image.astype(pixels.dtype)], axis=-1)
-        if found is not None:
-            fine = found.repeat(CELL, axis=1).repeat(CELL, axis=2)
-            pixels = jnp.concatenate([pixels, fine.astype(pixels.dtype)], axis=-1)
         pixels = self.norm(self.conv(pixels))
         return self.head(jax.nn.gelu(pixels, approximate=self.approximate))

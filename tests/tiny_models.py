@@ -21,7 +21,7 @@ TINY_HEADS = PromptHeadsConfig(
 def tiny_seggpt(attention: Attention = "prefix", **changes: Any) -> SegGPTConfig:
     fields: dict[str, Any] = {"image_size": SIDE, "patch_size": 4, "width": 24, "heads": 3}
     fields |= {"depth": 2, "pos_grid": (8, 4), "merge_block": 0, "taps": (0, 1)}
-    fields |= {"attention": attention, "decoder_width": 4, "lookup": attention == "prefix"}
+    fields |= {"attention": attention, "decoder_width": 4}
     return SegGPTConfig(**(fields | changes))
 
 

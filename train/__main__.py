@@ -1,4 +1,4 @@
-"""`python -m train --config configs/tiny_cpu.py --data PATH --out DIR`."""
+"""`python -m train --config configs/in_context_small.py --data PATH --out DIR`."""
 
 import argparse
 import dataclasses
@@ -62,7 +62,9 @@ def load_recipe(path: Path) -> TrainConfig:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
-    parser.add_argument("--config", required=True, help="a recipe, for example configs/tiny_cpu.py")
+    parser.add_argument(
+        "--config", required=True, help="a recipe, for example configs/in_context_small.py"
+    )
     parser.add_argument("--data", nargs="+", metavar="PATH", help=DATA)
     parser.add_argument("--out", required=True, metavar="DIR", help="logs, sheets, checkpoints")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")

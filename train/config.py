@@ -47,9 +47,8 @@ class TrainConfig:
     """A whole training run.
 
     An `InContextConfig` learns from `FeaturesConfig`, whose samples say how many there are and how
-    many examples they have; the fields from `view_size` to `half_masks` are for the others.
-    With `clicks` only the model's heads for prompts are trained (its `prompt_width` is above 0),
-    and shots of 0 ask for what points and boxes mark, those of 1 for what a pair proposes.
+    many examples they have, or its heads for prompts do from `PromptsConfig` and `clicks`; the
+    fields from `view_size` to `half_masks` are for the others.
     """
 
     model: SegGPTConfig | InContextConfig
@@ -67,7 +66,7 @@ class TrainConfig:
     remat: bool = False
     match_init: bool = True  # fresh weights start with attention to what looks alike
     init: str = ""  # a weights file to start from
-    frozen: tuple[str, ...] = ()  # parts of the model that stay as they are, such as "lookup"
+    frozen: tuple[str, ...] = ()  # parts of the model that stay as they are, such as "stem"
     log_every: int = 50
     eval_every: int = 500
     sheet_every: int = 1000
@@ -97,18 +96,14 @@ class TrainConfig:
             raise ValueError(
                 "an in-context model learns from FeaturesConfig, others from DataConfig"
             )
+        if isinstance(self.data, PromptsConfig) != (self.clicks is not None):
+            raise ValueError("heads for prompts learn from PromptsConfig and clicks: set both")
         if not in_context:
             self._check_pairs(self.seggpt)
 
     def _check_pairs(self, model: SegGPTConfig) -> None:
         views, patch = self.pictures.pairs.views, model.patch_size
-        least, most = (0, 1) if self.clicks else (1, views - 1)
-        if not all(least <= shots <= most for shots, _ in self.shots) or not self.shots:
-            limit = "1" if self.clicks else f"views - 1, {most}"
-            raise ValueError(f"shots {self.shots} must be from {least} to {limit}")
-        if self.clicks and not model.prompt_width:
-            raise ValueError("clicks are for a model with heads: set model.prompt_width")
-        if model.prompt_width and not self.clicks:
-            raise ValueError("heads for prompts learn from clicks alone: set model.prompt_width=0")
+        if not all(1 <= shots < views for shots, _ in self.shots) or not self.shots:
+            raise ValueError(f"shots {self.shots} must be from 1 to views - 1, {views - 1}")
         if self.view_size % patch:
             raise ValueError(f"view_size {self.view_size} is not a multiple of patch_size {patch}")

@@ -16,7 +16,7 @@ import numpy as np
 import seggpt.pretrained
 from data.folder import Folder, open_folders
 from seggpt.config import IN_CONTEXT_MODEL
-from seggpt.pretrained import DEFAULT, ENCODER, PROMPTS
+from seggpt.pretrained import DEFAULT, ENCODER
 from seggpt.weights import load_weights, save_weights
 from train.tool import run_tool
 
@@ -117,7 +117,7 @@ def write_card(
     ]
     for shots, result in sorted(results.items()):
         lines += [*_table(shots, result), ""]
-    lines += _click_section(clicks) if clicks else []
+    lines += _click_section(name, clicks) if clicks else []
     lines += ["## Known failures", "", failures.strip(), "", "## Data", "", *data_table(folders)]
     lines += attributions(folders)
     return "\n".join(lines) + "\n"
@@ -167,10 +167,10 @@ def clicks_score(report: dict[str, Any]) -> float:
     return float(np.mean(list((groups.get("unseen") or groups["val"])["model"].values())))
 
 
-def _click_section(report: dict[str, Any]) -> list[str]:
+def _click_section(name: str, report: dict[str, Any]) -> list[str]:
     """Return the tables of `train.clicks --json`."""
     config = report["config"]
-    command = f"python -m train.clicks --weights {PROMPTS} --data train validation"
+    command = f"python -m train.clicks --weights {name} --data train validation"
     command += f" --objects {config['objects']}" + (" --pairs" if "pairs" in report else "")
     lines = [
         "## Clicks and boxes",

@@ -1,6 +1,5 @@
 """What a run carries from step to step."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,7 @@ from seggpt.canvas import linear_resize
 from seggpt.config import SegGPTConfig
 from seggpt.errors import CheckpointError
 from seggpt.model import SegGPT
-from seggpt.sam import PromptedSegGPT
-from seggpt.weights.files import LoadedWeights, load_weights
+from seggpt.weights.files import load_weights
 from seggpt.weights.tree import flatten
 
 
@@ -40,49 +38,20 @@ def split_model(config: SegGPTConfig) -> nnx.GraphDef[SegGPT]:
     return nnx.split(nnx.eval_shape(lambda: SegGPT(config, rngs=nnx.Rngs(0))), nnx.Param)[0]
 
 
-def merge_plain(config: SegGPTConfig, params: PyTree) -> SegGPT:
-    """Return the in-context model of weights that may have heads for prompts."""
-    return _merge(lambda: SegGPT(config.without_heads, rngs=nnx.Rngs(0)), params)
-
-
-def merge_prompted(config: SegGPTConfig, params: PyTree, *, dtype: jnp.dtype) -> PromptedSegGPT:
-    """Return the promptable model of weights that have heads, with an encoder of a dtype."""
-
-    def cast(name: str, part: PyTree) -> PyTree:
-        # The heads stay exact: an angle in bfloat16 is no place.
-        to = dtype if name in PromptedSegGPT.encoder else jnp.float32
-        return jax.tree.map(lambda a: a.astype(to), part)
-
-    params = {name: cast(name, part) for name, part in params.items()}
-    return _merge(lambda: PromptedSegGPT(config, rngs=nnx.Rngs(0)), params)
-
-
-def _merge(make: Callable[[], Any], params: PyTree) -> Any:
-    graphdef, wanted = nnx.split(nnx.eval_shape(make), nnx.Param)
-    return nnx.merge(graphdef, {name: params[name] for name in nnx.as_pure(wanted)})
-
-
 def init_params(config: SegGPTConfig, key: jax.Array) -> PyTree:
-    """Draw a model's weights, and those of its heads if it has some: a tree of arrays."""
-    plain = nnx.as_pure(nnx.state(SegGPT(config, rngs=nnx.Rngs(key)), nnx.Param))
-    if not config.prompt_width:
-        return plain
-    heads = PromptedSegGPT(config, rngs=nnx.Rngs(jax.random.fold_in(key, 1)))
-    return nnx.as_pure(nnx.state(heads, nnx.Param)) | plain
+    """Draw a model's weights, a tree of arrays."""
+    return nnx.as_pure(nnx.state(SegGPT(config, rngs=nnx.Rngs(key)), nnx.Param))
 
 
 def load_params(config: SegGPTConfig, path: Path) -> PyTree:
     """Read a weights file as the weights of a model, which may have another `image_size`.
-
-    Heads for prompts that the file lacks are drawn anew, and those that it has beyond the model
-    are left out.
 
     Raises:
         CheckpointError: if the file is damaged, or lacks, adds or reshapes an array.
     """
     wanted = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
     shapes = {name: array.shape for name, array in flatten(wanted).items()}
-    given = flatten(_with_heads(load_weights(path), config))
+    given = flatten(load_weights(path).params)
     for name in shapes.keys() & given.keys():
         if name.endswith(("rel_pos_h", "rel_pos_w")):  # as attention resizes them on the fly
             given[name] = linear_resize(jnp.asarray(given[name]), shapes[name][0])
@@ -96,21 +65,6 @@ def load_params(config: SegGPTConfig, path: Path) -> PyTree:
         lambda path, _: np.asarray(given[jax.tree_util.keystr(path, simple=True, separator=".")]),
         wanted,
     )
-
-
-def _with_heads(loaded: LoadedWeights, config: SegGPTConfig) -> PyTree:
-    """Return what was loaded with new heads, or without its heads, as a model wants."""
-    has_heads = bool(loaded.config.get("prompt_width"))
-    if has_heads == bool(config.prompt_width):
-        return loaded.params
-    both = config if config.prompt_width else SegGPTConfig.from_dict(loaded.config)
-    drawn = jax.jit(lambda: init_params(both, jax.random.key(0)))()
-    plain = jax.eval_shape(lambda: init_params(both.without_heads, jax.random.key(0)))
-    heads = {name: part for name, part in drawn.items() if name not in plain}
-    if has_heads:
-        return {name: part for name, part in loaded.params.items() if name not in heads}
-    heads = match_places(match_queries_keys(heads), heads=config.decoder_heads)
-    return loaded.params | heads
 
 
 def match_queries_keys(params: PyTree) -> PyTree:

@@ -35,9 +35,6 @@ class TuneConfig:
         lr: Adam's learning rate; 0 is the one of `RATES`.
         hold_out: Pictures kept aside to compare and to stop by; None chooses.
         labels_per_pass: Labels painted together; 0 chooses by what a file may hold.
-        cells: Cells of all pictures that the lookup keeps; 0 chooses by the number of passes.
-        lookup_rate: Learning rate of these cells, as a share of `lr`, with `cache`; 0 keeps them
-            as they are.
         patience: Rounds without a better score after which to stop.
         view_size: Side of the views that are learned from, in pixels; 0 takes two thirds of the
             model's own where it can see those, for a third of the time.
@@ -61,8 +58,6 @@ class TuneConfig:
     lr: float = 0.0
     hold_out: int | None = None
     labels_per_pass: int = 0
-    cells: int = 0
-    lookup_rate: float = 0.8
     patience: int = 6
     view_size: int = 0
     scale: float = 0.25
@@ -92,7 +87,7 @@ class TuneConfig:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of micro_batch {self.micro_batch}"
             )
-        chosen = ("prompts", "cells", "steps", "lr", "labels_per_pass", "view_size", "hold_out")
+        chosen = ("prompts", "steps", "lr", "labels_per_pass", "view_size", "hold_out")
         for name in chosen:
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} {getattr(self, name)} must not be negative")
@@ -100,8 +95,6 @@ class TuneConfig:
             raise ValueError(f"minutes {self.minutes} must be above 0")
         if not 0 < self.scale <= 1:
             raise ValueError(f"scale {self.scale} must be above 0 and at most 1")
-        if not (self.lookup_rate >= 0 and math.isfinite(self.lookup_rate)):
-            raise ValueError(f"lookup_rate {self.lookup_rate} must not be negative")
         for name in ("jitter", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 0 and below 1")

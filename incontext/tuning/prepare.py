@@ -18,38 +18,31 @@ from incontext.tuning.pictures import Pictures
 from incontext.tuning.prompt import (
     Palette,
     Prompt,
-    choose_cells,
-    encode_cells,
     random_pairs,
 )
 from incontext.tuning.run import Run
 from seggpt.canvas import normalize
-from seggpt.config import CELL
 from seggpt.model import INSTANCE, SEMANTIC
 
-LOOKED_UP = 32  # pictures whose cells the lookup draws from, and whose tokens a prompt starts from
+SPREAD = 32  # pictures whose tokens a prompt starts from
 MOST_PAIRS = 3  # without being told
-MOST_CELLS, FEW_CELLS = 6000, 1500  # of a prompt with one pass, and of one with several
-LEARNED_CELLS = 2000  # of a prompt with one pass, where they are learned: each costs every step
 RARITY = 0.25  # power of the inverse share of its label in the chance of a token to be kept
 
 
 def fill(config: TuneConfig, engine: SegGPTEngine, train: Pictures) -> TuneConfig:
-    """Choose how many pairs and cells a prompt has, by what its file may hold."""
+    """Choose how many pairs a prompt has, by what its file may hold."""
     passes = -(-len(train.labels) // (config.labels_per_pass or LABELS_PER_PASS))
-    most_cells = LEARNED_CELLS if _learns_lookup(config, engine) else MOST_CELLS
-    cells = config.cells or (most_cells if passes == 1 else FEW_CELLS)
     pairs = config.prompts
     if not pairs:
         # The tokens of a spread start are of many pictures anyway, and each costs every step.
         several = engine.config.attention == "prefix" and config.start != "spread"
         most = MOST_PAIRS if several else 1
         sizes = {
-            n: passes * _pass_bytes(_prompt(config, engine, pairs=n), engine.params, cells)
+            n: passes * _pass_bytes(_prompt(config, engine, pairs=n), engine.params)
             for n in range(2, min(most, len(train)) + 1)
         }
         pairs = max([1, *(n for n, size in sizes.items() if size <= MAX_PROMPT_BYTES)])
-    return dataclasses.replace(config, prompts=pairs, cells=cells)
+    return dataclasses.replace(config, prompts=pairs)
 
 
 def _prompt(
@@ -63,12 +56,7 @@ def _prompt(
         kind=config.learn,
         pairs=pairs,
         type_id=SEMANTIC if seg_type == "semantic" else INSTANCE,
-        learns_lookup=_learns_lookup(config, engine),
     )
-
-
-def _learns_lookup(config: TuneConfig, engine: SegGPTEngine) -> bool:
-    return config.learn == "cache" and config.lookup_rate > 0 and engine.config.lookup
 
 
 def prepare_run(
@@ -81,19 +69,16 @@ def prepare_run(
     seg_type: SegType,
 ) -> tuple[Run, PyTree]:
     """Return a run and the prompt that it starts from."""
-    model = engine.config
     prompt = _prompt(config, engine, pairs=config.prompts, seg_type=seg_type)
     palette = choose_palette(prompt, engine.params, train.labels, config=config)
-    lookup = _lookup(engine, train, palette, config) if model.lookup else None
     if config.start == "spread":
-        cache = _spread(engine, prompt, train, palette, seed=config.seed)
-        learned, frozen = prompt.divide(cache, lookup)
+        learned = _spread(engine, prompt, train, palette, seed=config.seed)
     else:
         rows = choose_rows(train, plains, count=config.prompts, seed=config.seed)
-        images, targets = _pairs(train.take(rows), palette, model.image_size)
+        images, targets = _pairs(train.take(rows), palette, engine.config.image_size)
         if config.start == "random":
             images, targets = random_pairs(jax.random.key(config.seed), images.shape)
-        learned, frozen = jax.jit(prompt.split)(engine.params, images, targets, lookup)
+        learned = jax.jit(prompt.start)(engine.params, images, targets)
     learned = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), learned)
     run = Run(
         config=config,
@@ -102,7 +87,6 @@ def prepare_run(
         prompt=prompt,
         palette=palette,
         params=engine.params,
-        frozen=frozen,
         model=engine.fingerprint,
         seg_type=seg_type,
     )
@@ -115,7 +99,7 @@ def choose_palette(
     """Divide labels into passes: as in training where the file can hold that, else fewer."""
     per_pass = config.labels_per_pass
     if not per_pass:
-        fit = max(1, MAX_PROMPT_BYTES // _pass_bytes(prompt, params, config.cells))
+        fit = max(1, MAX_PROMPT_BYTES // _pass_bytes(prompt, params))
         per_pass = -(-len(labels) // min(fit, -(-len(labels) // LABELS_PER_PASS)))
     return Palette(split_labels(range(1, len(labels) + 1), per_pass))
 
@@ -137,17 +121,15 @@ def _spread(
     them do, for a fraction of the time and of the file.
     """
     model = engine.config
-    order = cover_labels(train, np.random.default_rng([seed, 5]))[:LOOKED_UP]
+    order = cover_labels(train, np.random.default_rng([seed, 5]))[:SPREAD]
     rows = [order[i % len(order)] for i in range(max(len(order), prompt.pairs))]
-    split = jax.jit(dataclasses.replace(prompt, pairs=1, learns_lookup=False).split)
+    start = jax.jit(dataclasses.replace(prompt, pairs=1).start)
     small = [squeeze_labels(train.slots[row].astype(np.int32), model.image_size) for row in rows]
     step = model.patch_size
     middles = np.stack([slots[step // 2 :: step, step // 2 :: step].ravel() for slots in small])
     parts = []
     for row, kept in zip(rows, choose_tokens(middles, prompt.pairs, seed=seed), strict=True):
-        (cache, _), _ = split(
-            engine.params, *_pairs(train.take([row]), palette, model.image_size), None
-        )
+        cache = start(engine.params, *_pairs(train.take([row]), palette, model.image_size))
         parts.append(jax.tree.map(lambda a, kept=kept: a[:, kept], cache))
     return jax.tree.map(lambda *a: jnp.concatenate(a, axis=1), *parts)
 
@@ -177,28 +159,10 @@ def _pairs(pictures: Pictures, palette: Palette, size: int) -> tuple[jax.Array, 
     return pixels, palette.targets(jnp.asarray(slots))
 
 
-def _lookup(engine: SegGPTEngine, train: Pictures, palette: Palette, config: TuneConfig) -> PyTree:
-    """Return a lookup that holds some cells of many pictures; each is encoded alone."""
-    size = engine.config.image_size
-    rows = cover_labels(train, np.random.default_rng([config.seed, 5]))[:LOOKED_UP]
-    parts, slots = [], []
-    for row in rows:
-        picture = train.take([row])
-        parts.append(encode_cells(engine.graphdef, engine.params, *_pairs(picture, palette, size)))
-        small = squeeze_labels(picture.slots[0].astype(np.int32), size)
-        slots.append(small[::CELL, ::CELL].ravel())
-    joined = jax.tree.map(lambda *a: jnp.concatenate(a, axis=1), *parts)
-    return choose_cells(joined, np.concatenate(slots), config.cells, seed=config.seed)
-
-
-def _pass_bytes(prompt: Prompt, params: PyTree, cells: int) -> int:
-    """Return what a file needs for one pass without its lookup at 2 bytes, and that at 4."""
+def _pass_bytes(prompt: Prompt, params: PyTree) -> int:
+    """Return what a file needs for one pass at 2 bytes a number."""
     size = prompt.config.image_size
     pair = jax.ShapeDtypeStruct((1, prompt.pairs, size, size, 3), jnp.float32)
-    learned, frozen = jax.eval_shape(prompt.split, params, pair, pair, None)
-    without = dataclasses.replace(prompt.config, lookup=False)
-    arrays = jax.eval_shape(
-        dataclasses.replace(prompt, config=without).expand, params, learned, frozen
-    )
-    lookup = cells * 48 * 4 if prompt.config.lookup else 0
-    return sum(2 * leaf.size for leaf in jax.tree.leaves(arrays)) + lookup
+    learned = jax.eval_shape(prompt.start, params, pair, pair)
+    arrays = jax.eval_shape(prompt.expand, params, learned)
+    return sum(2 * leaf.size for leaf in jax.tree.leaves(arrays))

@@ -1,12 +1,10 @@
 """What is learned and how a model reads it: pixels, tokens, or keys and values.
 
-A prompt is two trees, and `expand` makes of both the arrays that a `Context` holds: `learned`
-changes, `frozen`, a lookup or None, does not.
+`expand` makes of what is learned the arrays that a `Context` holds.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -61,7 +59,6 @@ class Prompt:
         kind: What is learned.
         pairs: How many image and target pairs there are.
         type_id: The type token's number.
-        learns_lookup: Whether the lookup's cells are learned too, with `cache`.
     """
 
     graphdef: nnx.GraphDef[SegGPT]
@@ -69,34 +66,26 @@ class Prompt:
     kind: Kind
     pairs: int
     type_id: int
-    learns_lookup: bool = False
 
-    def split(
+    def start(
         self,
         params: PyTree,
         images: Float[Array, "p e h w 3"],
         targets: Float[Array, "p e h w 3"],
-        lookup: PyTree | None,
-    ) -> tuple[PyTree, PyTree | None]:
-        """Return learned and frozen arrays that start as these example pairs."""
+    ) -> PyTree:
+        """Return what is learned as it is for these example pairs."""
         if self.kind == "pixels":
-            return (images, targets), lookup
+            return images, targets
         model = nnx.merge(self.graphdef, params)
         tokens = model.embed(images, targets, kind=self._kinds(len(images)))
         if self.kind == "tokens":
-            return tokens, lookup
-        cache = model.encode_tokens(tokens, examples=self.pairs, shape=self._shape)
-        return self.divide(cache, lookup)
+            return tokens
+        return model.encode_tokens(tokens, examples=self.pairs, shape=self._shape)
 
-    def divide(self, cache: PyTree, lookup: PyTree | None) -> tuple[PyTree, PyTree | None]:
-        """Return what is learned of keys, values and a lookup, and what is not."""
-        return ((cache, lookup), None) if self.learns_lookup else ((cache, None), lookup)
-
-    def expand(self, params: PyTree, learned: PyTree, frozen: PyTree | None) -> PyTree:
+    def expand(self, params: PyTree, learned: PyTree) -> PyTree:
         """Return the arrays of a `Context`."""
         if self.kind == "cache":
-            cache, cells = learned
-            return (*cache, *self._lookup(cells if self.learns_lookup else frozen))
+            return learned
         if self.config.attention == "mutual":
             # Tokens are divided by stream, so that a context's arrays always come in pairs.
             return (tuple(jnp.split(learned, 2)) if self.kind == "tokens" else learned,)
@@ -104,8 +93,7 @@ class Prompt:
         tokens = learned
         if self.kind == "pixels":
             tokens = model.embed(*learned, kind=self._kinds(len(learned[0])))
-        cache = model.encode_tokens(tokens, examples=self.pairs, shape=self._shape)
-        return (*cache, *self._lookup(frozen))
+        return model.encode_tokens(tokens, examples=self.pairs, shape=self._shape)
 
     def paint(
         self,
@@ -129,9 +117,6 @@ class Prompt:
 
     def _kinds(self, rows: int) -> Int[Array, " b"]:
         return jnp.full(rows, self.type_id)
-
-    def _lookup(self, lookup: PyTree | None) -> tuple[PyTree, ...]:
-        return () if lookup is None else (lookup,)
 
 
 def paint_mutual(
@@ -161,36 +146,6 @@ def paint_mutual(
         prompt=tokens,
         remat=remat,
     )
-
-
-def choose_cells(lookup: PyTree, slots: Int[np.ndarray, " m"], count: int, *, seed: int) -> PyTree:
-    """Keep some of the cells that a lookup holds, the same of every pass.
-
-    Rare labels keep more of theirs; each kept cell then stands for fewer, so that the estimates
-    are those of all cells on average.
-    """
-    keys, values = lookup
-    total = keys.shape[1]
-    if count >= total:
-        return lookup
-    shares = np.bincount(slots, minlength=256) / total
-    chance = 1 / np.sqrt(shares[slots])
-    chance = chance / chance.sum()
-    rng = np.random.default_rng([seed, 2])
-    kept = np.sort(rng.choice(total, count, replace=False, p=chance))
-    stands_for = jnp.asarray(-np.log(chance[kept] * total), keys.dtype)
-    return keys[:, kept].at[..., -1].add(stands_for[None, :, None]), values[:, kept]
-
-
-@partial(jax.jit, static_argnums=0)
-def encode_cells(
-    graphdef: nnx.GraphDef[SegGPT],
-    params: PyTree,
-    images: Float[Array, "p e h w 3"],
-    targets: Float[Array, "p e h w 3"],
-) -> PyTree:
-    """Return the lookup's keys and values of some pictures."""
-    return nnx.merge(graphdef, params).lookup.encode(images, targets)
 
 
 def random_pairs(key: Array, shape: Sequence[int]) -> tuple[Array, Array]:

@@ -28,7 +28,6 @@ class Run:
         pictures: What is learned from.
         held: What judges.
         params: The model's weights.
-        frozen: What the prompt holds and does not learn.
         model: The fingerprint of the weights.
     """
 
@@ -38,7 +37,6 @@ class Run:
     prompt: Prompt
     palette: Palette
     params: PyTree
-    frozen: PyTree | None
     model: str
     seg_type: SegType
 
@@ -46,11 +44,11 @@ class Run:
         self, learned: PyTree, moments: PyTree, average: PyTree, *rest: PyTree
     ) -> tuple[PyTree, PyTree, PyTree, Array]:
         """Take a step of `make_step`."""
-        return self._step(self.params, learned, moments, average, self.frozen, *rest)
+        return self._step(self.params, learned, moments, average, *rest)
 
     def counts(self, learned: PyTree) -> Counts:
         """Return what a prompt finds on the pictures that judge."""
-        arrays = self._expand(self.params, learned, self.frozen)
+        arrays = self._expand(self.params, learned)
         total = no_counts(len(self.held.labels))
         for query, slots in zip(self._queries, self.held.slots, strict=True):
             rgb = np.asarray(self._paint(self.params, arrays, query))
@@ -61,10 +59,7 @@ class Run:
     def context(self, learned: PyTree) -> Context:
         """Return a prompt as a context, rounded to what its file holds."""
         labels = self.pictures.labels
-        arrays = jax.device_get(self._expand(self.params, learned, self.frozen))
-        depth = self.prompt.config.depth
-        # The squares in the lookup's keys reach thousands: 16 bits are too few for them.
-        arrays = (*round_half(arrays[:depth]), *arrays[depth:])
+        arrays = round_half(self._expand(self.params, learned))
         colors = {
             str(labels[slot - 1]): "#" + "".join(f"{round(255 * c):02x}" for c in color)
             for part in self.palette.passes

@@ -60,14 +60,13 @@ def make_step(
         learned: PyTree,
         moments: PyTree,
         average: PyTree,
-        frozen: PyTree,
         pool: View,
         index: Int[Array, "parts micro"],
         rate: Float[Array, ""],
         keep: Float[Array, ""],
     ) -> tuple[PyTree, PyTree, PyTree, Array]:
         # Examples are encoded once for all queries of a batch, whatever its parts.
-        arrays, pull = jax.vjp(lambda learned: prompt.expand(params, learned, frozen), learned)
+        arrays, pull = jax.vjp(lambda learned: prompt.expand(params, learned), learned)
 
         def add(total: tuple[Array, PyTree], rows: Int[Array, " micro"]) -> tuple[Any, None]:
             views = jax.tree.map(lambda a: a[rows], pool)
@@ -80,19 +79,11 @@ def make_step(
         (loss, grads), _ = jax.lax.scan(add, zero, index)
         (grads,) = pull(jax.tree.map(lambda g: g / len(index), grads))
         updates, moments = ADAM.update(grads, moments)
-        if prompt.learns_lookup:
-            updates = _slow_cells(updates, config.lookup_rate)
         learned = jax.tree.map(lambda a, u: a - rate * u, learned, updates)
         average = jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, average, learned)
         return learned, moments, average, loss / len(index)
 
     return step
-
-
-def _slow_cells(updates: PyTree, share: float) -> PyTree:
-    """Scale the updates of the lookup's cells."""
-    later, cells = updates
-    return later, jax.tree.map(lambda u: share * u, cells)
 
 
 def view_loss(

@@ -6,7 +6,6 @@ from pathlib import Path
 from seggpt.errors import CheckpointError
 
 DEFAULT = "seggpt-small"
-PROMPTS = "seggpt-tiny"  # has heads for points and boxes
 ENCODER = Path(__file__).parent / "dinov2-small.safetensors"  # no model: what one stands on
 
 
@@ -30,14 +29,14 @@ def find_encoder(name_or_path: str | os.PathLike[str] | None = None) -> Path:
     raise CheckpointError(f"{path}: no such file, and no shipped encoder of that name")
 
 
-def find_weights(name_or_path: str | Path | None = None, *, default: str = DEFAULT) -> Path:
+def find_weights(name_or_path: str | Path | None = None) -> Path:
     """Return the file of shipped weights, by name or the default ones, or the path that was given.
 
     Raises:
         CheckpointError: if it is neither.
     """
     shipped = shipped_weights()
-    name = str(name_or_path or default)
+    name = str(name_or_path or DEFAULT)
     if name in shipped:
         return shipped[name]
     if Path(name).exists():

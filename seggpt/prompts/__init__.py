@@ -9,8 +9,6 @@ from seggpt.prompts.encoder import FOREGROUND as FOREGROUND
 from seggpt.prompts.encoder import PADDING as PADDING
 from seggpt.prompts.encoder import SECOND_CORNER as SECOND_CORNER
 from seggpt.prompts.encoder import PromptEncoder as PromptEncoder
-from seggpt.prompts.likeness import Likeness as Likeness
-from seggpt.prompts.nearness import Nearness as Nearness
 from seggpt.prompts.slots import SLOTS as SLOTS
 from seggpt.prompts.slots import Slots as Slots
 from seggpt.prompts.slots import make_slots as make_slots

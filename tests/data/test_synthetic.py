@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from data.config import DataConfig
 from data.folder import open_folders
 from data.synthetic import paste_sprites, sprite_classes
 from tests.data.drawn import write_drawn_dataset
@@ -65,3 +66,8 @@ def test_the_count_is_kept_and_the_seed_decides(classes):
     np.testing.assert_array_equal(first.ids, again.ids)
     assert first.sources == again.sources
     assert (first.images != other.images).any()
+
+
+def test_a_negative_number_is_refused():
+    with pytest.raises(ValueError, match="sprites -1 must not be negative"):
+        DataConfig(sprites=-1)

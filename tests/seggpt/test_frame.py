@@ -1,4 +1,4 @@
-"""What a picture lies in or fills, and the way back."""
+"""What a model sees of a picture, and the way back."""
 
 import jax
 import numpy as np
@@ -17,7 +17,8 @@ from seggpt.frame import Frame, bilinear_matrix
     ],
 )
 def test_the_longer_side_fills_the_square(size, inner):
-    assert Frame.in_square(size, 1024).inner == inner
+    frame = Frame.in_square(size, 1024)
+    assert (frame.inner, frame.outer) == (inner, (1024, 1024))
 
 
 def test_points_scale_by_axis():
@@ -52,20 +53,23 @@ def test_both_steps_in_one_are_the_two_steps(size):
     np.testing.assert_allclose(rows @ low @ cols.T, want, atol=1e-5)
 
 
+OUTER = (32, 48)
+
+
 @pytest.mark.parametrize("size", [(30, 50), (7, 5), (64, 64)])
-def test_a_picture_may_fill_what_is_seen(size):
-    frame = Frame.filled(size, (16, 32))
-    assert frame.inner == (16, 32)
+def test_a_picture_may_fill_all_that_is_seen(size):
+    frame = Frame.filled(size, OUTER)
+    assert frame.inner == frame.outer == OUTER
     corners = np.array([[0.0, 0.0], [size[1], size[0]], [size[1] / 2, size[0] / 4]])
-    np.testing.assert_allclose(frame.place(corners), [[0, 0], [32, 16], [16, 4]])
+    np.testing.assert_allclose(frame.place(corners), [[0, 0], [48, 32], [24, 8]])
 
 
 @pytest.mark.parametrize("size", [(30, 50), (7, 5)])
-def test_its_pixels_keep_their_centres(size):
-    """Encoders of prompts add half a pixel of the square, so the same share of it is meant."""
+def test_pixels_that_fill_it_keep_their_centres(size):
+    """Encoders of prompts add half a pixel of what is seen, so the same share of it is meant."""
     pixels = np.array([[0.0, 0.0], [size[1] - 1, size[0] - 1], [2, 3]])
-    placed = Frame.filled(size, (16, 32)).place_pixels(pixels)
-    np.testing.assert_allclose((placed + 0.5) / (32, 16), (pixels + 0.5) / size[::-1], atol=1e-6)
+    placed = Frame.filled(size, OUTER).place_pixels(pixels)
+    np.testing.assert_allclose((placed + 0.5) / (48, 32), (pixels + 0.5) / size[::-1], atol=1e-6)
     assert placed.dtype == np.float32
 
 
@@ -76,11 +80,11 @@ def test_pixels_in_a_square_are_placed_as_sam_does():
 
 
 @pytest.mark.parametrize("size", [(30, 50), (40, 64)])
-def test_its_masks_are_cut_nowhere(size):
-    low = np.random.default_rng(1).normal(size=(4, 8)).astype(np.float32)
-    seen = jax.image.resize(low, (16, 32), "bilinear", antialias=False)
-    want = bilinear_matrix(16, size[0]) @ np.asarray(seen) @ bilinear_matrix(32, size[1]).T
-    rows, cols = Frame.filled(size, (16, 32)).upsampling((4, 8))
+def test_a_mask_that_fills_it_is_cut_nowhere(size):
+    low = np.random.default_rng(1).normal(size=(8, 12)).astype(np.float32)
+    seen = jax.image.resize(low, OUTER, "bilinear", antialias=False)
+    want = bilinear_matrix(32, size[0]) @ np.asarray(seen) @ bilinear_matrix(48, size[1]).T
+    rows, cols = Frame.filled(size, OUTER).upsampling((8, 12))
     np.testing.assert_allclose(rows @ low @ cols.T, want, atol=1e-5)
     np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(cols.sum(axis=1), 1, atol=1e-6)

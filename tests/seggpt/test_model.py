@@ -8,10 +8,7 @@ from seggpt.config import SegGPTConfig
 from seggpt.model import INSTANCE, SEMANTIC, SegGPT
 from tests.tiny_models import tiny_seggpt
 
-CONFIGS = {
-    "mutual": tiny_seggpt("mutual"),
-    "prefix": tiny_seggpt("prefix", decoder_image=True),
-}
+CONFIGS = {attention: tiny_seggpt(attention) for attention in ("mutual", "prefix")}
 
 
 def make_model(name: str) -> SegGPT:

@@ -11,11 +11,22 @@ from flax import nnx
 
 from seggpt.config import SAMConfig, SegGPTConfig
 from seggpt.errors import CheckpointError
-from seggpt.prompts import make_slots
-from seggpt.sam import SAM
-from tests.tiny_models import tiny_sam
+from seggpt.prompts import (
+    ABSENT,
+    BACKGROUND,
+    FIRST_CORNER,
+    FOREGROUND,
+    PADDING,
+    SECOND_CORNER,
+    make_slots,
+)
+from seggpt.sam import SAM, Neck
+from tests.tiny_models import SIDE, tiny_sam
 
 CONFIG = tiny_sam(depth=2, window_size=3, global_blocks=(1,), prompt_width=16, mask_width=8)
+POINTS = ([[3.0, 5.0], [12.0, 9.0], [0.0, 0.0]], [FOREGROUND, BACKGROUND, PADDING])
+BOX = ([[2.0, 1.0], [9.0, 12.0], [0.0, 0.0]], [FIRST_CORNER, SECOND_CORNER, ABSENT])
+BOTH = ([[2.0, 1.0], [9.0, 12.0], [5.0, 5.0]], [FIRST_CORNER, SECOND_CORNER, FOREGROUND])
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +90,7 @@ def test_shapes(model):
     masks, scores = jax.eval_shape(
         model.decode, embedding, jnp.asarray(slots.coords), jnp.asarray(slots.labels)
     )
-    assert masks.shape == (2, 4, CONFIG.mask_size, CONFIG.mask_size)
+    assert masks.shape == (2, 4, 16, 16)
     assert scores.shape == (2, 4)
 
 
@@ -111,3 +122,76 @@ def test_every_number_of_a_weight_matters(model):
         if not np.any(grad)
     ]
     assert silent == ["prompt_encoder.frequencies"]
+
+
+@pytest.fixture(scope="module")
+def decode(model):
+    """Return a function that answers prompts about one picture or one each; no weight is 0."""
+    graphdef, params = nnx.split(model, nnx.Param)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda a: a + 0.3 * rng.normal(size=a.shape).astype(a.dtype), params)
+
+    @jax.jit
+    def run(image, coords, labels, mask):
+        model = nnx.merge(graphdef, params)
+        return model.decode(model.encode(image), coords, labels, mask=mask)
+
+    def decode(*prompts, mask=None, pictures=1):
+        image = jax.random.normal(jax.random.key(0), (1, SIDE, SIDE, 3)).repeat(pictures, axis=0)
+        coords = jnp.asarray([coords for coords, _ in prompts], jnp.float32)
+        return run(image, coords, jnp.asarray([labels for _, labels in prompts]), mask)
+
+    return decode
+
+
+def assert_same(ours, theirs):
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_absent_slots_change_nothing_wherever_they_are(decode):
+    (first, second, last), labels = POINTS
+    spare = decode(
+        (
+            [[9.0, 1.0], first, [2.0, 2.0], second, last],
+            [ABSENT, labels[0], ABSENT, *labels[1:]],
+        )
+    )
+    assert_same(spare, decode(POINTS))
+    seen = decode(([first, second, last, [1.0, 14.0]], [*labels, FOREGROUND]))
+    assert np.abs(seen[0] - spare[0]).max() > 0.01
+
+
+def test_a_prompt_is_answered_alike_beside_others(decode):
+    masks = jax.random.normal(jax.random.key(1), (3, SIDE, SIDE))
+    together = decode(POINTS, BOX, BOTH, mask=masks)
+    for row, prompt in enumerate((POINTS, BOX, BOTH)):
+        alone = decode(prompt, mask=masks[row : row + 1])
+        assert_same([part[row : row + 1] for part in together], alone)
+    assert np.abs(together[0][0] - together[0][1]).max() > 0.01
+
+
+def test_a_picture_may_be_there_once_for_all_prompts_or_once_for_each(decode):
+    assert_same(decode(POINTS, BOX, BOTH, pictures=3), decode(POINTS, BOX, BOTH))
+
+
+def test_the_order_of_points_does_not_matter(decode):
+    coords, labels = POINTS
+    assert_same(decode((coords[::-1], labels[::-1])), decode(POINTS))
+
+
+def test_an_earlier_mask_matters(decode):
+    noise = jax.random.normal(jax.random.key(1), (1, SIDE, SIDE))
+    bare, masked, other = (decode(POINTS, mask=mask)[0] for mask in (None, noise, -noise))
+    assert np.abs(bare - masked).max() > 0.01
+    assert np.abs(masked - other).max() > 0.01
+
+
+def test_a_neck_sees_the_patches_around():
+    neck = nnx.jit(Neck(6, 8, rngs=nnx.Rngs(0)))
+    feats = jax.random.normal(jax.random.key(0), (1, 5, 5, 6))
+    before, after = neck(feats), neck(feats.at[0, 1, 3].add(1.0))
+    assert before.shape == (1, 5, 5, 8)
+    near = np.zeros((5, 5), bool)
+    near[0:3, 2:5] = True
+    np.testing.assert_array_equal(np.abs(after - before)[0].max(axis=-1) > 1e-6, near)

@@ -339,7 +339,7 @@ def test_weights_say_what_is_unseen_without_being_run(root, capsys, monkeypatch)
 
 
 def test_shipped_weights_say_what_they_were_trained_on():
-    assert "feral_cats" in module.read_train_sets("seggpt-tiny")
+    assert "feral_cats" in module.read_train_sets("seggpt-small")
     assert module.read_train_sets(str(SAM)) == set()
 
 

@@ -10,29 +10,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
-from data.config import FeaturesConfig
+from data.config import FeaturesConfig, PromptsConfig
 from data.feature_samples import SampleBatch
 from data.folder import open_folders
 from data.pack import pack_folders
 from data.views import ViewsConfig
 from incontext import Segmenter
 from seggpt.config import InContextConfig, SegGPTConfig
+from seggpt.in_context import InContextModel
 from seggpt.weights.encoder import load_encoder
 from seggpt.weights.files import load_weights, save_weights
 from tests.data.drawn import write_drawn_dataset
 from tests.data.drawn_cache import CONFIG as PLAN
 from tests.data.drawn_cache import drawn_plan
 from tests.data.drawn_sprites import write_sprites
-from tests.tiny_encoder import fresh_in_context, save_tiny_encoder, write_noise_cache
-from tests.train.tiny import HEADS, SIZE, named, tiny_config, tiny_model
+from tests.tiny_encoder import (
+    fresh_in_context,
+    save_tiny_encoder,
+    tiny_encoder,
+    tiny_in_context,
+    write_noise_cache,
+)
+from tests.train.tiny import SIZE, named, tiny_config, tiny_model
 from train import loop
 from train.__main__ import load_recipe, main
 from train.checkpoint import Checkpoints, abstract_state
 from train.optim import make_optimizer
 from train.probe import make_probe
-from train.prompting import make_prompt_step
 from train.sharding import make_mesh
 from train.state import init_params, init_state
 from train.step import make_train_step
@@ -42,32 +49,12 @@ from train.tasks.pairs import draw_shots, start_params
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 RECIPES = sorted(path for path in CONFIGS.glob("*.py") if "-> TrainConfig:" in path.read_text())
-# Other numbers for what another recipe compiles.
-TWINS = ("prompt_heads", "prompt_heads_cpu", "tiny_cpu_whole")
 LOGGED = {"step", "loss", "grad_norm", "lr", "seconds_per_step"}
 TINY = """
 from tests.train.tiny import tiny_config
 
 def get_config():
     return tiny_config(shots=((1, 1.0),), log_every=1, checkpoint_every=2)
-"""
-
-PROMPTED = """
-from tests.train.tiny import HEADS, tiny_config, tiny_model
-from configs.prompt_heads import BACKBONE
-from data.config import DataConfig, PairsConfig
-from train.config import ClicksConfig
-
-def get_config():
-    return tiny_config(
-        tiny_model(**HEADS),
-        data=DataConfig(pack_size=16, sprites=0, pairs=PairsConfig(views=2, min_area=0.01)),
-        clicks=ClicksConfig(clicks=1, mask_rounds=1),
-        shots=((0, 0.5), (1, 0.5)),
-        frozen=BACKBONE,
-        log_every=1,
-        checkpoint_every=2,
-    )
 """
 
 
@@ -80,15 +67,18 @@ def shrink(config):
         encoder = {"taps": (0, 1, 1), "depth": 2, "heads": 2, "width": 32, "patch_size": 2}
         settings |= {f"model.encoder.{name}": value for name, value in encoder.items()}
         settings |= {"model.encoder.pos_grid": (4, 4), "data.held_out_count": 2}
-        settings |= {"data.samples.groups": 2, "data.samples.queries": 1}
+        if config.model.prompts:
+            heads = {"image_size": 64, "prompt_width": 16, "mask_width": 8}
+            heads |= {"decoder_heads": 2, "decoder_mlp": 16}
+            settings |= {f"model.prompts.{name}": value for name, value in heads.items()}
+        else:
+            settings |= {"data.samples.groups": 2, "data.samples.queries": 1}
     else:
         patch = config.model.patch_size
         model = {"merge_block": 0, "taps": (0, 1), "depth": 2, "heads": 2, "width": 32}
         model |= {"decoder_width": 4, "pos_grid": (8, 4), "image_size": 4 * patch}
-        if config.clicks:
-            model |= HEADS
         settings |= {f"model.{name}": value for name, value in model.items()}
-        settings |= {"data.pack_size": 5 * patch, "data.sprites": 3, "data.closeups": 2}
+        settings |= {"data.pack_size": 5 * patch, "data.sprites": 3}
         settings |= {"view_size": 2 * patch if config.view_size else 0, "batch_size": 2}
     return [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
 
@@ -100,7 +90,6 @@ def place(tmp_path_factory):
     write_drawn_dataset(root / "data", name="drawn", pictures=8, size=32)
     write_sprites(root / "data", names=["cat", "cat", "dog"])
     (root / "recipe.py").write_text(TINY)
-    (root / "prompted.py").write_text(PROMPTED)
     return root
 
 
@@ -115,33 +104,32 @@ def train(place):
     return train
 
 
-def mark_twins(paths):
-    marks = dict.fromkeys(TWINS, pytest.mark.slow)
-    return [pytest.param(p, marks=marks.get(p.stem, ()), id=p.stem) for p in paths]
-
-
 @pytest.fixture(scope="module")
 def features(tmp_path_factory):
-    """Return an encoder's file, and a cache with windows as large as the recipe's."""
+    """Return a folder with an encoder, a model on it, and a cache with the recipes' windows."""
     root = tmp_path_factory.mktemp("features")
     save_tiny_encoder(root / "encoder.safetensors", patch_size=2)
+    model = tiny_in_context(encoder=tiny_encoder(patch_size=2), depth=1, heads=2)
+    save_weights(root / "model.safetensors", fresh_in_context(model), config=model.to_dict())
     plan = drawn_plan(root / "data", replace(PLAN, look=ViewsConfig(size=48)))
     write_noise_cache(root / "cache", plan, load_encoder(root / "encoder.safetensors"))
     return root
 
 
-@pytest.fixture(scope="module", params=mark_twins(RECIPES))
+@pytest.fixture(scope="module", params=RECIPES, ids=lambda p: p.stem)
 def shrunk(request, train, tmp_path_factory):
     """Return what a shipped recipe is and what a step of it leaves when shrunk."""
     recipe = load_recipe(request.param)
     out = tmp_path_factory.mktemp(request.param.stem) / "run"
     more = {}
     settings = shrink(recipe)
-    if isinstance(recipe.data, FeaturesConfig):
+    if isinstance(recipe.model, InContextConfig):
         root = request.getfixturevalue("features")
         more = {"data": root / "cache"}
         settings += ["--set", f"data.held_out={root / 'cache'}"]
         settings += ["--set", f"data.encoder={root / 'encoder.safetensors'}"]
+        if recipe.model.prompts:
+            settings += ["--init", str(root / "model.safetensors")]
     assert train(out, *settings, config=request.param, **more) == 0
     return recipe, out
 
@@ -157,12 +145,12 @@ def read_config(out):
 def test_a_recipe_logs_finite_numbers(shrunk):
     recipe, out = shrunk
     step, look = rows(out)
-    if isinstance(recipe.model, InContextConfig):
+    if isinstance(recipe.data, PromptsConfig):
+        assert step.keys() == LOGGED | {"first_iou", "last_iou"}
+        assert look.keys() == {"step", *(f"iou_{number}" for number in range(1, 6))}
+    elif isinstance(recipe.model, InContextConfig):
         assert step.keys() == LOGGED
         assert look.keys() == {"step", "iou"}
-    elif recipe.clicks:
-        assert step.keys() == LOGGED | {"first_iou", "last_iou"}
-        assert look.keys() == {"step", "clicks_1", "clicks_3", "clicks_5", "box"}
     else:
         assert step.keys() == LOGGED | {"patch_std"}
         assert look.keys() == {"step", "iou", "copy_iou"}
@@ -177,18 +165,20 @@ def test_a_recipe_leaves_what_it_was(shrunk):
     assert after["model"]["width"] == 32 < before["model"]["width"]
     for part in ("optim", "loss", "clicks", "shots", "frozen", "seed"):
         assert after[part] == before[part]
-    for part in {"lookup", "attention", "patch_size", "matchings"} & before["model"].keys():
+    for part in {"attention", "patch_size", "matchings"} & before["model"].keys():
         assert after["model"][part] == before["model"][part]
 
 
 def test_a_recipe_draws_a_sheet(shrunk):
     recipe, out = shrunk
     with Image.open(out / "sheet_0000001.png") as sheet:
-        if isinstance(recipe.model, InContextConfig):
+        if isinstance(recipe.data, PromptsConfig):
+            assert sheet.size == (3 * 24, 2 * 24)
+        elif isinstance(recipe.model, InContextConfig):
             assert sheet.size == (5 * 48, 2 * 48)
         else:
             side = 4 * recipe.model.patch_size
-            assert sheet.size == ((3 if recipe.clicks else 5) * side, 12 * side)
+            assert sheet.size == (5 * side, 12 * side)
         assert np.asarray(sheet).std() > 10
 
 
@@ -197,7 +187,9 @@ def test_a_recipe_releases_weights_that_say_what_they_saw(shrunk):
     loaded = load_weights(out / "weights.safetensors")
     if isinstance(recipe.model, InContextConfig):
         assert loaded.metadata["train_sets"] == "regions,things"
-        assert InContextConfig.from_dict(loaded.config).encoder.width == 32
+        config = InContextConfig.from_dict(loaded.config)
+        assert config.encoder.width == 32
+        assert (config.prompts is None) == (recipe.model.prompts is None)
         return
     assert loaded.metadata == {"train_sets": "drawn,pasted_sprites", "step": "1"}
     config = SegGPTConfig.from_dict(read_config(out)["model"])
@@ -208,9 +200,14 @@ def test_a_recipe_releases_weights_that_say_what_they_saw(shrunk):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_a_recipe_fits_together_at_full_size(path):
     config = load_recipe(path)
+    if isinstance(config.data, PromptsConfig):
+        shapes_of = nnx.eval_shape(lambda: InContextModel(config.model, rngs=nnx.Rngs(0)))
+        parts = nnx.as_pure(nnx.state(shapes_of, nnx.Param)).keys()
+        assert parts - set(config.frozen) == {"prompts"}
+        assert set(config.frozen) < parts
+        return
     optimizer = make_optimizer(config.optim, steps=config.steps, depth=config.model.depth)
-    if isinstance(config.model, InContextConfig):
-        assert isinstance(config.data, FeaturesConfig)
+    if isinstance(config.data, FeaturesConfig):
         start = partial(fresh_in_context, config.model)
         step = make_in_context_step(config, optimizer)
         steps = [(step, describe_samples(config, shape)) for shape in config.data.samples.shapes]
@@ -221,9 +218,7 @@ def test_a_recipe_fits_together_at_full_size(path):
         size, patch = config.seggpt.image_size, config.seggpt.patch_size
         assert (config.view_size or size) % patch == 0
         start = partial(start_params, config)
-        make = make_prompt_step if config.clicks else make_train_step
-        counts = kinds if config.clicks else {max(kinds)}
-        steps = [(make(config, optimizer, examples=count), shapes(config)) for count in counts]
+        steps = [(make_train_step(config, optimizer, examples=max(kinds)), shapes(config))]
     state = jax.eval_shape(lambda: init_state(start(), optimizer))
     for step, given in steps:
         after, metrics = jax.eval_shape(step, state, *given)
@@ -313,32 +308,6 @@ def test_a_resumed_run_goes_on_where_it_stopped(whole, resumed):
             row.pop("seconds_per_step")
     assert logs[0] == logs[1]
     assert len({row["loss"] for row in logs[0]}) == 4
-
-
-@pytest.mark.slow  # two kinds of steps are compiled, with all rounds
-def test_heads_for_prompts_resume_and_leave_the_rest_as_it_was(train, place, tmp_path):
-    recipe = place / "prompted.py"
-    config = load_recipe(recipe)
-    assert {draw_shots(config, step) for step in range(4)} == {0, 1}
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    assert train(whole, config=recipe) == 0
-    with pytest.MonkeyPatch.context() as patch:
-        signal_at(patch, step=3, number=signal.SIGTERM)
-        assert train(stopped, config=recipe) == 128 + signal.SIGTERM
-    assert train(stopped, "--resume", config=recipe) == 0
-    weights = [(out / "weights.safetensors").read_bytes() for out in (whole, stopped)]
-    assert weights[0] == weights[1]
-    logs = [[row for row in rows(out) if "loss" in row] for out in (whole, stopped)]
-    for log in logs:
-        for row in log:
-            row.pop("seconds_per_step")
-    assert logs[0] == logs[1]
-    before = named(start_params(config))
-    after = named(load_weights(whole / "weights.safetensors").params)
-    assert before.keys() == after.keys()
-    changed = {name for name, leaf in after.items() if leaf.tobytes() != before[name].tobytes()}
-    assert changed
-    assert not {name.split("/")[0] for name in changed} & set(config.frozen)
 
 
 @pytest.fixture(scope="module")

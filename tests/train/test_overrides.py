@@ -2,10 +2,10 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from data.config import FeaturesConfig
+from data.config import FeaturesConfig, PromptsConfig
 from tests.tiny_encoder import tiny_in_context
 from tests.train.tiny import tiny_config
-from train.config import TrainConfig
+from train.config import ClicksConfig, TrainConfig
 from train.overrides import apply_overrides
 
 
@@ -69,7 +69,7 @@ def test_later_settings_win():
         ("model.taps=1", "is not tuple"),
         ("data.pairs.weights={1: 2}", "is not dict"),
         ("model.image_size=18", "image_size 18 is not a multiple of patch_size 4"),
-        ("model.attention=mutual", "lookup needs prefix attention"),
+        ("model.merge_block=1", "merge_block 1 is not in 0..0"),
         ("view_size=18", "view_size 18 is not a multiple of patch_size 4"),
         ("shots=((1, 0.5), (4, 0.5))", "must be from 1 to views - 1, 3"),
     ],
@@ -107,3 +107,7 @@ def test_models_learn_from_their_own_kind_of_data():
         TrainConfig(model=tiny_in_context())
     with pytest.raises(ValueError, match="others from DataConfig"):
         tiny_config(data=FeaturesConfig())
+    with pytest.raises(ValueError, match="PromptsConfig and clicks: set both"):
+        tiny_config(clicks=ClicksConfig())
+    with pytest.raises(ValueError, match="PromptsConfig and clicks: set both"):
+        TrainConfig(model=tiny_in_context(), data=PromptsConfig())

@@ -112,6 +112,7 @@ def test_clicks_get_their_tables_and_weights_that_click_worse_are_refused(
     assert main([*arguments, "--clicks", str(clicks)]) == 0
     card = (tmp_path / "toy.md").read_text()
     for line in (
+        "    python -m train.clicks --weights toy --data train validation --objects 7 --pairs",
         "| clicks and box | model 1 | model box | grabcut 1 | grabcut box |",
         "| drawn | 60.0 | 60.0 | 59.0 | 59.0 |",
         "| pair and click | pair | click | pair + click |",

@@ -7,12 +7,14 @@ import pytest
 from flax import nnx
 
 from seggpt.canvas import linear_resize
+from seggpt.config import PromptHeadsConfig
 from seggpt.errors import CheckpointError
 from seggpt.model import SegGPT
+from seggpt.prompt_heads import PromptHeads
 from seggpt.prompts import FOREGROUND
-from seggpt.sam import PromptedSegGPT
 from seggpt.weights.files import save_weights
-from tests.train.tiny import HEADS, named, tiny_config, tiny_model
+from tests.tiny_encoder import tiny_encoder
+from tests.train.tiny import named, tiny_config, tiny_model
 from train.optim import make_optimizer
 from train.state import (
     SHARP,
@@ -22,13 +24,12 @@ from train.state import (
     load_params,
     match_places,
     match_queries_keys,
-    merge_plain,
-    merge_prompted,
     split_model,
 )
 
-PROMPTED = tiny_model(**HEADS)
-F32, BF16 = jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)
+HEADS = PromptHeadsConfig(
+    image_size=32, prompt_width=64, mask_width=8, decoder_heads=2, decoder_mlp=16
+)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_weights_of_another_model_are_refused_by_name(params, tmp_path):
     with pytest.raises(CheckpointError, match=r"14 arrays .*vit.blocks.2"):
         load_params(tiny_model(depth=3, taps=(0, 2), rel_pos=True), path)
     with pytest.raises(CheckpointError, match=r"decoder.conv.kernel"):
-        load_params(tiny_model(decoder_image=False), path)
+        load_params(tiny_model(decoder_width=8), path)
 
 
 def test_matching_makes_keys_equal_queries_and_leaves_all_else(params):
@@ -116,99 +117,17 @@ def test_matching_makes_keys_equal_queries_and_leaves_all_else(params):
 
 
 @pytest.fixture(scope="module")
-def prompted():
-    return jax.jit(lambda key: init_params(PROMPTED, key))(jax.random.key(0))
+def heads():
+    return PromptHeads(HEADS, tiny_encoder(), rngs=nnx.Rngs(0))
 
 
-def assert_equal(ours, theirs):
-    assert named(ours).keys() == named(theirs).keys()
-    for name, leaf in named(ours).items():
-        np.testing.assert_array_equal(leaf, named(theirs)[name], err_msg=name)
-
-
-def test_weights_with_heads_hold_those_without(params, prompted):
-    assert prompted.keys() > params.keys()
-    assert_equal({name: prompted[name] for name in params}, params)
-
-
-def test_the_in_context_model_does_not_know_of_heads(params, prompted):
-    plain = merge_plain(PROMPTED, prompted)
-    assert type(plain) is SegGPT
-    assert plain.config == tiny_model()
-    assert_equal(nnx.as_pure(nnx.state(plain, nnx.Param)), params)
-    assert_equal(nnx.as_pure(nnx.state(merge_plain(tiny_model(), params), nnx.Param)), params)
-
-
-@pytest.mark.parametrize("dtype", [F32, BF16])
-def test_the_promptable_model_has_exact_heads(prompted, dtype):
-    model = merge_prompted(PROMPTED, prompted, dtype=dtype)
-    assert isinstance(model, PromptedSegGPT)
-    own = nnx.as_pure(nnx.state(model, nnx.Param))
-    assert own.keys() < prompted.keys()
-    for name, part in own.items():
-        wanted = dtype if name in PromptedSegGPT.encoder else F32
-        for leaf, given in zip(jax.tree.leaves(part), jax.tree.leaves(prompted[name]), strict=True):
-            assert leaf.dtype == wanted, name
-            np.testing.assert_array_equal(leaf, given.astype(wanted))
-
-
-@pytest.fixture(scope="module")
-def files(params, prompted, tmp_path_factory):
-    """Return files of weights without and with heads."""
-    folder = tmp_path_factory.mktemp("files")
-    plain, both = folder / "plain.safetensors", folder / "both.safetensors"
-    save_weights(plain, params, config=tiny_model().to_dict())
-    save_weights(both, prompted, config=PROMPTED.to_dict())
-    return plain, both
-
-
-def test_heads_come_back(prompted, files):
-    assert_equal(load_params(PROMPTED, files[1]), jax.tree.map(np.asarray, prompted))
-
-
-def test_heads_that_a_model_has_no_place_for_are_left_out(params, files):
-    assert_equal(load_params(tiny_model(), files[1]), params)
-
-
-def test_heads_that_a_file_lacks_are_drawn(params, prompted, files):
-    loaded = load_params(PROMPTED, files[0])
-    assert named(loaded).keys() == named(prompted).keys()
-    assert_equal({name: loaded[name] for name in params}, params)
-    for name, leaf in named(loaded).items():
-        assert leaf.shape == named(prompted)[name].shape
-        assert np.isfinite(leaf).all()
-    assert_equal(load_params(PROMPTED, files[0]), loaded)
-    # Blocks of its own start as those of the in-context model do.
-    query, key, _ = np.split(loaded["blocks"][0]["attn"]["qkv"]["kernel"], 3, axis=1)
-    np.testing.assert_array_equal(query, key)
-
-
-def test_heads_fit_another_picture_size(prompted, files):
-    larger = dataclasses.replace(PROMPTED, image_size=24)
-    loaded = named(load_params(larger, files[1]))
-    wanted = jax.eval_shape(lambda: init_params(larger, jax.random.key(0)))
-    assert [leaf.shape for leaf in loaded.values()] == [a.shape for a in jax.tree.leaves(wanted)]
-    for name, leaf in loaded.items():
-        if "rel_pos" not in name:
-            np.testing.assert_array_equal(leaf, named(prompted)[name])
-
-
-def test_heads_of_another_model_are_refused_by_name(files):
-    wider = dataclasses.replace(PROMPTED, decoder_mlp=32)
-    with pytest.raises(CheckpointError, match=r"both.safetensors: .* arrays .*mask_decoder"):
-        load_params(wider, files[1])
-    with pytest.raises(CheckpointError, match=r"plain.safetensors: .*type_token"):
-        load_params(dataclasses.replace(PROMPTED, type_tokens=False), files[0])
-
-
-def test_matched_heads_start_with_layers_that_keep_the_size(prompted):
-    before = named(prompted)
-    after = named(jax.jit(lambda p: match_places(p, heads=2))(prompted))
+def test_matched_heads_start_with_layers_that_keep_the_size(heads):
+    params = nnx.as_pure(nnx.state(heads, nnx.Param))
+    before, after = named(params), named(jax.jit(lambda p: match_places(p, heads=2))(params))
     assert before.keys() == after.keys()
-    own = ("join", "likeness", "nearness", "neck", "prompt_encoder", "mask_decoder")
     for name, leaf in after.items():
         parts = name.split("/")
-        if parts[0] not in own:
+        if parts[0] not in ("prompt_encoder", "mask_decoder"):
             np.testing.assert_array_equal(leaf, before[name], err_msg=name)
         elif parts[-1] in TOKENS:
             np.testing.assert_allclose(leaf, 0.1 * before[name], rtol=1e-6)
@@ -220,15 +139,13 @@ def test_matched_heads_start_with_layers_that_keep_the_size(prompted):
             np.testing.assert_array_equal(leaf, before[name], err_msg=name)
 
 
-def test_matched_prompts_look_where_they_are():
-    config = dataclasses.replace(PROMPTED, prompt_width=64, image_size=32)
-    params = jax.jit(lambda key: match_places(init_params(config, key), heads=2))(jax.random.key(0))
-    model = merge_prompted(config, params, dtype=F32)
-    shape = (8, 8)
+def test_matched_prompts_look_where_they_are(heads):
+    graphdef, params = nnx.split(heads, nnx.Param)
+    model = nnx.merge(graphdef, match_places(nnx.as_pure(params), heads=2))
     cols, rows = np.meshgrid(*[np.arange(8) * 4 + 1.5] * 2)
     points = jnp.asarray(np.stack([cols, rows], axis=-1).reshape(1, 64, 2))
     prompts, _ = model.prompt_encoder.points(points, jnp.full((1, 64), FOREGROUND))
-    places = model.prompt_encoder.grid(shape)
+    places = model.prompt_encoder.grid((8, 8), patch=4)
     looks = [model.mask_decoder.transformer.final_attn]
     looks += [
         look

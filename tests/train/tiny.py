@@ -17,18 +17,10 @@ from tests.tiny_models import SIDE, tiny_seggpt
 from train.config import OptimConfig, TrainConfig
 
 SIZE = SIDE
-HEADS: dict[str, Any] = {
-    "prompt_width": 16,
-    "prompt_blocks": 1,
-    "fusion_blocks": 1,
-    "mask_width": 8,
-}
-HEADS |= {"decoder_heads": 2, "decoder_mlp": 16}
 
 
 def tiny_model(attention: Attention = "prefix", **changes: Any) -> SegGPTConfig:
-    fields: dict[str, Any] = {"width": 32, "heads": 2, "decoder_image": attention == "prefix"}
-    return tiny_seggpt(attention, **(fields | changes))
+    return tiny_seggpt(attention, **({"width": 32, "heads": 2} | changes))
 
 
 def tiny_config(model: SegGPTConfig | None = None, **changes: Any) -> TrainConfig:

@@ -1,4 +1,4 @@
-"""SegGPT's own tasks on decoded pictures: in-context samples, and its heads for prompts."""
+"""SegGPT's own task: in-context samples of decoded pictures."""
 
 from collections.abc import Callable
 from functools import cache
@@ -12,7 +12,6 @@ import optax
 from jaxtyping import PyTree
 from PIL import Image
 
-from data.closeups import cut_closeups
 from data.config import DataConfig
 from data.folder import open_folders
 from data.loader import make_loader
@@ -23,13 +22,13 @@ from seggpt.weights.files import save_weights
 from train.config import TrainConfig
 from train.probe import make_painter, make_probe
 from train.sharding import replicate
-from train.state import init_params, load_params, match_places, match_queries_keys
+from train.state import init_params, load_params, match_queries_keys
 from train.step import make_train_step
 from train.tasks.task import Batches, Step
 
 
 class PairsTask:
-    """Samples drawn from pictures in memory; with `clicks` the heads for prompts are trained."""
+    """Samples drawn from pictures in memory."""
 
     def __init__(self, config: TrainConfig, mesh: jax.sharding.Mesh) -> None:
         self.config, self.model = config, config.seggpt
@@ -71,7 +70,7 @@ class PairsTask:
 
 
 def load_packs(data: DataConfig, *, seed: int) -> tuple[Pack, Pack]:
-    """Decode the training pictures, with pasted sprites and close-ups, and the held-out ones.
+    """Decode the training pictures, with pasted sprites, and the held-out ones.
 
     Raises:
         ValueError: if there is no data set, or not one of `names`, or it lacks a split.
@@ -89,9 +88,6 @@ def load_packs(data: DataConfig, *, seed: int) -> tuple[Pack, Pack]:
     if classes and data.sprites:
         pasted = paste_sprites(classes, pack.images, count=data.sprites, seed=seed)
         pack = join([pack, pasted])
-    if data.closeups:
-        cut = cut_closeups(folders, count=data.closeups, size=data.pack_size, seed=seed)
-        pack = join([pack, cut]) if cut else pack
     return pack, held_out
 
 
@@ -104,8 +100,6 @@ def start_params(config: TrainConfig) -> PyTree:
         params = jax.jit(lambda key: init_params(model, key))(jax.random.key(config.seed))
         if config.match_init:
             params = match_queries_keys(params)
-        if config.match_init and model.prompt_width:
-            params = match_places(params, heads=model.decoder_heads)
     # A weakly typed one would become a strong one in the first step, and the second compile anew.
     return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
 

@@ -11,7 +11,7 @@ from seggpt.errors import DeviceError
 
 @pytest.fixture(autouse=True)
 def weights(monkeypatch):
-    monkeypatch.setattr(checkup, "shipped_weights", lambda: {"seggpt-tiny": "tiny"})
+    monkeypatch.setattr(checkup, "shipped_weights", lambda: {"seggpt-other": "tiny"})
     monkeypatch.setattr(checkup, "verify_model", lambda path: "0123456789abcdef" * 4)
     model = ShippedModel("tiny", 5_000_000, "prefix", 448, "Apache-2.0", "-", "tiny")
     monkeypatch.setattr(checkup, "read_model", lambda name, path: model)
@@ -24,7 +24,7 @@ def test_reports_everything_as_json(segmenter, capsys):
     assert report["versions"]["jax"]
     assert "cpu:0" in report["devices"]
     assert report["self-test"]["result"] == "ok"
-    assert set(report["weights"]) == {"seggpt-tiny", "dinov2-small"}
+    assert set(report["weights"]) == {"seggpt-other", "dinov2-small"}
     assert set(report["weights"].values()) == {"5.0M parameters, sha256 0123456789abcdef..."}
 
 

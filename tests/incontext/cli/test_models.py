@@ -17,7 +17,7 @@ SAM = Path(__file__).parents[2] / "seggpt" / "golden" / "sam" / "model.safetenso
 def weights(tmp_path, monkeypatch):
     """Two small weights files in place of the shipped ones."""
     files = {}
-    for number, name in enumerate(["seggpt-small", "seggpt-tiny"]):
+    for number, name in enumerate(["seggpt-small", "seggpt-other"]):
         path = tmp_path / f"{name}.safetensors"
         save_weights(
             path,
@@ -32,17 +32,17 @@ def weights(tmp_path, monkeypatch):
 
 def test_lists_what_the_files_say_of_themselves(weights, capsys):
     assert main(["models"]) == 0
-    heading, small, tiny = capsys.readouterr().out.splitlines()
+    heading, small, other = capsys.readouterr().out.splitlines()
     assert heading.split() == ["name", "parameters", "attention", "size", "licence", "score"]
     assert small.startswith("seggpt-small (default)")
-    assert "prefix" in tiny
-    assert tiny.endswith("Apache-2.0  61.2 mIoU")
+    assert "prefix" in other
+    assert other.endswith("Apache-2.0  61.2 mIoU")
 
 
 def test_lists_as_json(weights, capsys):
-    assert main(["models", "list", "seggpt-tiny", "--json"]) == 0
+    assert main(["models", "list", "seggpt-other", "--json"]) == 0
     (model,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert model["name"] == "seggpt-tiny"
+    assert model["name"] == "seggpt-other"
     assert model["parameters"] == 23
     assert model["is_default"] is False
 
@@ -51,12 +51,12 @@ def test_verify_tells_intact_from_damaged(weights, capsys):
     assert main(["models", "verify"]) == 0
     assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
         ["seggpt-small", "ok"],
-        ["seggpt-tiny", "ok"],
+        ["seggpt-other", "ok"],
         ["dinov2-small", "ok"],
     ]
-    data = bytearray(weights["seggpt-tiny"].read_bytes())
+    data = bytearray(weights["seggpt-other"].read_bytes())
     data[-1] ^= 1
-    weights["seggpt-tiny"].write_bytes(data)
+    weights["seggpt-other"].write_bytes(data)
     assert main(["models", "verify"]) == 1
     said = capsys.readouterr()
     assert said.out.startswith("seggpt-small  ok")
@@ -86,7 +86,7 @@ def test_verify_takes_any_file_of_weights(tmp_path, capsys):
 
 def test_an_unknown_name_is_a_usage_error(weights, capsys):
     assert main(["models", "verify", "seggpt-huge"]) == 2
-    assert "there are seggpt-small, seggpt-tiny" in capsys.readouterr().err
+    assert "there are seggpt-small, seggpt-other" in capsys.readouterr().err
 
 
 def test_a_package_without_weights_says_so(monkeypatch, capsys):

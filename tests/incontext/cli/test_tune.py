@@ -216,7 +216,7 @@ def test_another_models_prompt_is_refused_by_segment(place, said, weights):
     assert tune() == 0
     said()
     argv = ["segment", "images/shot0.jpg", "--prompt", "p.safetensors", "-o", "out"]
-    assert main([*argv, "--model", "seggpt-tiny"]) == 2
+    assert main([*argv, "--model", "seggpt-small"]) == 2
     assert "this context was made by model" in said()[-1]
 
 

@@ -4,14 +4,13 @@ import dataclasses
 
 import jax
 import numpy as np
-import pytest
 
 from incontext.tuning import prepare, tuner
 from incontext.tuning.baselines import Plain
 from incontext.tuning.config import TuneConfig
 from incontext.tuning.scores import no_counts
 
-SMALL = TuneConfig(steps=2, batch_size=2, views=4, reuse=1, cells=1 << 20, prompts=1)
+SMALL = TuneConfig(steps=2, batch_size=2, views=4, reuse=1, prompts=1)
 
 
 def begin(segmenter, examples, **changes):
@@ -23,7 +22,7 @@ def begin(segmenter, examples, **changes):
     run, learned = prepare.prepare_run(
         segmenter.engine, pictures, pictures, plains, config=config, seg_type="semantic"
     )
-    return run, run.prompt.expand(run.params, learned, run.frozen)
+    return run, run.prompt.expand(run.params, learned)
 
 
 def test_a_spread_start_on_one_picture_is_that_example(segmenter, examples):
@@ -50,9 +49,3 @@ def test_tokens_of_rare_labels_are_kept_more_often():
     assert all((np.diff(rows) > 0).all() for rows in kept)
     chosen = np.concatenate([row[some] for row, some in zip(slots, kept, strict=True)])
     assert chosen.mean() > 1.5 * slots.mean()
-
-
-@pytest.mark.parametrize(("learn", "rate"), [("cache", 0.5), ("cache", 0.0), ("tokens", 0.5)])
-def test_cells_are_learned_with_a_cache_and_a_rate(segmenter, examples, learn, rate):
-    run, _ = begin(segmenter, examples[:2], learn=learn, lookup_rate=rate)
-    assert run.prompt.learns_lookup == (learn == "cache" and rate > 0)

@@ -256,7 +256,7 @@ def test_another_model_is_no_encoder(tmp_path):
     with pytest.raises(CheckpointError, match=r"not a DINOv2 checkpoint; it holds 1 tensors such"):
         load_encoder(tmp_path / "x.safetensors")
     with pytest.raises(CheckpointError, match="not the fields of an encoder"):
-        load_encoder(shipped_weights()["seggpt-tiny"])
+        load_encoder(shipped_weights()["seggpt-small"])
     with pytest.raises(CheckpointError, match="no such file, and no shipped encoder of that name"):
         load_encoder("dinov2-huge")
 
