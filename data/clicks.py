@@ -117,20 +117,31 @@ def play(
     *,
     ignore: Bool[np.ndarray, "h w"],
     clicks: int,
+    goal: float = 0.0,
+    most: int = 0,
 ) -> list[Turn]:
     """Click on an object, each time where the last mask is most wrong; return every turn.
 
-    Pixels to ignore are never wrong. A perfect mask keeps its turn to the end.
+    Pixels to ignore are never wrong. A perfect mask keeps its turn to the end. After `clicks` it
+    goes on until a mask has reached the IoU `goal`, to `most` clicks.
     """
     turns: list[Turn] = []
     prompt, memory, click = Prompt(), None, first_click(truth)
-    while click is not None and len(turns) < clicks:
+    while click is not None and (
+        len(turns) < clicks or (len(turns) < most and all(turn.iou < goal for turn in turns))
+    ):
         prompt = Prompt(clicks=(*prompt.clicks, click))
         reply = ask(prompt, memory)
         memory = reply.memory
         turns.append(Turn(prompt, reply.mask, iou(reply.mask, truth, ignore=ignore)))
         click = next_click(truth, np.where(ignore, truth, reply.mask))
     return turns + turns[-1:] * (clicks - len(turns))
+
+
+def count_clicks(turns: list[Turn], *, goal: float, most: int) -> int:
+    """Return the number of clicks after which the IoU is `goal` or more, or `most`."""
+    reached = (number for number, turn in enumerate(turns, 1) if turn.iou >= goal)
+    return min(next(reached, most), most)
 
 
 def iou(

@@ -27,8 +27,8 @@ class Enlarger:
 
     def __init__(self, frame: Frame, *, cell: int, patch: int) -> None:
         self._size = frame.size
-        grid = np.asarray(frame.outer) // patch
-        rows, cols = frame.upsampling((cell * int(grid[0]), cell * int(grid[1])))
+        grid = frame.outer[0] // patch, frame.outer[1] // patch
+        rows, cols = frame.upsampling((cell * grid[0], cell * grid[1]))
         self.shape = _patches(rows, grid[0], cell), _patches(cols, grid[1], cell)
         self.inner = np.ceil(np.asarray(frame.inner) * cell / patch).astype(int)
         # Rounded up: what lies beyond the picture is cut off.
@@ -64,7 +64,7 @@ class Enlarger:
 def _patches(matrix: Float32[np.ndarray, "n m"], grid: int, cell: int) -> int:
     """Return how many patches a resizing matrix reads, rounded up."""
     pixels = int(np.flatnonzero(matrix.any(axis=0))[-1]) + 1
-    return min(int(grid), -(-pixels // (cell * _STEP_PATCHES)) * _STEP_PATCHES)
+    return min(grid, -(-pixels // (cell * _STEP_PATCHES)) * _STEP_PATCHES)
 
 
 def _taps(

@@ -98,7 +98,7 @@ def check_points(
                 "point)"
             )
     height, width = size
-    for x, y in xy[kinds != PADDING]:
+    for x, y in xy[kinds != PADDING].tolist():
         if not _is_near(x, width) or not _is_near(y, height):  # also refuses NaN
             raise PromptError(
                 f"point {x:g},{y:g} is outside the picture of {width}x{height}; "
@@ -122,7 +122,7 @@ def check_boxes(boxes: ArrayLike, *, size: tuple[int, int]) -> Float32[np.ndarra
     if rows.ndim not in (1, 2) or rows.shape[-1] != 4 or not rows.size:
         raise PromptError(f"boxes of shape {rows.shape}; give (4,) or (prompts, 4)")
     height, width = size
-    for row in rows.reshape(-1, 4):
+    for row in rows.reshape(-1, 4).tolist():
         x0, y0, x1, y1 = row
         said = ",".join(f"{value:g}" for value in row)
         if x0 >= x1 or y0 >= y1:

@@ -102,9 +102,9 @@ class PromptHeads(nnx.Module):
 
         Every picture has as many prompts, those of the first one first. `coords` and `labels` are
         those of `PromptEncoder.points`, in pixels of the picture as it was encoded; `mask` is
-        logits such as these. The first mask is for a clear prompt, the other three for one that may mean several
-        things. `origin` (x, y) moves the picture on the plane whose places the model knows, in
-        pixels.
+        logits such as these. The first mask is for a clear prompt, the other three for one that may
+        mean several things. `origin` (x, y) moves the picture on the plane whose places the model
+        knows, in pixels.
         """
         found = self.look(embedding, coords, labels, mask=mask, origin=origin)
         return self.draw(embedding, found), self.scores(found)

@@ -12,6 +12,10 @@ from train.scores import Group
 
 COUNTED = (1, 3, 5)
 """After how many clicks the IoU makes a column."""
+GOAL, MOST_CLICKS = 0.85, 20
+"""NoC@85, as it is counted in the literature on interactive segmentation."""
+
+MODEL = "model"  # the predictor that is no baseline: its clicks are counted
 
 Means = dict[str, dict[str, float]]
 """Mean IoU in percent, by predictor and by what it was given."""
@@ -27,6 +31,13 @@ class SetScores:
     ious: Mapping[str, Mapping[str, list[float]]]
     """0..1, by predictor and by what it was given, as many as were `asked`."""
     seconds: Mapping[str, float] = field(default_factory=dict)
+    clicks: Mapping[str, list[int]] = field(default_factory=dict)
+    """How many clicks reach an IoU of `GOAL`, `MOST_CLICKS` if none do, where it was counted."""
+
+    @property
+    def mean_clicks(self) -> dict[str, float]:
+        """The mean number of clicks by predictor."""
+        return {name: float(np.mean(counts)) for name, counts in self.clicks.items()}
 
     @property
     def means(self) -> Means:
@@ -64,7 +75,21 @@ def format_scores(scores: Sequence[SetScores]) -> str:
         for title, row in (rows | {f"= {group}": means}).items():
             cells = [f"{row[name][given]:{w}.1f}" for (name, given), w in widths.items()]
             lines.append(f"{title:24}" + "".join(cells))
+    lines += _format_clicks(scores)
     return "\n".join(lines)
+
+
+def _format_clicks(scores: Sequence[SetScores]) -> list[str]:
+    """Lay out the mean number of clicks to `GOAL`, a line for each predictor that was counted."""
+    lines = []
+    for name in scores[0].clicks:
+        parts = []
+        for group in ("val", "unseen"):
+            means = [s.mean_clicks[name] for s in scores if s.unseen == (group == "unseen")]
+            parts += [f"{group} {np.mean(means):.1f}"] if means else []
+        title = f"NoC@{100 * GOAL:.0f} (at most {MOST_CLICKS})"
+        lines.append(f"{title:24}{name}: {', '.join(parts)}")
+    return lines
 
 
 def to_json(scores: Sequence[SetScores]) -> dict[str, Any]:
@@ -78,6 +103,7 @@ def to_json(scores: Sequence[SetScores]) -> dict[str, Any]:
                 "asked": [asdict(one) for one in s.asked],
                 "ious": s.ious,
                 "seconds": dict(s.seconds),
+                "clicks": s.mean_clicks,
             }
             for s in scores
         },

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from data.clicks import Predictor, Target, Turn, load_truth, play
 from data.folder import Folder
-from train.click_scores import COUNTED, SetScores
+from train.click_scores import COUNTED, MODEL, SetScores
 from train.sheets import lay_out
 
 _SHEET_ROWS = 4
@@ -31,8 +31,8 @@ def write_sheets(
     by_name = {folder.name: folder for folder in folders}
     for of_set in scores:
         means = {name: np.mean([*row.values()]) for name, row in of_set.means.items()}
-        baselines = [name for name in means if name != "model"]
-        shown = [name for name in means if name == "model"]
+        baselines = [name for name in means if name != MODEL]
+        shown = [name for name in means if name == MODEL]
         shown += [max(baselines, key=lambda name: means[name])] if baselines else []
         folder, rows = by_name[of_set.name], []
         for target in [one for one in of_set.asked if isinstance(one, Target)][:_SHEET_ROWS]:

@@ -34,6 +34,7 @@ from data.clicks import (
     Prompt,
     Reply,
     Target,
+    count_clicks,
     draw_targets,
     first_click,
     iou,
@@ -44,7 +45,7 @@ from data.clicks import (
 )
 from data.folder import Folder
 from train.click_baselines import load_baselines
-from train.click_scores import COUNTED, SetScores, format_scores, to_json
+from train.click_scores import COUNTED, GOAL, MODEL, MOST_CLICKS, SetScores, format_scores, to_json
 from train.click_sheets import write_sheets
 from train.tool import open_all, parse_sets, run_tool
 
@@ -106,6 +107,7 @@ def _score(
 ) -> SetScores:
     ious = {name: defaultdict[str, list[float]](list) for name in predictors}
     seconds = dict.fromkeys(predictors, 0.0)
+    counts: dict[str, list[int]] = {name: [] for name in predictors if name == MODEL}
     for picture, of_picture in groupby(targets, key=lambda target: target.picture):
         image = folder.image(picture)
         asks: dict[str, Ask] = {}
@@ -115,14 +117,21 @@ def _score(
                 start = time.perf_counter()
                 if name not in asks:
                     asks[name] = predictor(image)
-                turns = play(asks[name], truth, ignore=ignore, clicks=COUNTED[-1])
+                # Baselines are slow and seldom reach the goal: of them no clicks are counted.
+                most = MOST_CLICKS if name in counts else 0
+                turns = play(
+                    asks[name], truth, ignore=ignore, clicks=COUNTED[-1], goal=GOAL, most=most
+                )
                 boxed = asks[name](Prompt(box=tight_box(truth)), None).mask
                 seconds[name] += time.perf_counter() - start
+                if name in counts:
+                    counts[name].append(count_clicks(turns, goal=GOAL, most=MOST_CLICKS))
                 for count in COUNTED:
                     ious[name][str(count)].append(turns[count - 1].iou)
                 ious[name]["box"].append(iou(boxed, truth, ignore=ignore))
             advance()
-    return SetScores(folder.name, unseen, targets, {n: dict(c) for n, c in ious.items()}, seconds)
+    columns = {name: dict(column) for name, column in ious.items()}
+    return SetScores(folder.name, unseen, targets, columns, seconds, counts)
 
 
 def evaluate_pairs(
@@ -154,7 +163,7 @@ def evaluate_pairs(
             advance()
         in_order = list(Counter(asked).elements())
         unknown = folder.name in unseen
-        scores.append(SetScores(folder.name, unknown, in_order, {"model": dict(columns)}))
+        scores.append(SetScores(folder.name, unknown, in_order, {MODEL: dict(columns)}))
     return scores
 
 
@@ -196,11 +205,12 @@ def load_model(weights: str, *, pairs: bool) -> Model:
     # It imports jax, which neither `--help` nor the baselines need.
     from incontext import Example, Promptable, Segmenter
 
-    promptable = Promptable.from_pretrained(weights)
-    train_sets = parse_sets(promptable.metadata.get("train_sets", ""))
     if not pairs:
+        promptable = Promptable.from_pretrained(weights)
+        train_sets = parse_sets(promptable.metadata.get("train_sets", ""))
         return Model(partial(_study, promptable), None, train_sets)
     segmenter = Segmenter.from_pretrained(weights)
+    promptable = segmenter.promptable
 
     def show(examples: Sequence[Pair]) -> Propose:
         context = segmenter.context([Example(pair.image, pair.mask) for pair in examples])
@@ -215,6 +225,7 @@ def load_model(weights: str, *, pairs: bool) -> Model:
 
         return propose
 
+    train_sets = parse_sets(promptable.metadata.get("train_sets", ""))
     return Model(partial(_study, promptable), show, train_sets)
 
 
@@ -269,7 +280,7 @@ def _run(args: argparse.Namespace) -> None:
             logger.warning(
                 "%s does not say what it was trained on; pass --train-sets", args.weights
             )
-    predictors = ({"model": model.predictor} if model else {}) | load_baselines()
+    predictors = ({MODEL: model.predictor} if model else {}) | load_baselines()
     drawn: dict[str, Any] = {"seed": args.seed, "unseen": names - trained}
     scores = evaluate(predictors, folders, objects=args.objects, **drawn)
     print(f"\nclicks and box\n{format_scores(scores)}", flush=True)

@@ -67,7 +67,8 @@ def test_every_target_is_in_its_window_and_known(make_sampler):
     for step in range(10):
         batch = make_sampler(nothing=0.0).batch(step)
         assert batch.truth.shape == (4, CONFIG.targets, side, side)
-        assert batch.is_thing.all() and (batch.weight > 0).all()
+        assert batch.is_thing.all()
+        assert (batch.weight > 0).all()
         shares = batch.truth.mean(axis=(2, 3))
         assert (shares > 0).all()
         things = batch.weight == 1

@@ -241,7 +241,9 @@ def test_a_corrected_result_is_an_example_for_the_next(segmenter, context):
     more = segmenter.add(context, after)
     assert more.labels == context.labels
     assert len(more.arrays.colours[0]) == 2 * len(context.arrays.colours[0])
-    own = segmenter.context([Example(draw_picture(1), after.label_map, kind="labels")], like=context)
+    own = segmenter.context(
+        [Example(draw_picture(1), after.label_map, kind="labels")], like=context
+    )
     for one, other in zip(jax.tree.leaves(more.arrays), jax.tree.leaves(own.arrays), strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -75,9 +75,7 @@ def test_an_earlier_mask_refines(model, state):
 def test_a_state_of_another_model_is_refused(model, state):
     engine = model.engine
     changed = jax.tree.map(lambda a: np.asarray(a) + 1, engine.params)
-    other = Promptable(
-        SAMEngine(engine.config, changed, device=engine.device, dtype="float32")
-    )
+    other = Promptable(SAMEngine(engine.config, changed, device=engine.device, dtype="float32"))
     with pytest.raises(PromptError, match=r"encoded by model .* encode it again"):
         other.predict(state, points=POINT)
 

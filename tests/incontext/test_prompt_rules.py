@@ -101,4 +101,7 @@ def test_parts_must_be_of_as_many_prompts():
         check_prompts(None, None, None, None, size=SIZE, mask_shape=(24, 24))
     with pytest.raises(PromptError, match="labels without points"):
         check_prompts(None, [1], boxes, None, size=SIZE, mask_shape=(24, 24))
-    assert check_prompts(None, None, boxes, None, size=SIZE, mask_shape=(24, 24)).labels.shape == (3, 0)
+    assert check_prompts(None, None, boxes, None, size=SIZE, mask_shape=(24, 24)).labels.shape == (
+        3,
+        0,
+    )

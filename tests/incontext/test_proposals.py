@@ -29,6 +29,12 @@ class Knower:
     params, cell, patch, fingerprint = {}, 4, PATCH, "knower"
     device = jax.devices("cpu")[0]
 
+    def encode(self, source):
+        raise NotImplementedError
+
+    def patches(self, embedding):
+        raise NotImplementedError
+
     def look(self, params, embedding, coords, labels):
         del params
         first, second = coords[:, 0], coords[:, 1]

@@ -145,9 +145,9 @@ def test_boxes_are_wrong_by_little_and_lie_in_the_picture():
 
 def first(asked, *, boxes, proposal=None):
     config = ClicksConfig(boxes=boxes, box_noise=0.0)
-    return jax.jit(
-        lambda key: first_prompt(key, asked, config, shape=SHAPE, proposal=proposal)
-    )(jax.random.key(0))
+    return jax.jit(lambda key: first_prompt(key, asked, config, shape=SHAPE, proposal=proposal))(
+        jax.random.key(0)
+    )
 
 
 def test_the_first_prompt_is_a_point_or_a_box():
