@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from incontext.promptable import Promptable as Promptable
     from incontext.results import Result as Result
     from incontext.segmenter import Segmenter as Segmenter
+    from incontext.selection import Selection as Selection
 
 _HOMES = {
     "AutomaticMaskGenerator": "incontext.everything",
@@ -21,6 +22,7 @@ _HOMES = {
     "Promptable": "incontext.promptable",
     "Result": "incontext.results",
     "Segmenter": "incontext.segmenter",
+    "Selection": "incontext.selection",
 }
 __all__ = sorted(_HOMES)
 

@@ -15,6 +15,7 @@ from incontext.nms import suppress
 from incontext.promptable import EncodedImage, OnPromptable, Promptable
 from incontext.proposals import box_prompts, point_prompts, propose
 from incontext.regions import drop_islands, fill_holes
+from incontext.selection import Selection
 from incontext.sweep import Found, Sieve, Sweep
 from seggpt.errors import PromptError
 
@@ -112,8 +113,10 @@ class AutomaticMaskGenerator(OnPromptable):
         self._prompts: PromptMode = prompts
         self._sweep = Sweep(model)
 
-    def generate(self, image: ImageSource) -> list[dict[str, Any]]:
-        """Find all things; one dictionary a mask, with SAM's keys.
+    def generate(
+        self, image: ImageSource, *, select: Selection | None = None
+    ) -> list[dict[str, Any]]:
+        """Find all things, or those that are selected; one dictionary a mask, with SAM's keys.
 
         `segmentation` as `output_mode` says, `area` in pixels, `bbox` and `crop_box` as x, y,
         width, height (SAM's boxes end at the last pixel, so they are a pixel smaller than
@@ -122,6 +125,7 @@ class AutomaticMaskGenerator(OnPromptable):
 
         Raises:
             InputError: if the picture cannot be used.
+            PromptError: if what is to be selected makes no sense.
         """
         picture = load_image(image)
         size = picture.shape[:2]
@@ -134,6 +138,9 @@ class AutomaticMaskGenerator(OnPromptable):
             records = _best(records, scores, self._crop_nms)
         if self._min_area > 0:
             records = self._clean(records)
+        if select is not None:
+            masks = [rle.decode(record.runs) for record in records]
+            records = [records[index] for index in select.pick(masks, size)]
         return [self._describe(record) for record in records]
 
     def _look_at(self, picture: UInt8[np.ndarray, "h w 3"], crop: Crop) -> list[_Record]:

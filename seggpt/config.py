@@ -241,7 +241,8 @@ class InContextConfig:
         """Return the fields as JSON can hold them, and which model they are of."""
         fields = {**vars(self), "encoder": self.encoder.to_dict()}
         fields["matchings"] = [list(matching) for matching in self.matchings]
-        fields["prompts"] = self.prompts and self.prompts.to_dict()
+        prompts = fields.pop("prompts")  # contexts are the same with and without heads
+        fields |= {"prompts": prompts.to_dict()} if prompts else {}
         return {"model": IN_CONTEXT_MODEL, **fields}
 
     @classmethod

@@ -4,13 +4,15 @@ import argparse
 
 from incontext.cli.console import Console
 from incontext.cli.outcome import Exit
+from incontext.cli.prompt import box, point
 from incontext.cli.verbs import Subparsers, add_picture_options, positive, unit_interval
 
 EPILOG = """\
 examples:
   seggpt everything street.jpg -o out --model sam_vit_b_01ec64.pth
   seggpt everything photos/ -o out --model sam.pth --format json,overlay --points-per-side 16
-  seggpt everything photos/ -o out --model sam.pth --prompts boxes
+  seggpt everything photos/ -o out --prompts boxes
+  seggpt everything photos/ -o out -e cells.png cells_mask.png
 
 NAME.json lists the masks: COCO run lengths, area, box (x, y, width, height), scores.
 """
@@ -52,6 +54,30 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
         default=0,
         metavar="PIXELS",
         help="fill holes and drop islands that are smaller",
+    )
+    group = parser.add_argument_group("or only those that are meant (in pixels of each picture)")
+    group.add_argument(
+        "--point",
+        action="append",
+        default=[],
+        type=point,
+        metavar="X,Y[,0|1]",
+        help="keep things with such a pixel in them (1, the default), or without one (0)",
+    )
+    group.add_argument(
+        "--box",
+        action="append",
+        default=[],
+        type=box,
+        metavar="X0,Y0,X1,Y1",
+        help="keep the thing that fills this box best",
+    )
+    group.add_argument(
+        "-e",
+        "--example",
+        nargs=2,
+        metavar=("IMAGE", "MASK"),
+        help="keep things like those that a picture and its mask show, each by itself",
     )
     add_picture_options(parser, formats="json (default), overlay; several with commas")
     return parser

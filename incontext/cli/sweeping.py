@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 import incontext
+from incontext.cli.bulk import check_examples
 from incontext.cli.console import Console
 from incontext.cli.onebyone import Work, pick_formats, run_one_by_one
 from incontext.cli.outcome import Exit
@@ -17,6 +19,7 @@ from incontext.cli.plan import Job
 from incontext.cli.runlog import write_atomically
 from incontext.drawing import draw_overlay, save_png
 from incontext.rle import RunLengths, decode
+from incontext.selection import Selection
 from seggpt.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -44,8 +47,10 @@ def sweep_all(args: argparse.Namespace, console: Console) -> Exit:
             prompts=args.prompts,
         )
 
+        select = _selector(args)
+
         def work(job: Job, picture: np.ndarray) -> dict[str, Any]:
-            records = generator.generate(picture)
+            records = generator.generate(picture, select=select(picture))
             if not records:
                 logger.warning(
                     "%s: nothing found; lower --pred-iou-thresh %g or "
@@ -67,6 +72,22 @@ def sweep_all(args: argparse.Namespace, console: Console) -> Exit:
 
     suffixes = [SUFFIXES[name] for name in formats]
     return run_one_by_one(args, console, suffixes=suffixes, label="finding", begin=begin)
+
+
+def _selector(args: argparse.Namespace) -> Callable[[np.ndarray], Selection | None]:
+    """Return what says which things of a picture are meant; None is all of them."""
+    given: dict[str, Any] = {}
+    if args.point:
+        given["points"] = [point[:2] for point in args.point]
+        given["labels"] = [point[2] for point in args.point]
+    if args.box:
+        given["boxes"] = args.box
+    if not args.example:
+        return lambda _: Selection(**given) if given else None
+    check_examples([tuple(args.example)], kind="auto")
+    segmenter = incontext.Segmenter.from_pretrained(device=args.device)
+    context = segmenter.context([incontext.Example(*args.example)])
+    return lambda picture: Selection(**given, result=segmenter.segment(picture, context))
 
 
 def _runs(segmentation: dict[str, Any]) -> RunLengths:
