@@ -79,7 +79,7 @@ class PromptBatch(NamedTuple):
     free: Bool[np.ndarray, "b h2 w2"]  # where nothing is
     weight: Float32[np.ndarray, "b t"]
     is_thing: Bool[np.ndarray, "b t"]  # False where nothing is asked for
-    origin: Float32[np.ndarray, " 2"]  # where the window lies on the plane, in pixels
+    origin: Float32[np.ndarray, "b 2"]  # where all windows lie on the plane, in pixels (x, y)
 
 
 class PromptSampler:
@@ -122,6 +122,7 @@ class PromptSampler:
         rows = [self._window(shape, rng) for _ in range(shape.pictures)]
         room = self.cache.patch * max(0, PLANE - shape.side)
         origin = rng.integers(0, room + 1, 2).astype(np.float32)
+        origin = np.broadcast_to(origin, (shape.pictures, 2))
         return PromptBatch(*(np.stack(parts) for parts in zip(*rows, strict=True)), origin)
 
     def _window(self, shape: PromptShape, rng: Rng) -> tuple[np.ndarray, ...]:

@@ -179,7 +179,7 @@ class PixelMaskDecoder(TokenDecoder):
 
     def project(
         self, pyramid: Pyramid, image: Float[Array, "i h w 3"], grid: tuple[int, int]
-    ) -> tuple[Float[Array, "i h14 w14 c"], Float[Array, "i h4 w4 c"], Float[Array, "i h2 w2 c"]]:
+    ) -> tuple[Float[Array, "i _ _ _"], Float[Array, "i _ _ _"], Float[Array, "i _ _ _"]]:
         """Return what is read of the pixels alone: at half a token, and at strides 4 and 2."""
         fine = self.fine(resize(pyramid.fine, (2 * grid[0], 2 * grid[1])))
         colours = resize(image, (pyramid.half.shape[1], pyramid.half.shape[2]))
@@ -212,7 +212,7 @@ class PixelMaskDecoder(TokenDecoder):
 
     def _earlier(
         self, mask: Float[Array, "p h w"] | None, shape: tuple[int, int]
-    ) -> Float[Array, "#p h w c"]:
+    ) -> Float[Array, "#p #h2 #w2 c"]:
         if mask is None:
             return self.earlier(jnp.zeros((1, 1, 1, 2)))
         seen = resize(jnp.tanh(mask / 4)[..., None], shape)

@@ -264,6 +264,8 @@ def test_a_segmenter_gets_the_click_with_the_context(monkeypatch):
     calls = []
 
     class Segmenter:
+        promptable = SimpleNamespace(metadata={"train_sets": "a,b"})
+
         @classmethod
         def from_pretrained(cls, name):
             return cls()
@@ -275,10 +277,9 @@ def test_a_segmenter_gets_the_click_with_the_context(monkeypatch):
             calls.append(clicked)
             return SimpleNamespace(label_map=np.where(context[0], 1, 0))
 
-    promptable = SimpleNamespace(metadata={"train_sets": "a,b"})
     fake = SimpleNamespace(
         Segmenter=Segmenter,
-        Promptable=SimpleNamespace(from_pretrained=lambda name: promptable),
+        Promptable=None,  # that of the segmenter is taken, so that pictures are encoded alike
         Example=lambda image, mask: (image, mask),
     )
     monkeypatch.setitem(sys.modules, "incontext", fake)

@@ -323,7 +323,7 @@ def test_every_target_of_every_window_is_asked_for():
         free=free,
         weight=np.arange(6, dtype=np.float32).reshape(2, 3),
         is_thing=np.array([[True, False, True], [True, True, False]]),
-        origin=np.zeros(2, np.float32),
+        origin=np.zeros((2, 2), np.float32),
     )
     asked = ask(batch)
     for row in range(6):

@@ -123,7 +123,7 @@ def _play(
     seen = model.encode_for_prompts(Embedding(jnp.asarray(batch.images), layers))
 
     def decode(coords: Array, labels: Array, mask: Array | None) -> tuple[Array, Array]:
-        origin = jnp.asarray(batch.origin)
+        origin = jnp.asarray(batch.origin)[0]
         return heads.decode(seen, coords, labels, mask=mask, origin=origin)
 
     return simulate(decode, ask(batch), clicks, shape=shape, key=key)
