@@ -12,12 +12,14 @@ class Frame:
     """How a picture of `size` (height, width) lies in a square of `side` pixels.
 
     Its longer side fills the square, it lies in the upper left corner, and the rest is empty
-    (segment_anything/utils/transforms.py). With `squeeze` it fills the square, whatever its aspect.
+    (segment_anything/utils/transforms.py). With `squeeze` it fills the square, whatever its aspect;
+    `corners` says that points are known by their pixels' corners even then.
     """
 
     size: tuple[int, int]
     side: int
     squeeze: bool = False
+    corners: bool = False
 
     @cached_property
     def inner(self) -> tuple[int, int]:
@@ -38,7 +40,7 @@ class Frame:
 
         SAM's users know them as corners, which is the same up to half a pixel of the square.
         """
-        if not self.squeeze:
+        if self.corners or not self.squeeze:
             return self.place(xy)
         (height, width), (inner_height, inner_width) = self.size, self.inner
         scale = np.array([inner_width / width, inner_height / height])

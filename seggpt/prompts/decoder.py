@@ -56,9 +56,18 @@ class MaskDecoder(nnx.Module):
         self, tokens: Tokens, image: ImageTokens, *, shape: tuple[int, int]
     ) -> Float[Array, "p 4 h w"]:
         """Draw the masks, as logits of 4 by 4 pixels a patch, from what `look` found."""
-        p, (gh, gw) = len(tokens), shape
+        return self.of_pixels(tokens, self.pixels(image), shape=shape)
+
+    def pixels(self, image: ImageTokens) -> Float[Array, "p n16 z"]:
+        """Make pixels of patches: each becomes four, and each of these four again."""
         pixels = self.up2(jax.nn.gelu(self.up_norm(self.up1(image)), approximate=False))
-        pixels = jax.nn.gelu(pixels, approximate=False)
+        return jax.nn.gelu(pixels, approximate=False)
+
+    def of_pixels(
+        self, tokens: Tokens, pixels: Float[Array, "p n16 z"], *, shape: tuple[int, int]
+    ) -> Float[Array, "p 4 h w"]:
+        """Draw the masks of what `pixels` made."""
+        p, (gh, gw) = len(tokens), shape
         heads = [head(tokens[:, 1 + index]) for index, head in enumerate(self.mask_heads)]
         logits = jnp.matmul(jnp.stack(heads, axis=1), pixels.swapaxes(1, 2))
         # Only here do pixels leave their patch: logits are all that must be moved.
