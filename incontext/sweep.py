@@ -173,10 +173,12 @@ def _draw(
 
     def draw(tokens: Array, image: Array) -> tuple[Array, Array, Array]:
         gh, gw = embedding.shape[1:3]
-        rows, cols = shape
+        rows, cols = min(shape[0] + model.reach, gh), min(shape[1] + model.reach, gw)
         part = image.reshape(len(image), gh, gw, -1)[:, :rows, :cols]
         part = part.reshape(len(image), rows * cols, -1)
-        low = model.draw(tokens, part, shape=shape)[:, some]
+        low = model.draw(tokens, part, shape=(rows, cols))[:, some]
+        height, width = (extent * low.shape[-1] // cols for extent in shape)
+        low = low[..., :height, :width]
         return low, *_count(low, inner, offset)
 
     def work(coords: Float[Array, "chunk s 2"], labels: Int[Array, "chunk s"]) -> Drawn:
