@@ -6,7 +6,7 @@ Anything" (arXiv 2312.00863); what the layers do is that of efficient_sam/ of it
 
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from seggpt.config import HeadsConfig
-from seggpt.prompts import BACKGROUND, MASKS, PADDING, MaskDecoder, PromptEncoder
+from seggpt.prompts import BACKGROUND, PADDING, MaskDecoder, PromptEncoder
 from seggpt.prompts.transformer import Mlp, Tokens, TwoWayBlock, TwoWayTransformer
 from seggpt.sam import SAM
 
@@ -81,10 +81,7 @@ class GeluMlp(Mlp):
 class EfficientBlock(TwoWayBlock):
     """A layer that keeps what it had when tokens look at each other, and adds places for good."""
 
-    def __init__(self, config: HeadsConfig, *, first: bool, rngs: nnx.Rngs) -> None:
-        super().__init__(config, first=first, rngs=rngs)
-        width = config.prompt_width
-        self.mlp = GeluMlp(width, config.decoder_mlp, width, rngs=rngs)
+    mlp_kind: ClassVar[type[Mlp]] = GeluMlp
 
     def look_around(self, tokens: Tokens, places: Tokens, *, present: Bool[Array, "p t"]) -> Tokens:
         """Let the tokens look at each other."""
@@ -95,25 +92,7 @@ class EfficientBlock(TwoWayBlock):
 class EfficientTransformer(TwoWayTransformer):
     """SAM's with other layers."""
 
-    def __init__(self, config: HeadsConfig, *, rngs: nnx.Rngs) -> None:
-        super().__init__(config, rngs=rngs)
-        self.layers = nnx.List(
-            EfficientBlock(config, first=index == 0, rngs=rngs) for index in range(2)
-        )
-
-
-class EfficientMaskDecoder(MaskDecoder):
-    """SAM's with another transformer, norm and activation."""
-
-    def __init__(self, config: HeadsConfig, *, rngs: nnx.Rngs) -> None:
-        super().__init__(config, rngs=rngs)
-        width = config.prompt_width
-        self.transformer = EfficientTransformer(config, rngs=rngs)
-        self.up_norm = PictureNorm(width // 4, rngs=rngs)
-        self.mask_heads = nnx.List(
-            GeluMlp(width, width, width, width // 8, rngs=rngs) for _ in range(MASKS)
-        )
-        self.iou_head = GeluMlp(width, width, width, MASKS, rngs=rngs)
+    layer_kind: ClassVar[type[TwoWayBlock]] = EfficientBlock
 
 
 class PictureNorm(nnx.Module):
@@ -129,6 +108,14 @@ class PictureNorm(nnx.Module):
         centred = pixels - pixels.mean(axis=(1, 2), keepdims=True)
         spread = jnp.square(centred).mean(axis=(1, 2), keepdims=True)
         return centred * jax.lax.rsqrt(spread + 1e-5) * self.scale[...] + self.bias[...]
+
+
+class EfficientMaskDecoder(MaskDecoder):
+    """SAM's with another transformer, norm and activation."""
+
+    transformer_kind: ClassVar[type[TwoWayTransformer]] = EfficientTransformer
+    head_kind: ClassVar[type[Mlp]] = GeluMlp
+    norm_kind: ClassVar[Callable[..., Any]] = PictureNorm
 
 
 class EfficientSAM(SAM):

@@ -1,5 +1,8 @@
 """From a picture and a prompt to four masks, each with how good it will probably be."""
 
+from collections.abc import Callable
+from typing import Any, ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -16,18 +19,22 @@ MASKS = 4  # the one for a clear prompt, and three for a prompt that may mean se
 class MaskDecoder(nnx.Module):
     """A two-way transformer, pixels four times as fine as patches, and a head for each mask."""
 
+    transformer_kind: ClassVar[type[TwoWayTransformer]] = TwoWayTransformer
+    head_kind: ClassVar[type[Mlp]] = Mlp
+    norm_kind: ClassVar[Callable[..., Any]] = PixelNorm
+
     def __init__(self, config: HeadsConfig, *, rngs: nnx.Rngs) -> None:
         width = config.prompt_width
         self.iou_token = nnx.Param(jax.random.normal(rngs.params(), (width,)))
         self.mask_tokens = nnx.Param(jax.random.normal(rngs.params(), (MASKS, width)))
-        self.transformer = TwoWayTransformer(config, rngs=rngs)
+        self.transformer = self.transformer_kind(config, rngs=rngs)
         self.up1 = Upscale(width, width // 4, rngs=rngs)
-        self.up_norm = PixelNorm(width // 4, rngs=rngs)
+        self.up_norm = type(self).norm_kind(width // 4, rngs=rngs)
         self.up2 = Upscale(width // 4, width // 8, rngs=rngs)
         self.mask_heads = nnx.List(
-            Mlp(width, width, width, width // 8, rngs=rngs) for _ in range(MASKS)
+            self.head_kind(width, width, width, width // 8, rngs=rngs) for _ in range(MASKS)
         )
-        self.iou_head = Mlp(width, width, width, MASKS, rngs=rngs)
+        self.iou_head = self.head_kind(width, width, width, MASKS, rngs=rngs)
 
     def look(
         self,

@@ -152,13 +152,15 @@ class Mlp(nnx.Module):
 class TwoWayBlock(nnx.Module):
     """One layer; the first has no places to go by yet, and starts from what attention finds."""
 
+    mlp_kind: ClassVar[type[Mlp]] = Mlp
+
     def __init__(self, config: HeadsConfig, *, first: bool, rngs: nnx.Rngs) -> None:
         width = config.prompt_width
         half = partial(Attention, width, inner=width // 2, heads=config.decoder_heads, rngs=rngs)
         self.first = first
         self.self_attn = Attention(width, inner=width, heads=config.decoder_heads, rngs=rngs)
         self.to_image, self.to_tokens = half(), half()
-        self.mlp = Mlp(width, config.decoder_mlp, width, rngs=rngs)
+        self.mlp = self.mlp_kind(width, config.decoder_mlp, width, rngs=rngs)
         self.norm1, self.norm2, self.norm3, self.norm4 = (
             LayerNorm(width, rngs=rngs) for _ in range(4)
         )
@@ -193,10 +195,12 @@ class TwoWayBlock(nnx.Module):
 class TwoWayTransformer(nnx.Module):
     """Two layers, and a last look of the tokens at the picture."""
 
+    layer_kind: ClassVar[type[TwoWayBlock]] = TwoWayBlock
+
     def __init__(self, config: HeadsConfig, *, rngs: nnx.Rngs) -> None:
         width = config.prompt_width
         self.layers = nnx.List(
-            TwoWayBlock(config, first=index == 0, rngs=rngs) for index in range(2)
+            self.layer_kind(config, first=index == 0, rngs=rngs) for index in range(2)
         )
         self.final_attn = Attention(width, inner=width // 2, heads=config.decoder_heads, rngs=rngs)
         self.final_norm = LayerNorm(width, rngs=rngs)

@@ -45,11 +45,13 @@ def hq_name_table(*, dialect: Dialect, early: str) -> list[Name]:
     rows += _finer("fine_early", "compress_vit_feat", "compress_vit", shape=(early, "8*z"))
     rows += _finer("fine_last", "embedding_encoder", "encoder", shape=("8*z", "2*z"))
     theirs = f"{_C}embedding_maskfeature."
-    rows += [
-        (f"{_C}hq_conv1", f"{theirs}0", f"{_C}mask_conv1", "conv", "2*z z 3 3"),
-        (f"{_C}hq_norm", f"{theirs}1", f"{_C}mask_norm", "norm", "2*z"),
-        (f"{_C}hq_conv2", f"{theirs}3", f"{_C}mask_conv2", "conv", "z 2*z 3 3"),
-    ]
+    rows.extend(
+        (
+            (f"{_C}hq_conv1", f"{theirs}0", f"{_C}mask_conv1", "conv", "2*z z 3 3"),
+            (f"{_C}hq_norm", f"{theirs}1", f"{_C}mask_norm", "norm", "2*z"),
+            (f"{_C}hq_conv2", f"{theirs}3", f"{_C}mask_conv2", "conv", "z 2*z 3 3"),
+        )
+    )
     rows += head_rows(f"{_C}hq_head", f"{_C}hf_mlp", "z", huggingface_head=f"{_C}hq_mask_mlp")
     return spell_rows(tuple(rows), dialect)
 
@@ -161,12 +163,14 @@ def _efficient_decoder() -> list[Name]:
     ]
     for index in range(_LAYERS):
         layer = f"transformer.layers.{index}."
-        own += [
-            (f"{layer}mlp.layers.0", f"{layer}mlp.layers.0.0", "linear", "u 8*z"),
-            (f"{layer}mlp.layers.1", f"{layer}mlp.fc", "linear", "8*z u"),
-        ]
-        for number in range(1, 5):
-            own.append((f"{layer}norm{number}", f"{layer}norm{number}", "norm", "8*z"))
+        own.extend(
+            (
+                (f"{layer}mlp.layers.0", f"{layer}mlp.layers.0.0", "linear", "u 8*z"),
+                (f"{layer}mlp.layers.1", f"{layer}mlp.fc", "linear", "8*z u"),
+            )
+        )
+        norms = [f"{layer}norm{number}" for number in range(1, 5)]
+        own.extend((norm, norm, "norm", "8*z") for norm in norms)
         base = _C + layer
         shared += attention_rows(f"{base}self_attn", f"{base}self_attn", "8*z")
         shared += attention_rows(f"{base}to_image", f"{base}cross_attn_token_to_image", "4*z")
@@ -174,11 +178,13 @@ def _efficient_decoder() -> list[Name]:
     base = f"{_C}transformer."
     shared += attention_rows(f"{base}final_attn", f"{base}final_attn_token_to_image", "4*z")
     up = "final_output_upscaling_layers."
-    own += [
-        ("up1", f"{up}0.0", "upscale", "8*z 2*z 2 2"),
-        ("up_norm", f"{up}0.1", "norm", "2*z"),
-        ("up2", f"{up}1.0", "upscale", "2*z z 2 2"),
-    ]
+    own.extend(
+        (
+            ("up1", f"{up}0.0", "upscale", "8*z 2*z 2 2"),
+            ("up_norm", f"{up}0.1", "norm", "2*z"),
+            ("up2", f"{up}1.0", "upscale", "2*z z 2 2"),
+        )
+    )
     own += _efficient_head("iou_head", "iou_prediction_head", str(_MASKS))
     for index in range(_MASKS):
         own += _efficient_head(f"mask_heads.{index}", f"output_hypernetworks_mlps.{index}", "z")
