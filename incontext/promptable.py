@@ -20,7 +20,7 @@ from incontext.answers import Answer, Closer, join_answers
 from incontext.hub import find_source
 from incontext.images import ImageSource, load_image
 from incontext.looks import agree, choose, looks_for
-from incontext.prompt_rules import Prompts, check_prompts
+from incontext.prompt_rules import Prompts, check_learned, check_prompts
 from incontext.runtime import choose_device, enable_compile_cache
 from incontext.settle import settle
 from incontext.snap import FINE, snap
@@ -32,12 +32,14 @@ from seggpt.frame import Frame
 from seggpt.pretrained import PROMPTS
 from seggpt.prompts import MASKS, Slots, make_slots
 from seggpt.sam import SAM, PromptedSegGPT
+from seggpt.sam_family import make_sam
 from seggpt.weights.graft import graft
 from seggpt.weights.published import load_published
 
 FILES = (
     "give a SAM checkpoint: sam_vit_b_01ec64.pth, sam_vit_l_0b3195.pth, sam_vit_h_4b8939.pth, a "
-    "Hugging Face folder such as facebook/sam-vit-base, or what seggpt convert made of one"
+    "Hugging Face folder such as facebook/sam-vit-base, or what seggpt convert made of one; or a "
+    "relative's: sam_hq_vit_b.pth, mobile_sam.pt, efficient_sam_vitt.pt"
 )
 
 
@@ -187,6 +189,8 @@ class Promptable:
         check_model(state.model, self, what="picture")
         side = self.config.mask_size
         prompts = check_prompts(points, labels, boxes, mask, size=state.size, side=side)
+        if isinstance(self.config, SAMConfig):
+            check_learned(prompts, self.config)
         wanted = slice(1, None) if multimask else slice(0, 1)
         if state.picture is None:
             return self._answer(state.embedding, state.frame, prompts).pick(wanted)
@@ -241,7 +245,10 @@ class Promptable:
         )
 
     def _frame(self, size: tuple[int, int]) -> Frame:
-        return Frame(size, self.config.image_size, squeeze=self.zooms)
+        side = self.config.image_size
+        if isinstance(self.config, SAMConfig):
+            return Frame(size, side, squeeze=self.config.squeezes, corners=True)
+        return Frame(size, side, squeeze=self.zooms)
 
     def _encode_one(
         self, picture: UInt8[np.ndarray, "h w 3"], frame: Frame
@@ -311,7 +318,7 @@ def lay_in_square(
 
 def _make(config: SAMConfig | SegGPTConfig) -> SAM | PromptedSegGPT:
     if isinstance(config, SAMConfig):
-        return SAM(config, rngs=nnx.Rngs(0))
+        return make_sam(config, rngs=nnx.Rngs(0))
     return PromptedSegGPT(config, rngs=nnx.Rngs(0))
 
 
