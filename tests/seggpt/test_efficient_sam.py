@@ -304,6 +304,16 @@ def test_masks_and_scores_equal_the_reference_end_to_end(model, embedding, refer
 
 
 @pytest.mark.torch
+def test_the_decoder_alone_equals_the_reference(model, reference):
+    torch = pytest.importorskip("torch")
+    said = np.random.default_rng(5).normal(size=(GRID, GRID, INNER)).astype(np.float32)
+    masks, scores = decode(model, said[None], make_slots(XY[:1, :1], np.ones((1, 1), int)))
+    want = reference.decode(torch.tensor(said).permute(2, 0, 1), [(*XY[0, 0].tolist(), 1)])
+    assert_near(masks[0], want[0])
+    assert_near(scores[0], want[1])
+
+
+@pytest.mark.torch
 def test_as_many_points_as_there_may_be_leave_nothing_to_fill(model, embedding, reference):
     xy = np.random.default_rng(4).uniform(0, SIZE, (1, POINTS, 2)).astype(np.float32)
     slots = make_slots(xy, np.ones((1, POINTS), int))

@@ -167,9 +167,27 @@ def test_what_the_encoder_keeps_equals_the_reference(embedding, reference):
     assert_near(lattice, fine[0].permute(1, 2, 0))
 
 
+@pytest.mark.parametrize("case", ["points", "box"])
+def test_the_decoder_alone_equals_the_reference(model, reference, case):
+    """Both decode one random embedding and one random early feature."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(5)
+    said, early = (rng.normal(size=(1, 6, 6, c)).astype(np.float32) for c in (16, WIDTH))
+    with torch.no_grad():
+        output = reference(
+            image_embeddings=torch.tensor(said).permute(0, 3, 1, 2),
+            intermediate_embeddings=[torch.tensor(early)],
+            **prompt_of(case),
+        )
+    fine = model.fine_early(jnp.asarray(early)) + model.fine_last(jnp.asarray(said))
+    found = answer(model, jnp.concatenate([said, fine], axis=-1), case)
+    masks, scores = sorted_as_theirs(*found)
+    assert_near(masks, output.pred_masks[0])
+    assert_near(scores, output.iou_scores[0])
+
+
 @pytest.mark.parametrize("case", ["points", "box", "points_box", "points_mask"])
-def test_masks_equal_the_reference(model, embedding, reference, case):
-    """The decoder alone, on what our encoder found; end to end, from the pixels."""
+def test_masks_equal_the_reference_end_to_end(model, embedding, reference, case):
     torch = pytest.importorskip("torch")
     pixels = torch.tensor(IMAGE).permute(0, 3, 1, 2)
     masks, scores = answer(model, embedding, case)
