@@ -81,7 +81,9 @@ class Predictor(OnPromptable):
         Raises:
             PromptError: if no picture was set.
         """
-        return np.asarray(self._current().embedding).transpose(0, 3, 1, 2)
+        # Some models keep more of a picture behind what its patches say.
+        patches = self._current().embedding[..., : self.model.config.prompt_width]
+        return np.asarray(patches).transpose(0, 3, 1, 2)
 
     def reset_image(self) -> None:
         """Forget the picture."""

@@ -459,6 +459,8 @@ class SAMConfig(HeadsConfig):
             raise ValueError(f"global_blocks {self.global_blocks} are not in 0..{self.depth - 1}")
         if self.stages:
             self._check_stages()
+        elif self.decoder == "hq" and self.window_size and not self.global_blocks:
+            raise ValueError("global_blocks () have no block without windows, which hq heads need")
 
     def _check_stages(self) -> None:
         if self.stages[-1][:3] != (self.width, self.depth, self.heads):

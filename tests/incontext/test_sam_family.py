@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from PIL import Image
 
-from incontext import AutomaticMaskGenerator
+from incontext import AutomaticMaskGenerator, Predictor
 from incontext.cli.entry import main
 from incontext.promptable import Promptable
 from seggpt.config import SAMConfig
@@ -78,6 +78,12 @@ def test_everything_mode_finds_what_prompts_find(hq):
     assert max(same) == 1.0
 
 
+def test_a_predictor_gives_the_embedding_alone(hq):
+    predictor = Predictor(hq)
+    predictor.set_image(picture())
+    assert predictor.get_image_embedding().shape == (1, 16, 4, 4)
+
+
 def test_half_precision_is_near(hq):
     half = Promptable(hq.config, jax.device_get(hq.params), dtype="bfloat16")
     one, other = (np.asarray(m.encode(picture()).embedding) for m in (hq, half))
@@ -135,3 +141,8 @@ def test_the_command_line_takes_a_relative(tmp_path):
 def test_stages_that_make_no_sense_are_refused(changes, said):
     with pytest.raises(ValueError, match=said):
         dataclasses.replace(CONFIGS["mobile"](), **changes)
+
+
+def test_hq_heads_need_a_block_without_windows():
+    with pytest.raises(ValueError, match="no block without windows"):
+        tiny(decoder="hq", global_blocks=())
