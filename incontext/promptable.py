@@ -247,7 +247,8 @@ class Promptable:
     def _frame(self, size: tuple[int, int]) -> Frame:
         side = self.config.image_size
         if isinstance(self.config, SAMConfig):
-            return Frame(size, side, squeeze=self.config.squeezes, corners=True)
+            squeezes = self.config.squeezes
+            return Frame(size, side, squeeze=squeezes, corners=squeezes)
         return Frame(size, side, squeeze=self.zooms)
 
     def _encode_one(
