@@ -81,7 +81,8 @@ class Predictor(OnPromptable):
         Raises:
             PromptError: if no picture was set.
         """
-        return np.asarray(self._current().embedding).transpose(0, 3, 1, 2)
+        patches = self.model.engine.patches(self._current().embedding)
+        return patches.transpose(2, 0, 1)[None]
 
     def reset_image(self) -> None:
         """Forget the picture."""

@@ -16,13 +16,15 @@ from PIL import Image
 from incontext.encoded import EncodedPicture, Source, load_source
 from incontext.engine import Dtype
 from incontext.in_context_engine import InContextEngine
+from incontext.prompt_rules import Prompts, check_learned
 from seggpt.canvas import normalize
 from seggpt.config import MASK_STRIDE, PromptHeadsConfig, SAMConfig
 from seggpt.frame import Frame
 from seggpt.pixel_decoder import Stem
 from seggpt.prompt_heads import PromptEmbedding, PromptHeads
 from seggpt.prompts import Guidance
-from seggpt.sam import SAM
+from seggpt.sam import PIXELS, SAM
+from seggpt.sam_family import make_sam
 from seggpt.weights.graft import graft
 
 Looked = PyTree
@@ -43,6 +45,13 @@ class PromptEngine(Protocol):
     """Pixels of a mask along a side of a patch."""
     patch: int
     """Pixels along a side of a patch."""
+
+    def check(self, prompts: Prompts) -> None:
+        """Make sure that the model has learned such prompts.
+
+        Raises:
+            PromptError: if it has not.
+        """
 
     def encode(self, source: Source) -> tuple[PyTree, Frame]:
         """Encode a picture, and say how it lies in what the model sees."""
@@ -81,15 +90,15 @@ class PromptEngine(Protocol):
 
 
 class SAMEngine:
-    """SAM: pictures lie in a square, the rest of which is empty."""
+    """SAM and its relatives: pictures lie in a square, the rest of which is mostly empty."""
 
-    cell = 4
+    cell = PIXELS
 
     def __init__(
         self, config: SAMConfig, params: Mapping[Any, Any], *, device: Any, dtype: Dtype
     ) -> None:
         self.config, self.device, self.patch = config, device, config.patch_size
-        abstract = nnx.eval_shape(lambda: SAM(config, rngs=nnx.Rngs(0)))
+        abstract = nnx.eval_shape(lambda: make_sam(config, rngs=nnx.Rngs(0)))
         self.graphdef, wanted = nnx.split(abstract, nnx.Param)
         tree = jax.tree.map(np.asarray, graft(nnx.as_pure(wanted), params))
         self.fingerprint = _fingerprint(config, tree)
@@ -100,16 +109,24 @@ class SAMEngine:
         self.params = jax.device_put(tree, device)
         self._encode = jax.jit(partial(_encode_square, self.graphdef, cast))
 
+    def check(self, prompts: Prompts) -> None:
+        """Make sure that the model has learned such prompts.
+
+        Raises:
+            PromptError: if it has not.
+        """
+        check_learned(prompts, self.config)
+
     def encode(self, source: Source) -> tuple[Float[Array, "1 gh gw d"], Frame]:
         """Encode a picture."""
-        picture = load_source(source)
-        frame = Frame.in_square(picture.shape[:2], self.config.image_size)
+        picture, side = load_source(source), self.config.image_size
+        frame = Frame.in_square(picture.shape[:2], side, squeeze=self.config.squeezes)
         pixels = jnp.asarray(lay_in_square(picture, frame))
         return self._encode(self.params, pixels, jnp.asarray(frame.inner)), frame
 
     def patches(self, embedding: Float[Array, "1 gh gw d"]) -> Float32[np.ndarray, "gh gw d"]:
-        """Return the image encoder's output."""
-        return np.asarray(embedding[0])
+        """Return the image encoder's output; some models keep more of a picture behind it."""
+        return np.asarray(embedding[0, ..., : self.config.prompt_width])
 
     def look(
         self,
@@ -134,12 +151,13 @@ class SAMEngine:
         part: tuple[int, int] | None = None,
     ) -> Float[Array, "p 4 h w"]:
         """Draw the masks, or of their first rows and columns of patches only."""
-        tokens, image = found
+        model, (tokens, image) = nnx.merge(self.graphdef, params), found
         gh, gw = embedding.shape[1:3]
-        rows, cols = part = part or (gh, gw)
+        part = part or (gh, gw)
+        rows, cols = min(part[0] + model.reach, gh), min(part[1] + model.reach, gw)
         image = image.reshape(len(image), gh, gw, -1)[:, :rows, :cols]
-        image = image.reshape(len(image), rows * cols, -1)
-        return nnx.merge(self.graphdef, params).draw(tokens, image, shape=part)
+        masks = model.draw(tokens, image.reshape(len(image), rows * cols, -1), shape=(rows, cols))
+        return masks[..., : self.cell * part[0], : self.cell * part[1]]
 
     def scores(self, params: PyTree, found: Looked) -> Float[Array, "p 4"]:
         """Return each mask's predicted IoU."""
@@ -165,6 +183,9 @@ class HeadsEngine:
         self.params = jax.device_put(jax.tree.map(jnp.float32, tree), self.device)
         self.fingerprint = _fingerprint(config, tree, engine.fingerprint)
         self._read = jax.jit(self._read_embedding)
+
+    def check(self, prompts: Prompts) -> None:
+        """Take all kinds of prompts."""
 
     def encode(self, source: Source) -> tuple[PromptEmbedding, Frame]:
         """Read an encoded picture, or encode it first."""

@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float32, Int32
 from numpy.typing import ArrayLike
 
+from seggpt.config import SAMConfig
+from seggpt.efficient_sam import POINTS
 from seggpt.errors import PromptError
 from seggpt.prompts import PADDING
 
@@ -67,6 +69,26 @@ def check_prompts(
         boxes=parts.get("boxes"),
         masks=parts.get("masks"),
     )
+
+
+def check_learned(prompts: Prompts, config: SAMConfig) -> None:
+    """Make sure that a model has learned such prompts: EfficientSAM has not learned all of SAM's.
+
+    Raises:
+        PromptError: It has not.
+    """
+    if config.decoder != "efficient":
+        return
+    if prompts.masks is not None:
+        raise PromptError("EfficientSAM reads no masks from before; give points or a box alone")
+    if (prompts.labels == 0).any():
+        raise PromptError("EfficientSAM knows no background points; give points with label 1")
+    count = prompts.labels.shape[1] + (0 if prompts.boxes is None else 2)
+    if count > POINTS:
+        raise PromptError(
+            f"{count} points, with the corners of boxes, where EfficientSAM takes {POINTS}; give "
+            "fewer"
+        )
 
 
 def check_points(

@@ -25,7 +25,8 @@ from seggpt.weights.published import load_published
 
 FILES = (
     "give a SAM checkpoint: sam_vit_b_01ec64.pth, sam_vit_l_0b3195.pth, sam_vit_h_4b8939.pth, a "
-    "Hugging Face folder such as facebook/sam-vit-base, or what seggpt convert made of one"
+    "Hugging Face folder such as facebook/sam-vit-base, or what seggpt convert made of one; or a "
+    "relative's: sam_hq_vit_b.pth, mobile_sam.pt, efficient_sam_vitt.pt"
 )
 
 
@@ -169,6 +170,7 @@ class Promptable:
         prompts = check_prompts(
             points, labels, boxes, mask, size=state.size, mask_shape=state.mask_shape
         )
+        self.engine.check(prompts)
         slots = place_prompts(prompts, state.frame)
         count = len(slots.labels)
         # Prompts are rounded up to a power of two, so that few programs serve all numbers.

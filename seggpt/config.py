@@ -9,6 +9,7 @@ from seggpt.errors import CheckpointError
 
 Attention = Literal["mutual", "prefix"]
 Activation = Literal["gelu", "gelu_tanh"]
+SAMDecoder = Literal["sam", "hq", "efficient"]
 
 # What tells the fields of other configs from a SegGPTConfig's, in files.
 IN_CONTEXT_MODEL = "in-context"
@@ -16,6 +17,7 @@ SAM_MODEL = "sam"
 ENCODER_MODEL = "encoder"
 PROMPT_HEADS = "prompt-heads"
 MASK_STRIDE = 2  # of the masks of heads on a frozen encoder, in pixels of what they see
+_OF_RELATIVES = ("decoder", "stages", "pos_side")  # fields that SAM itself has no use for
 _MOST_BLOCKS = 512
 _MOST = 1 << 16  # of any number of a config
 
@@ -421,6 +423,11 @@ class SAMConfig(HeadsConfig):
     """SAM: a ViT over one square picture, a neck, and heads for points, boxes and masks.
 
     The mask decoder has two layers and four masks, as published.
+
+    The rest is for SAM's relatives. `decoder` says whose heads these are (`seggpt.hq`,
+    `seggpt.efficient_sam`). `stages` make the encoder a TinyViT (`seggpt.tiny_vit`): width, depth,
+    heads and window of each; `width`, `depth` and `heads` are then those of the last one.
+    `pos_side` is the side of a table of positions that is resized, of a ViT without relative ones.
     """
 
     patch_size: int
@@ -433,6 +440,9 @@ class SAMConfig(HeadsConfig):
     prompt_width: int = 256
     decoder_heads: int = 8
     decoder_mlp: int = 2048
+    decoder: SAMDecoder = "sam"
+    stages: tuple[tuple[int, int, int, int], ...] = ()
+    pos_side: int = 0  # 0: as many as patches
 
     def __post_init__(self) -> None:
         """Check sizes against each other.
@@ -444,6 +454,29 @@ class SAMConfig(HeadsConfig):
         super().__post_init__()
         if not all(0 <= block < self.depth for block in self.global_blocks):
             raise ValueError(f"global_blocks {self.global_blocks} are not in 0..{self.depth - 1}")
+        if self.stages:
+            self._check_stages()
+        elif self.decoder == "hq" and self.window_size and not self.global_blocks:
+            raise ValueError("global_blocks () have no block without windows, which hq heads need")
+
+    def _check_stages(self) -> None:
+        if self.stages[-1][:3] != (self.width, self.depth, self.heads):
+            raise ValueError(
+                f"the last of stages {self.stages} is not of width {self.width}, depth "
+                f"{self.depth} and heads {self.heads}"
+            )
+        for width, depth, heads, window in self.stages:
+            if not 1 <= depth <= _MOST_BLOCKS or min(width, heads, window) < 1 or width % heads:
+                raise ValueError(f"stages {self.stages} are not width, depth, heads and window")
+        if len(self.stages) < 3 or self.patch_size != 1 << len(self.stages):
+            raise ValueError(
+                f"{len(self.stages)} stages are not those of a patch_size of {self.patch_size}"
+            )
+
+    @property
+    def squeezes(self) -> bool:
+        """Whether pictures fill the square whatever their aspect."""
+        return self.decoder == "efficient"
 
     @property
     def grid(self) -> int:
@@ -452,22 +485,31 @@ class SAMConfig(HeadsConfig):
 
     @property
     def vit(self) -> ViTConfig:
-        """The image encoder's part."""
+        """The image encoder's part, if it is no TinyViT."""
+        side = self.pos_side or self.grid
         return ViTConfig(
             patch_size=self.patch_size,
             width=self.width,
             depth=self.depth,
             heads=self.heads,
             grid=(self.grid, self.grid),
-            pos_grid=(self.grid, self.grid),
+            pos_grid=(side, side),
             mlp_ratio=self.mlp_ratio,
+            rel_pos=not self.pos_side,
             window_size=self.window_size,
             global_blocks=self.global_blocks,
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON can hold them, and which model they are of."""
-        fields = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+        """Return the fields as JSON can hold them, and which model they are of.
+
+        Those of SAM's relatives are only there if they are not SAM's.
+        """
+        default = {f.name: f.default for f in dataclasses.fields(self) if f.name in _OF_RELATIVES}
+        fields = {k: v for k, v in vars(self).items() if k not in default or v != default[k]}
+        fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+        if self.stages:
+            fields["stages"] = [list(stage) for stage in self.stages]
         return {"model": SAM_MODEL, **fields}
 
     @classmethod
@@ -506,6 +548,39 @@ class SAMConfig(HeadsConfig):
         return dataclasses.replace(
             cls.sam_base(), width=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)
         )
+
+    @classmethod
+    def mobile_sam(cls) -> "SAMConfig":
+        """MobileSAM's TinyViT (mobile_sam/build_sam.py of its authors)."""
+        stages = ((64, 2, 2, 7), (128, 2, 4, 7), (160, 6, 5, 14), (320, 2, 10, 7))
+        width, depth, heads, _ = stages[-1]
+        return dataclasses.replace(
+            cls.sam_base(),
+            width=width,
+            depth=depth,
+            heads=heads,
+            window_size=0,
+            global_blocks=(),
+            stages=stages,
+        )
+
+    @classmethod
+    def efficient_sam_tiny(cls) -> "SAMConfig":
+        """EfficientSAM with ViT-T (build_efficient_sam.py of its authors, like the next one)."""
+        return dataclasses.replace(
+            cls.sam_base(),
+            width=192,
+            heads=3,
+            window_size=0,
+            global_blocks=(),
+            decoder="efficient",
+            pos_side=14,
+        )
+
+    @classmethod
+    def efficient_sam_small(cls) -> "SAMConfig":
+        """EfficientSAM with ViT-S."""
+        return dataclasses.replace(cls.efficient_sam_tiny(), width=384, heads=6)
 
 
 def _checked_dict(fields: Any) -> dict[str, Any]:

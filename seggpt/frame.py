@@ -25,8 +25,10 @@ class Frame:
     centred: bool = False
 
     @classmethod
-    def in_square(cls, size: tuple[int, int], side: int) -> "Frame":
-        """Let the longer side fill a square (segment_anything/utils/transforms.py)."""
+    def in_square(cls, size: tuple[int, int], side: int, *, squeeze: bool = False) -> "Frame":
+        """Let the longer side fill a square (segment_anything/utils/transforms.py), or both."""
+        if squeeze:
+            return cls(size, (side, side), (side, side))
         scale = side / max(size)
         height, width = (max(1, int(extent * scale + 0.5)) for extent in size)
         return cls(size, (height, width), (side, side))

@@ -7,17 +7,27 @@ from jaxtyping import Array, Float, Int
 
 from seggpt.config import HeadsConfig, SAMConfig
 from seggpt.prompts import Guidance, MaskDecoder, PromptEncoder
+from seggpt.tiny_vit import TinyViT
 from seggpt.vit import LayerNorm, Linear, ViT
+
+PIXELS = 4  # of a mask along a patch's side
 
 Embedding = Float[Array, "i gh gw e"]
 
 
 class Heads(nnx.Module):
-    """What answers prompts about an encoded picture."""
+    """What answers prompts about an encoded picture.
+
+    `reach` is how many patches beyond a part of the picture `draw` must see to draw the part.
+    """
+
+    reach: ClassVar[int] = 0
+    parts: ClassVar[tuple[type[PromptEncoder], type[MaskDecoder]]] = (PromptEncoder, MaskDecoder)
 
     def __init__(self, config: HeadsConfig, *, rngs: nnx.Rngs) -> None:
-        self.prompt_encoder = PromptEncoder(config, rngs=rngs)
-        self.mask_decoder = MaskDecoder(config, rngs=rngs)
+        prompt_encoder, mask_decoder = self.parts
+        self.prompt_encoder = prompt_encoder(config, rngs=rngs)
+        self.mask_decoder = mask_decoder(config, rngs=rngs)
 
     def decode(
         self,
@@ -68,7 +78,7 @@ class Heads(nnx.Module):
 
 
 class SAM(Heads):
-    """A ViT with a neck, and heads; the published SAM is a preset.
+    """A ViT with a neck, and heads; the published SAM and MobileSAM are presets.
 
     Pictures are normalised RGB (`canvas.normalize`), `image_size` pixels square; what does not
     fill the square has zeros to its right and below (`seggpt.frame`).
@@ -78,7 +88,8 @@ class SAM(Heads):
 
     def __init__(self, config: SAMConfig, *, rngs: nnx.Rngs) -> None:
         self.config = config
-        self.vit = ViT(config.vit, rngs=rngs)
+        stages = config.stages
+        self.vit = TinyViT(stages, rngs=rngs) if stages else ViT(config.vit, rngs=rngs)
         self.neck = Neck(config.width, config.prompt_width, rngs=rngs)
         super().__init__(config, rngs=rngs)
 

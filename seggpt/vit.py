@@ -147,12 +147,21 @@ class ViT(nnx.Module):
         self, image: Float[Array, "b h w 3"], *, remat: bool = False
     ) -> Float[Array, "b gh gw d"]:
         """Encode normalised pictures, each by itself; there is no norm after the last block."""
+        return self.early_and_last(image, 0, remat=remat)[1]
+
+    def early_and_last(
+        self, image: Float[Array, "b h w 3"], early: int, *, remat: bool = False
+    ) -> tuple[Float[Array, "b gh gw d"], Float[Array, "b gh gw d"]]:
+        """Encode as a call does, and also return what block `early` gives."""
         gh, gw = shape = (image.shape[1] // self.patch_size, image.shape[2] // self.patch_size)
-        tokens = self.embed(image) + self.positions(shape)
-        for block in self.blocks:
+        tokens = found = self.embed(image) + self.positions(shape)
+        for index, block in enumerate(self.blocks):
             run = partial(block, shape=shape)
             tokens = (jax.checkpoint(run) if remat else run)(tokens)
-        return tokens.reshape(-1, gh, gw, tokens.shape[-1])
+            found = tokens if index == early else found
+        return found.reshape(-1, gh, gw, found.shape[-1]), tokens.reshape(
+            -1, gh, gw, tokens.shape[-1]
+        )
 
     def taps(
         self, image: Float[Array, "b h w 3"], blocks: Sequence[int]

@@ -15,8 +15,9 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
     parser = verbs.add_parser(
         "convert",
         help="turn published weights into a safetensors file of ours",
-        description="Read a checkpoint of SegGPT, Painter or SAM (.pth, .safetensors or a Hugging "
-        "Face folder) and write it with its architecture, its origin and a checksum.",
+        description="Read a checkpoint of SegGPT, Painter, SAM or some of its relatives (.pth, "
+        ".safetensors or a Hugging Face folder) and write it with its architecture, its origin and "
+        "a checksum.",
     )
     parser.set_defaults(run=run)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a file or a folder")

@@ -1,5 +1,8 @@
 """From a picture and a prompt to four masks, each with how good it will probably be."""
 
+from collections.abc import Callable
+from typing import Any, ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -19,15 +22,18 @@ class TokenDecoder(nnx.Module):
     `channels` is the number of features of a pixel that a mask is drawn on.
     """
 
+    transformer_kind: ClassVar[type[TwoWayTransformer]] = TwoWayTransformer
+    head_kind: ClassVar[type[Mlp]] = Mlp
+
     def __init__(self, config: HeadsConfig, *, channels: int, rngs: nnx.Rngs) -> None:
         width = config.prompt_width
         self.iou_token = nnx.Param(jax.random.normal(rngs.params(), (width,)))
         self.mask_tokens = nnx.Param(jax.random.normal(rngs.params(), (MASKS, width)))
-        self.transformer = TwoWayTransformer(config, rngs=rngs)
+        self.transformer = self.transformer_kind(config, rngs=rngs)
         self.mask_heads = nnx.List(
-            Mlp(width, width, width, channels, rngs=rngs) for _ in range(MASKS)
+            self.head_kind(width, width, width, channels, rngs=rngs) for _ in range(MASKS)
         )
-        self.iou_head = Mlp(width, width, width, MASKS, rngs=rngs)
+        self.iou_head = self.head_kind(width, width, width, MASKS, rngs=rngs)
 
     def look(
         self,
@@ -61,20 +67,31 @@ class TokenDecoder(nnx.Module):
 class MaskDecoder(TokenDecoder):
     """SAM's: pixels four times as fine as patches."""
 
+    norm_kind: ClassVar[Callable[..., Any]] = PixelNorm
+
     def __init__(self, config: HeadsConfig, *, rngs: nnx.Rngs) -> None:
         width = config.prompt_width
         super().__init__(config, channels=width // 8, rngs=rngs)
         self.up1 = Upscale(width, width // 4, rngs=rngs)
-        self.up_norm = PixelNorm(width // 4, rngs=rngs)
+        self.up_norm = type(self).norm_kind(width // 4, rngs=rngs)
         self.up2 = Upscale(width // 4, width // 8, rngs=rngs)
 
     def masks(
         self, tokens: Tokens, image: ImageTokens, *, shape: tuple[int, int]
     ) -> Float[Array, "p 4 h w"]:
         """Draw the masks, as logits of 4 by 4 pixels a patch, from what `look` found."""
-        p, (gh, gw) = len(tokens), shape
+        return self.of_pixels(tokens, self.pixels(image), shape=shape)
+
+    def pixels(self, image: ImageTokens) -> Float[Array, "p n16 z"]:
+        """Make pixels of patches: each becomes four, and each of these four again."""
         pixels = self.up2(jax.nn.gelu(self.up_norm(self.up1(image)), approximate=False))
-        pixels = jax.nn.gelu(pixels, approximate=False)
+        return jax.nn.gelu(pixels, approximate=False)
+
+    def of_pixels(
+        self, tokens: Tokens, pixels: Float[Array, "p n16 z"], *, shape: tuple[int, int]
+    ) -> Float[Array, "p 4 h w"]:
+        """Draw the masks of what `pixels` made."""
+        p, (gh, gw) = len(tokens), shape
         logits = jnp.matmul(self.filters(tokens), pixels.swapaxes(1, 2))
         # Only here do pixels leave their patch: logits are all that must be moved.
         split = logits.reshape(p, MASKS, gh, gw, 2, 2, 2, 2).transpose(0, 1, 2, 4, 6, 3, 5, 7)

@@ -6,8 +6,10 @@ what is computed from them alone is computed once.
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -131,7 +133,9 @@ def _join(heads: Float[Array, "p heads n hd"]) -> Float[Array, "p n inner"]:
 
 
 class Mlp(nnx.Module):
-    """Linear layers with ReLUs between them."""
+    """Linear layers with ReLUs, or another activation, between them."""
+
+    activation: ClassVar[Callable[[Array], Array]] = jax.nn.relu
 
     def __init__(self, *widths: int, rngs: nnx.Rngs) -> None:
         self.layers = nnx.List(
@@ -141,12 +145,14 @@ class Mlp(nnx.Module):
     def __call__(self, tokens: Float[Array, "*b inputs"]) -> Float[Array, "*b outputs"]:
         """Apply all layers to the last axis."""
         for layer in self.layers[:-1]:
-            tokens = jax.nn.relu(layer(tokens))
+            tokens = type(self).activation(layer(tokens))
         return self.layers[-1](tokens)
 
 
 class TwoWayBlock(nnx.Module):
     """One layer; the first has no places to go by yet, and starts from what attention finds."""
+
+    mlp_kind: ClassVar[type[Mlp]] = Mlp
 
     def __init__(self, config: HeadsConfig, *, first: bool, rngs: nnx.Rngs) -> None:
         width = config.prompt_width
@@ -154,7 +160,7 @@ class TwoWayBlock(nnx.Module):
         self.first = first
         self.self_attn = Attention(width, inner=width, heads=config.decoder_heads, rngs=rngs)
         self.to_image, self.to_tokens = half(), half()
-        self.mlp = Mlp(width, config.decoder_mlp, width, rngs=rngs)
+        self.mlp = self.mlp_kind(width, config.decoder_mlp, width, rngs=rngs)
         self.norm1, self.norm2, self.norm3, self.norm4 = (
             LayerNorm(width, rngs=rngs) for _ in range(4)
         )
@@ -170,12 +176,7 @@ class TwoWayBlock(nnx.Module):
     ) -> tuple[Tokens, ImageTokens]:
         """Return the tokens and the picture after they have looked at each other."""
         token_places, image_places = places
-        if self.first:
-            tokens = self.self_attn(tokens, tokens, tokens, present=present)
-        else:
-            placed = tokens + token_places
-            tokens = tokens + self.self_attn(placed, placed, tokens, present=present)
-        tokens = self.norm1(tokens)
+        tokens = self.norm1(self.look_around(tokens, token_places, present=present))
         placed_image = image + image_places
         tokens = tokens + self.to_image(tokens + token_places, placed_image, image, drawn=drawn)
         tokens = self.norm2(tokens)
@@ -183,14 +184,23 @@ class TwoWayBlock(nnx.Module):
         seen = self.to_tokens.spread(placed_image, tokens + token_places, tokens, present=present)
         return tokens, self.norm4(image + seen)
 
+    def look_around(self, tokens: Tokens, places: Tokens, *, present: Bool[Array, "p t"]) -> Tokens:
+        """Let the tokens look at each other."""
+        if self.first:
+            return self.self_attn(tokens, tokens, tokens, present=present)
+        placed = tokens + places
+        return tokens + self.self_attn(placed, placed, tokens, present=present)
+
 
 class TwoWayTransformer(nnx.Module):
     """Two layers, and a last look of the tokens at the picture."""
 
+    layer_kind: ClassVar[type[TwoWayBlock]] = TwoWayBlock
+
     def __init__(self, config: HeadsConfig, *, rngs: nnx.Rngs) -> None:
         width = config.prompt_width
         self.layers = nnx.List(
-            TwoWayBlock(config, first=index == 0, rngs=rngs) for index in range(2)
+            self.layer_kind(config, first=index == 0, rngs=rngs) for index in range(2)
         )
         self.final_attn = Attention(width, inner=width // 2, heads=config.decoder_heads, rngs=rngs)
         self.final_norm = LayerNorm(width, rngs=rngs)

@@ -1,4 +1,4 @@
-"""Published checkpoints of SegGPT, Painter and SAM, in any container and dialect, as ours."""
+"""Published checkpoints of SegGPT, Painter, SAM and its relatives, in any dialect, as ours."""
 
 import logging
 import os
@@ -9,14 +9,13 @@ from typing import Any, Literal
 import numpy as np
 
 from seggpt.errors import CheckpointError
-from seggpt.weights import sam_names
 from seggpt.weights.checking import check_tensors
 from seggpt.weights.containers import Tensors, open_tensors
 from seggpt.weights.files import LoadedWeights, is_own_file, load_weights
 from seggpt.weights.layouts import convert
 from seggpt.weights.names import BLOCK_PREFIXES, Dialect, Family, Name, name_table
+from seggpt.weights.sam_family import recognise_relative, refuse_unread
 from seggpt.weights.sam_names import TWINS, sam_name_table
-from seggpt.weights.sam_shapes import infer_sam_config
 from seggpt.weights.shapes import ShapeError, infer_config
 from seggpt.weights.sniff import sniff
 from seggpt.weights.tree import unflatten
@@ -80,13 +79,13 @@ def _load(path: Path, tensors: Tensors, family: Family | Literal["any"] | None) 
     present = {name.removeprefix(prefix) for name in tensors.infos}
     found, dialect = _recognise(path, present)
     _check_family(path, found, family)
-    model_type = "sam" if found == "sam" else "seggpt"
-    published = tensors.config if tensors.config.get("model_type") == model_type else {}
-    prefixes = sam_names.BLOCK_PREFIXES if found == "sam" else BLOCK_PREFIXES
-    depth = max(1, _count_blocks(present, prefixes[dialect]))
-    twins = [name for name in TWINS if name in present and found == "sam"] or TWINS[:1]
-    if found == "sam":
-        table = sam_name_table(dialect=dialect, depth=depth, twin=twins[0])
+    relative = recognise_relative(present) if found == "sam" else None
+    model_types = ("sam", "sam_hq") if relative else ("seggpt",)
+    published = tensors.config if tensors.config.get("model_type") in model_types else {}
+    depth = max(1, _count_blocks(present, BLOCK_PREFIXES[dialect]))
+    twins = [name for name in TWINS if name in present and relative] or TWINS[:1]
+    if relative:
+        table = relative.name_table(present, dialect=dialect, twin=twins[0])
     else:
         table = name_table(
             dialect=dialect,
@@ -94,22 +93,25 @@ def _load(path: Path, tensors: Tensors, family: Family | Literal["any"] | None) 
             type_tokens=found == "seggpt",
             rel_pos=published.get("use_relative_position_embeddings") is not False,
         )
-    title = "SAM" if found == "sam" else "SegGPT or Painter"
-    spare = [prefix + name for name in twins[1:]]
+    title = relative.title if relative else "SegGPT or Painter"
+    unused = relative.unused(present) if relative else []
+    spare = [prefix + name for name in (*twins[1:], *unused)]
     values = check_tensors(path, tensors, table, prefix, model=title, spare=spare)
     _check_twins(path, tensors, [prefix + name for name in twins])
     try:
-        if found == "sam":
-            config = infer_sam_config(values, depth=depth, published=published)
+        if relative:
+            config = relative.infer_config(values, present, dialect=dialect, published=published)
         else:
             config = infer_config(
                 values, depth=depth, type_tokens=found == "seggpt", published=published
             )
     except ShapeError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    _logger.info("%s: %s, depth %d, width %d", path, _TITLES[found], depth, config["width"])
+    title = relative.title if relative else _TITLES[found]
+    _logger.info("%s: %s, depth %d, width %d", path, title, config["depth"], config["width"])
+    arrays = _convert_all(tensors, table, prefix)
     return LoadedWeights(
-        params=unflatten(_convert_all(tensors, table, prefix)),
+        params=unflatten(relative.finish(arrays) if relative else arrays),
         config=config,
         metadata={"family": found, "dialect": dialect, "source": path.name},
     )
@@ -117,6 +119,7 @@ def _load(path: Path, tensors: Tensors, family: Family | Literal["any"] | None) 
 
 def _recognise(path: Path, present: Collection[str]) -> tuple[Family, Dialect]:
     """Return the model, and whose names its tensors have."""
+    refuse_unread(path, present)
     found = detect_family(present)
     if found == "sam":
         return found, _detect_sam_dialect(present)

@@ -47,7 +47,7 @@ _BLOCK: tuple[Row, ...] = (
     ("mlp.fc1", "mlp.lin1", "mlp.lin1", "linear", "m d"),
     ("mlp.fc2", "mlp.lin2", "mlp.lin2", "linear", "d m"),
 )
-_NECK: tuple[Row, ...] = (
+NECK: tuple[Row, ...] = (
     (
         "neck.conv1.kernel",
         _A + "neck.0.weight",
@@ -119,12 +119,17 @@ def sam_name_table(*, dialect: Dialect, depth: int, twin: str = TWINS[0]) -> lis
             for name in ("rel_pos_h", "rel_pos_w")
         )
         names += spell_rows(_BLOCK + tables, dialect, ours, theirs)
-    rows = _NECK + _PROMPTS + _MASK_READER + _TOKENS + _decoder_rows() + _UPSCALING
+    return names + heads_name_table(dialect=dialect, twin=twin)
+
+
+def heads_name_table(*, dialect: Dialect, twin: str = TWINS[0]) -> list[Name]:
+    """List every array behind the encoder of a SAM, which its relatives have, too."""
+    rows = NECK + _PROMPTS + _MASK_READER + _TOKENS + _decoder_rows() + _UPSCALING
     return [
         Name(ours=name.ours, theirs=twin, shape=name.shape, layout=name.layout)
         if name.theirs == TWINS[0]
         else name
-        for name in names + spell_rows(rows, dialect)
+        for name in spell_rows(rows, dialect)
     ]
 
 
@@ -139,7 +144,7 @@ def _decoder_rows() -> tuple[Row, ...]:
             "to_tokens": ("cross_attn_image_to_token", "4*z"),
         }
         for ours, (theirs, inner) in attentions.items():
-            rows += _attention(base + ours, base + theirs, inner)
+            rows += attention_rows(base + ours, base + theirs, inner)
         for number in range(1, 5):
             norm = f"{base}norm{number}"
             rows.append((norm, norm, f"{base}layer_norm{number}", "norm", "8*z"))
@@ -147,16 +152,17 @@ def _decoder_rows() -> tuple[Row, ...]:
             _same(f"{base}mlp.layers.0", f"{base}mlp.lin1", "linear", "u 8*z"),
             _same(f"{base}mlp.layers.1", f"{base}mlp.lin2", "linear", "8*z u"),
         ]
-    rows += _attention(f"{_T}final_attn", f"{_T}final_attn_token_to_image", "4*z")
+    rows += attention_rows(f"{_T}final_attn", f"{_T}final_attn_token_to_image", "4*z")
     theirs = f"{_T}norm_final_attn", f"{_T}layer_norm_final_attn"
     rows.append((f"{_T}final_norm", theirs[0], theirs[1], "norm", "8*z"))
     for index in range(_MASKS):
         ours, theirs = f"{_C}mask_heads.{index}", f"{_C}output_hypernetworks_mlps.{index}"
-        rows += _head(ours, theirs, "z")
-    return (*rows, *_head(f"{_C}iou_head", f"{_C}iou_prediction_head", str(_MASKS)))
+        rows += head_rows(ours, theirs, "z")
+    return (*rows, *head_rows(f"{_C}iou_head", f"{_C}iou_prediction_head", str(_MASKS)))
 
 
-def _attention(ours: str, theirs: str, inner: str) -> list[Row]:
+def attention_rows(ours: str, theirs: str, inner: str) -> list[Row]:
+    """Return an attention of some inner width."""
     shapes = {"q": f"{inner} 8*z", "k": f"{inner} 8*z", "v": f"{inner} 8*z", "out": f"8*z {inner}"}
     return [
         _same(f"{ours}.{part}", f"{theirs}.{part}_proj", "linear", shape)
@@ -164,11 +170,14 @@ def _attention(ours: str, theirs: str, inner: str) -> list[Row]:
     ]
 
 
-def _head(ours: str, theirs: str, outputs: str) -> list[Row]:
+def head_rows(
+    ours: str, theirs: str, outputs: str, *, huggingface_head: str | None = None
+) -> list[Row]:
     """Return a head of three layers, which Hugging Face calls in, between and out."""
     shapes = ("8*z 8*z", "8*z 8*z", f"{outputs} 8*z")
     huggingface = ("proj_in", "layers.0", "proj_out")
+    other = huggingface_head or theirs
     return [
-        (f"{ours}.layers.{index}", f"{theirs}.layers.{index}", f"{theirs}.{name}", "linear", shape)
+        (f"{ours}.layers.{index}", f"{theirs}.layers.{index}", f"{other}.{name}", "linear", shape)
         for index, (name, shape) in enumerate(zip(huggingface, shapes, strict=True))
     ]

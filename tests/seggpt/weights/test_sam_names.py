@@ -138,7 +138,7 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path, authors):
         authors,
         drop=("image_encoder.neck.0.weight", "mask_decoder.iou_token.weight"),
         **{
-            "mask_decoder.hf_token.weight": np.zeros((1, 16), np.float32),
+            "mask_decoder.further_token.weight": np.zeros((1, 16), np.float32),
             "prompt_encoder.no_mask_embed.weight": np.zeros((1, 17), np.float32),
         },
     )
@@ -148,7 +148,7 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path, authors):
     assert "\n" not in message
     assert "not a usable SAM checkpoint" in message
     assert "2 missing (image_encoder.neck.0.weight, mask_decoder.iou_token.weight)" in message
-    assert "1 unexpected (mask_decoder.hf_token.weight)" in message
+    assert "1 unexpected (mask_decoder.further_token.weight)" in message
     assert "prompt_encoder.no_mask_embed.weight is (1, 17) where (1, 16) is needed" in message
 
 
