@@ -124,7 +124,7 @@ class SAMEngine:
         pixels = jnp.asarray(lay_in_square(picture, frame))
         return self._encode(self.params, pixels, jnp.asarray(frame.inner)), frame
 
-    def patches(self, embedding: Float[Array, "1 gh gw d"]) -> Float32[np.ndarray, "gh gw d"]:
+    def patches(self, embedding: Float[Array, "1 gh gw e"]) -> Float32[np.ndarray, "gh gw d"]:
         """Return the image encoder's output; some models keep more of a picture behind it."""
         return np.asarray(embedding[0, ..., : self.config.prompt_width])
 

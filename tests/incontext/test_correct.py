@@ -222,7 +222,7 @@ def test_a_picture_is_segmented_and_corrected(segmenter, context):
 @pytest.mark.parametrize(
     ("prompt", "message"),
     [
-        ({"points": [[60, 5]]}, "point 60,5 is outside the picture of 60x40"),
+        ({"points": [[65, 5]]}, "point 65,5 is outside the picture of 60x40"),
         ({"labels": [1]}, "labels without points"),
         ({"points": [[6, 5]], "labels": [2]}, "point label 2 is neither"),
         ({"boxes": [9, 9, 5, 5]}, "reversed or empty"),

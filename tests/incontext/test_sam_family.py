@@ -92,7 +92,9 @@ def test_a_predictor_gives_the_embedding_alone(hq):
 
 
 def test_half_precision_is_near(hq):
-    half = Promptable(hq.config, jax.device_get(hq.params), dtype="bfloat16")
+    engine = hq.engine
+    params = jax.device_get(engine.params)
+    half = Promptable(SAMEngine(engine.config, params, device=engine.device, dtype="bfloat16"))
     one, other = (np.asarray(m.encode(picture()).embedding) for m in (hq, half))
     assert other.dtype == np.float32
     assert np.abs(one - other).max() < 0.1 * np.abs(one).max()
@@ -101,7 +103,7 @@ def test_half_precision_is_near(hq):
 def test_what_is_left_of_the_slots_changes_nothing(efficient):
     state = efficient.encode(picture())
     single = efficient.predict(state, points=[[10.0, 9.0]])
-    graphdef, params = efficient.graphdef, efficient.params
+    graphdef, params = efficient.engine.graphdef, efficient.engine.params
     slots = make_slots(state.frame.place(np.array([[[10.0, 9.0]]])), np.array([[1]]), tight=True)
     decode = jax.jit(lambda p, *slots: nnx.merge(graphdef, p).decode(state.embedding, *slots))
     low_res, _ = decode(params, slots.coords, slots.labels)

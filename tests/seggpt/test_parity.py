@@ -105,8 +105,7 @@ def test_the_feature_ensemble_equals_canvases_whose_queries_are_averaged(model, 
         )
 
     taps = model._run(tokens, [attend] * model.config.depth, remat=False)
-    canvas = jnp.concatenate([examples[0], queries], axis=1)
-    painted = model.decoder(taps, canvas, shape=(2 * gh, gw))[:, 16:]
+    painted = model.decoder(taps, shape=(2 * gh, gw))[:, 16:]
     # Only the row at the seam differs between canvases: a convolution sees each one's example.
     np.testing.assert_allclose(painted[:1], got, atol=1e-5)
     for other in painted[1:]:

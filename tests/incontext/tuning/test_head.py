@@ -284,7 +284,7 @@ def test_what_a_model_cannot_learn_is_refused(in_context, segmenter, examples):
 
 def test_the_command_line_tunes_and_segments(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("incontext.segmenter.SIZE", 112)
+    monkeypatch.setattr("incontext.in_context_engine.SIZE", 112)
     for folder in ("weights", "images", "masks"):
         Path(folder).mkdir()
     model = str(save_in_context(Path("weights")))

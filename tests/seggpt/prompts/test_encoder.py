@@ -71,10 +71,12 @@ def test_an_absent_slot_is_finite_and_not_present(encoder):
 
 
 def test_the_grid_lists_patch_centres_row_by_row(encoder):
-    places = encoder.grid((2, 4))[0]
-    np.testing.assert_allclose(places[0], fourier(encoder, 0.125, 0.25), atol=1e-5)
-    np.testing.assert_allclose(places[3], fourier(encoder, 0.875, 0.25), atol=1e-5)
-    np.testing.assert_allclose(places[4], fourier(encoder, 0.125, 0.75), atol=1e-5)
+    places = encoder.grid((2, 4), patch=SIDE // 4)[0]
+    np.testing.assert_allclose(places[0], fourier(encoder, 0.125, 0.125), atol=1e-5)
+    np.testing.assert_allclose(places[3], fourier(encoder, 0.875, 0.125), atol=1e-5)
+    np.testing.assert_allclose(places[4], fourier(encoder, 0.125, 0.375), atol=1e-5)
+    moved = encoder.grid((2, 4), patch=SIDE // 4, origin=jnp.asarray([0.0, SIDE / 2]))[0]
+    np.testing.assert_allclose(moved[0], fourier(encoder, 0.125, 0.625), atol=1e-5)
 
 
 def test_without_a_mask_every_patch_gets_one_token(encoder):
