@@ -123,36 +123,26 @@ class PromptSampler:
         room = self.cache.patch * max(0, PLANE - shape.side)
         origin = rng.integers(0, room + 1, 2).astype(np.float32)
         origin = np.broadcast_to(origin, (shape.pictures, 2))
-        return PromptBatch(*(np.stack(parts) for parts in zip(*rows, strict=True)), origin)
+        stacked = [np.stack(parts) for parts in zip(*rows, strict=True)]
+        return PromptBatch(*stacked, origin=origin)
 
     def _window(self, shape: PromptShape, rng: Rng) -> tuple[np.ndarray, ...]:
-        """Draw a window that shows something to ask for.
-
-        Raises:
-            ValueError: if a thousand show nothing.
-        """
-        cache, config, side = self.cache, self.config, shape.side
-        for _ in range(TRIES):
-            source = int(rng.choice(len(self.sources), p=self.weights))
-            view = self.views[source][int(rng.integers(len(self.views[source])))]
-            row, column = (int(a) for a in rng.integers(0, cache.grid - side + 1, 2))
-            tokens = slice(row, row + side), slice(column, column + side)
-            pixels = tuple(slice(s.start * cache.patch, s.stop * cache.patch) for s in tokens)
-            classes, instances = cache.classes[view][pixels], cache.instances[view][pixels]
-            things, groups = self._targets(classes, instances)
-            if things:
-                break
-        else:
-            raise ValueError("hardly any window of the cache shows a thing to point at")
+        """Draw a window and what is asked for in it, in the order of the fields of a batch."""
+        cache, config = self.cache, self.config
+        source, view, place = self._place(shape.side, rng)
+        tokens = tuple(slice(at, at + shape.side) for at in place)
+        pixels = tuple(slice(s.start * cache.patch, s.stop * cache.patch) for s in tokens)
+        classes, instances = cache.classes[view][pixels], cache.instances[view][pixels]
+        things, groups = self._targets(classes, instances)
         sizes = np.array([thing.sum() for thing in things]) ** config.by_area
         order = rng.choice(len(things), len(things), replace=False, p=sizes / sizes.sum())
         asked = [_Target(things[i], 1.0) for i in order]
         if groups and (shape.proposed or rng.random() < config.whole_class):
             group = groups[int(rng.integers(len(groups)))]
             asked.insert(0, _Target(group, config.class_weight))
-        kind, name = self.sources[source]
         marked = (classes > 0) | (instances > 0)
         free = ~_shrink(marked)
+        kind, name = self.sources[source]
         all_marked = kind == "drawn" or name in config.exhaustive
         if all_marked and free.mean() > LEAST_FREE and rng.random() < config.nothing:
             asked.insert(0, _Target(np.zeros_like(marked), 1.0, is_thing=False))
@@ -167,7 +157,26 @@ class PromptSampler:
             truth = truth[:, :, ::-1]
         weights = np.array([target.weight for target in asked], np.float32)
         is_thing = np.array([target.is_thing for target in asked])
-        return features.reshape(side**2, -1), image, truth, known, free, weights, is_thing
+        features = features.reshape(shape.side**2, -1)
+        return features, image, truth, known, free, weights, is_thing
+
+    def _place(self, side: int, rng: Rng) -> tuple[int, int, tuple[int, int]]:
+        """Draw where a window lies: its source, view, and first row and column in tokens.
+
+        Raises:
+            ValueError: if a thousand show nothing to ask for.
+        """
+        cache = self.cache
+        for _ in range(TRIES):
+            source = int(rng.choice(len(self.sources), p=self.weights))
+            view = self.views[source][int(rng.integers(len(self.views[source])))]
+            row, column = rng.integers(0, cache.grid - side + 1, 2).tolist()
+            pixels = tuple(
+                slice(at * cache.patch, (at + side) * cache.patch) for at in (row, column)
+            )
+            if self._targets(cache.classes[view][pixels], cache.instances[view][pixels])[0]:
+                return source, view, (row, column)
+        raise ValueError("hardly any window of the cache shows a thing to point at")
 
     def _targets(
         self, classes: UInt8[np.ndarray, "h w"], instances: UInt8[np.ndarray, "h w"]
@@ -181,7 +190,9 @@ class PromptSampler:
             if number in (0, IGNORE):
                 continue
             own = classes == number
-            parts, count = label(own & (instances == 0))
+            parts = np.empty(own.shape, np.int32)
+            label(own & (instances == 0), output=parts)
+            count = int(parts.max())
             things += [parts == 1 + i for i in range(min(count, MOST_PARTS))]
             if own.sum() < most and count + len(np.unique(instances[own])) > 2:
                 groups.append(own)

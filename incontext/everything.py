@@ -45,9 +45,11 @@ class AutomaticMaskGenerator(OnPromptable):
         model: Loaded with `Promptable.from_pretrained`, or a `Predictor`'s `model`.
         points_per_side: Points along a side of the grid; None for `point_grids`.
         points_per_batch: Prompts decoded at a time.
-        pred_iou_thresh: Masks must exceed it in predicted IoU.
+        pred_iou_thresh: Masks must exceed it in predicted IoU. Without it, it is what suits the
+            weights: 0.88 for SAM's, as published.
         stability_score_thresh: Masks must reach it in stability: the share of their pixels that
-            stay when the edge moves by `stability_score_offset` logits either way.
+            stay when the edge moves by `stability_score_offset` logits either way. Without it, it
+            is what suits the weights: 0.95 for SAM's.
         stability_score_offset: See above.
         box_nms_thresh: Of two masks of a crop whose boxes overlap by more, one is dropped.
         crop_n_layers: Layer i also looks at 2^i by 2^i crops.
@@ -71,8 +73,8 @@ class AutomaticMaskGenerator(OnPromptable):
         model: Promptable,
         points_per_side: int | None = 32,
         points_per_batch: int = 64,
-        pred_iou_thresh: float = 0.88,
-        stability_score_thresh: float = 0.95,
+        pred_iou_thresh: float | None = None,
+        stability_score_thresh: float | None = None,
         stability_score_offset: float = 1.0,
         box_nms_thresh: float = 0.7,
         crop_n_layers: int = 0,
@@ -103,15 +105,22 @@ class AutomaticMaskGenerator(OnPromptable):
         self.model = model
         self._grids = [np.asarray(grid, np.float64) for grid in point_grids]
         self._batch = points_per_batch
+        iou, stability = model.engine.thresholds
+        iou = iou if pred_iou_thresh is None else pred_iou_thresh
+        stability = stability if stability_score_thresh is None else stability_score_thresh
         # SAM's rule: a threshold of 0 keeps even those that are predicted to be below it.
-        least_iou = pred_iou_thresh if pred_iou_thresh > 0 else -np.inf
-        self._sieve = Sieve(least_iou, stability_score_thresh, stability_score_offset)
+        self._sieve = Sieve(iou if iou > 0 else -np.inf, stability, stability_score_offset)
         self._box_nms, self._crop_nms = box_nms_thresh, crop_nms_thresh
         self._layers, self._overlap = crop_n_layers, crop_overlap_ratio
         self._min_area = min_mask_region_area
         self._output_mode: OutputMode = output_mode
         self._prompts: PromptMode = prompts
         self._sweep = Sweep(model)
+
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """The predicted IoU that masks must exceed, and the stability that they must reach."""
+        return self._sieve.iou, self._sieve.stability
 
     def generate(
         self, image: ImageSource, *, select: Selection | None = None

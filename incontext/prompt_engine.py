@@ -38,13 +38,15 @@ class PromptEngine(Protocol):
     `look`, `draw` and `scores` are pure functions for programs that are compiled around them.
     """
 
-    device: jax.Device
+    device: Any
     params: PyTree
     fingerprint: str
     cell: int
     """Pixels of a mask along a side of a patch."""
     patch: int
     """Pixels along a side of a patch."""
+    thresholds: tuple[float, float]
+    """Predicted IoU and stability that everything mode asks of a mask, unless it is told."""
 
     def check(self, prompts: Prompts) -> None:
         """Make sure that the model has learned such prompts.
@@ -93,6 +95,7 @@ class SAMEngine:
     """SAM and its relatives: pictures lie in a square, the rest of which is mostly empty."""
 
     cell = PIXELS
+    thresholds = (0.88, 0.95)  # SamAutomaticMaskGenerator's defaults
 
     def __init__(
         self, config: SAMConfig, params: Mapping[Any, Any], *, device: Any, dtype: Dtype
@@ -167,6 +170,9 @@ class SAMEngine:
 class HeadsEngine:
     """Heads on an in-context model's encoder, whose encoded pictures they share."""
 
+    # Chosen on pictures of training sets. These heads expect less of themselves than SAM's do.
+    thresholds = (0.5, 0.6)
+
     def __init__(
         self, config: PromptHeadsConfig, params: Mapping[Any, Any], engine: InContextEngine
     ) -> None:
@@ -192,7 +198,8 @@ class HeadsEngine:
         picture = load_source(source)
         encoded = source if isinstance(source, EncodedPicture) else picture
         embedding = self.engine.embed(encoded)
-        frame = Frame.filled(picture.shape[:2], embedding.image.shape[1:3])
+        _, height, width, _ = embedding.image.shape
+        frame = Frame.filled(picture.shape[:2], (height, width))
         return self._read(self.params, self.engine.params["stem"], embedding), frame
 
     def _read_embedding(self, params: PyTree, stem: PyTree, embedding: Any) -> PromptEmbedding:

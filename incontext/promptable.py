@@ -129,7 +129,7 @@ class Promptable:
         return self.engine.fingerprint
 
     @property
-    def device(self) -> jax.Device:
+    def device(self) -> Any:
         """Where it runs."""
         return self.engine.device
 

@@ -123,12 +123,17 @@ class Segmenter:
         Raises:
             CheckpointError: if they have none, as published ones.
         """
-        if not isinstance(self.engine, InContextEngine) or self._heads is None:
+        config = self.config
+        if (
+            not isinstance(self.engine, InContextEngine)
+            or not isinstance(config, InContextConfig)
+            or self._heads is None
+        ):
             raise CheckpointError(
                 "these weights have no heads for points and boxes; leave those out, or use the "
                 "shipped ones"
             )
-        heads = make_heads(self.engine, self.config, {"prompts": self._heads})
+        heads = make_heads(self.engine, config, {"prompts": self._heads})
         return Promptable(heads, metadata=self.metadata)
 
     def encode(self, image: Source) -> EncodedPicture:

@@ -122,12 +122,13 @@ class PromptHeads(nnx.Module):
         """Do the part of `decode` that masks and scores are then made of, each by itself."""
         grid = embedding.grid
         prompt, present = self.prompt_encoder.points(coords + origin, labels)
+        coarse = None
         if mask is not None:
-            mask = resize(mask[..., None], (EMBED_SIDE * grid[0], EMBED_SIDE * grid[1]))[..., 0]
+            coarse = resize(mask[..., None], (EMBED_SIDE * grid[0], EMBED_SIDE * grid[1]))[..., 0]
         hints = give_hints(
             coords,
             labels,
-            mask,
+            coarse,
             layers=embedding.layers,
             likeness=embedding.likeness,
             shape=grid,
@@ -135,7 +136,7 @@ class PromptHeads(nnx.Module):
         )
         image = (
             _repeat(embedding.tokens, len(coords))
-            + self.prompt_encoder.dense(mask)
+            + self.prompt_encoder.dense(coarse)
             + self.hints(hints.feats)
         )
         tokens, image = self.mask_decoder.look(

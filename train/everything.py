@@ -55,6 +55,11 @@ class Sweeps:
         """The share of objects found, in percent."""
         return 100 * self.found / max(1, self.objects)
 
+    @property
+    def columns(self) -> tuple[float, float, float]:
+        """Recall, and masks and seconds a picture."""
+        return self.recall, self.masks / self.pictures, self.seconds / self.pictures
+
 
 def evaluate(
     finders: dict[str, Find],
@@ -172,7 +177,7 @@ def watershed(image: UInt8[np.ndarray, "h w 3"]) -> Masks:
 
     sigma = max(image.shape[:2]) / 200
     grey = gaussian(np.asarray(Image.fromarray(image).convert("L"), float), sigma)
-    parts = flood(sobel(grey), markers=BLOBS, compactness=0.0)
+    parts = flood(sobel(grey), markers=BLOBS)
     return [parts == part for part in np.unique(parts)]
 
 
@@ -185,28 +190,12 @@ def format_scores(scores: dict[str, dict[str, Sweeps]], *, unseen: set[str]) -> 
         rows = {n: s for n, s in scores.items() if (n in unseen) == (group == "unseen")}
         if not rows:
             continue
-        for title, row in rows.items():
-            cells = [
-                _cell(s.recall, s.masks / s.pictures, s.seconds / s.pictures) for s in row.values()
-            ]
-            lines.append(f"{title:24}" + "".join(cells))
-        means = [
-            [np.mean([get(row[name]) for row in rows.values()]) for get in _COLUMNS]
-            for name in names
-        ]
-        lines.append(f"{'= ' + group:24}" + "".join(_cell(*mean) for mean in means))
+        cells = {title: [row[name].columns for name in names] for title, row in rows.items()}
+        cells["= " + group] = np.mean(list(cells.values()), axis=0).tolist()
+        for title, row in cells.items():
+            numbers = [f"{found:12.1f}{masks:8.1f}{spent:8.1f}" for found, masks, spent in row]
+            lines.append(f"{title:24}" + "".join(numbers))
     return "\n".join(lines)
-
-
-_COLUMNS = (
-    lambda s: s.recall,
-    lambda s: s.masks / s.pictures,
-    lambda s: s.seconds / s.pictures,
-)
-
-
-def _cell(recall: float, masks: float, seconds: float) -> str:
-    return f"{recall:12.1f}{masks:8.1f}{seconds:8.1f}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,6 +18,9 @@ NAME.json lists the masks: COCO run lengths, area, box (x, y, width, height), sc
 """
 
 
+THRESHOLD = "default: what suits the weights"
+
+
 def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
     """Add the verb and return its parser."""
     parser = verbs.add_parser(
@@ -38,8 +41,8 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
     )
     group.add_argument("--points-per-side", type=positive, default=32, metavar="N")
     group.add_argument("--points-per-batch", type=positive, default=64, metavar="N")
-    group.add_argument("--pred-iou-thresh", type=unit_interval, default=0.88, metavar="P")
-    group.add_argument("--stability-score-thresh", type=unit_interval, default=0.95, metavar="P")
+    group.add_argument("--pred-iou-thresh", type=unit_interval, metavar="P", help=THRESHOLD)
+    group.add_argument("--stability-score-thresh", type=unit_interval, metavar="P", help=THRESHOLD)
     group.add_argument("--box-nms-thresh", type=unit_interval, default=0.7, metavar="P")
     group.add_argument(
         "--crop-n-layers",

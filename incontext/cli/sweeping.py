@@ -53,12 +53,10 @@ def sweep_all(args: argparse.Namespace, console: Console) -> Exit:
             records = generator.generate(picture, select=select(picture))
             if not records:
                 logger.warning(
-                    "%s: nothing found; lower --pred-iou-thresh %g or "
-                    "--stability-score-thresh %g%s",
+                    "%s: nothing found; lower --pred-iou-thresh (%g) or "
+                    "--stability-score-thresh (%g)",
                     job.source,
-                    args.pred_iou_thresh,
-                    args.stability_score_thresh,
-                    "" if args.model else ", or give SAM's weights with --model",
+                    *generator.thresholds,
                 )
             masks = [_runs(record["segmentation"]) for record in records]
             for name, path in zip(formats, job.outputs, strict=True):

@@ -10,7 +10,7 @@ import pytest
 from incontext import Example
 from incontext.answers import Answer
 from incontext.correct import MOST_LOGIT, MOST_SIDE, correct
-from incontext.images import load_image
+from incontext.encoded import load_source
 from incontext.promptable import EncodedImage, Promptable
 from incontext.results import Result
 from seggpt.errors import CheckpointError, PromptError
@@ -28,7 +28,7 @@ class Told(Promptable):
         self.asked = {}
 
     def encode(self, image):
-        frame = Frame.filled(load_image(image).shape[:2], (SIDE, SIDE))
+        frame = Frame.filled(load_source(image).shape[:2], (SIDE, SIDE))
         return EncodedImage(jnp.zeros((1, 4, 4, 16)), frame, "told", 4, 4)
 
     def predict(self, state, **asked):
@@ -51,6 +51,7 @@ def draw_logits(seed=1):
 
 def corrected(result, logits, *, about=None):
     model = Told(logits)
+    assert result.image is not None
     state = model.encode(result.image)
     return correct(result, model, state, points=None, labels=None, boxes=BOX, about=about)
 
@@ -121,6 +122,7 @@ def test_the_proposal_is_a_mask_of_what_was_found(threshold):
     result = make_result((5,), threshold=threshold)
     result.probabilities_lowres[1, :2], result.probabilities_lowres[1, 2:4] = 0, 1
     points, labels = [[3, 4], [5, 6]], [1, 0]
+    assert result.image is not None
     state = model.encode(result.image)
     correct(result, model, state, points=points, labels=labels, boxes=None, about=None)
     mask = model.asked.pop("mask")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from incontext import Example, Predictor, Segmenter
+from incontext.prompt_engine import HeadsEngine
 from incontext.promptable import Promptable
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.weights import load_weights, save_weights
@@ -97,6 +98,7 @@ def test_other_heads_or_another_model_below_are_another_model(files, model, stat
 
 def test_heads_stay_exact_where_the_encoder_is_cast(files):
     cast = Promptable.from_pretrained(files[0], dtype="bfloat16").engine
+    assert isinstance(cast, HeadsEngine)
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(cast.params)} == {"float32"}
     below = jax.tree.leaves(cast.engine.encoder_params)
     assert {str(leaf.dtype) for leaf in below} == {"bfloat16"}

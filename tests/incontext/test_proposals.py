@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from incontext.encoded import load_source
 from incontext.everything import AutomaticMaskGenerator
-from incontext.images import load_image
 from incontext.promptable import EncodedImage, Promptable
 from incontext.proposals import box_prompts, point_prompts, propose
 from incontext.sweep import Sieve, Sweep
@@ -27,7 +27,11 @@ class Knower:
     """Answers any prompt with the thing at its middle, sure of things and not of what is none."""
 
     params, cell, patch, fingerprint = {}, 4, PATCH, "knower"
+    thresholds = (0.88, 0.95)
     device = jax.devices("cpu")[0]
+
+    def check(self, prompts):
+        raise NotImplementedError
 
     def encode(self, source):
         raise NotImplementedError
@@ -61,7 +65,7 @@ class Model(Promptable):
         self.engine: Any = Knower()
 
     def encode(self, image):
-        picture = load_image(image)
+        picture = load_source(image)
         frame = Frame.in_square(picture.shape[:2], SIDE)
         centres = (np.arange(GRID) + 0.5) * PATCH
         rows, cols = (

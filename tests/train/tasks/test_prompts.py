@@ -1,6 +1,7 @@
 """The heads' task end to end on a tiny cache, through the training loop."""
 
 import json
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -96,6 +97,22 @@ def test_a_run_tells_the_iou_of_its_first_and_its_last_round(whole):
     for row in seen:
         assert 0 <= row["first_iou"] <= 1
         assert 0 <= row["last_iou"] <= 1
+
+
+def test_a_run_that_was_stopped_ends_at_the_same_bits(config, whole, tmp_path, monkeypatch):
+    after = loop.Watch.after
+
+    def stop(self, step, state, metrics):
+        after(self, step, state, metrics)
+        if step == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Watch, "after", stop)
+        assert loop.run(config, tmp_path) == 128 + signal.SIGTERM
+    assert loop.run(config, tmp_path, resume=True) == 0
+    weights = [(out / "weights.safetensors").read_bytes() for out in (tmp_path, whole)]
+    assert weights[0] == weights[1]
 
 
 def test_a_run_looks_at_held_out_things_round_by_round(whole):
