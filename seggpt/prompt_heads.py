@@ -37,13 +37,13 @@ class PromptEmbedding(NamedTuple):
     Attributes:
         tokens: (i, n, d).
         layers: The encoder's tokens, centred and at length 1, (i, n, l, c).
-        likeness: Weights between patches in each layer, (i, l, n, n).
+        affinity: Weights between patches in each layer, (i, l, n, n).
         pixels: What the mask decoder reads of the pixels at half a token and at strides 4 and 2.
     """
 
     tokens: Array
     layers: Array
-    likeness: Array
+    affinity: Array
     pixels: tuple[Array, Array, Array]
 
     @property
@@ -130,7 +130,7 @@ class PromptHeads(nnx.Module):
             labels,
             coarse,
             layers=embedding.layers,
-            likeness=embedding.likeness,
+            affinity=embedding.affinity,
             shape=grid,
             patch=self.patch,
         )

@@ -61,7 +61,7 @@ def give_hints(
     mask: Float[Array, "p h w"] | None,
     *,
     layers: Float[Array, "i n l d"],
-    likeness: Float[Array, "i l n n"],
+    affinity: Float[Array, "i l n n"],
     shape: tuple[int, int],
     patch: int,
 ) -> Hints:
@@ -82,7 +82,7 @@ def give_hints(
         inside = to_patches(jax.nn.sigmoid(mask)[..., None], side).mean(axis=-1)
         prior = jnp.maximum(inside, near_front[..., 0])
     prior = prior * (1 - back_at)
-    front, back = (_spread(likeness, side) for side in (prior, 1 - prior))
+    front, back = (_spread(affinity, side) for side in (prior, 1 - prior))
     plain = front / (front + back)
     # As if both sides had the same area.
     front, back = (
@@ -137,11 +137,11 @@ def _boxed(
 
 
 def _spread(
-    likeness: Float[Array, "i l n n"], prior: Float[Array, "p n"]
+    affinity: Float[Array, "i l n n"], prior: Float[Array, "p n"]
 ) -> Float[Array, "p n layers"]:
     """Carry what is marked to what looks alike."""
-    pictures, n = len(likeness), prior.shape[-1]
-    spread = jnp.einsum("ilnm,itm->itnl", likeness, prior.reshape(pictures, -1, n))
+    pictures, n = len(affinity), prior.shape[-1]
+    spread = jnp.einsum("ilnm,itm->itnl", affinity, prior.reshape(pictures, -1, n))
     return spread.reshape(len(prior), n, -1)
 
 

@@ -88,7 +88,7 @@ def test_points_and_boxes_matter(heads, encode):
 
 
 def test_untrained_masks_follow_what_looks_like_the_point(heads):
-    """They are the likeness of patches, beside noise of the other layers."""
+    """They are the affinity of patches, beside noise of the other layers."""
     kinds = np.arange(ROWS * COLS) % COLS < COLS // 2
     tokens = jnp.asarray(np.where(kinds[:, None], 1.0, -1.0) * np.ones(ENCODER.width))[None]
     image = jnp.zeros((1, ROWS * PATCH, COLS * PATCH, 3))

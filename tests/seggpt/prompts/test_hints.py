@@ -13,7 +13,7 @@ NEAR, BACK, BOX, MIDDLE = slice(0, 3), slice(3, 6), 6, 7
 
 @pytest.fixture(scope="module")
 def halves():
-    """Return the layers of a picture whose halves look different, and their likeness."""
+    """Return the layers of a picture whose halves look different, and their affinity."""
     rng = np.random.default_rng(0)
     kinds = np.tile(LEFT, (ROWS, 1)).reshape(-1)
     tokens = np.where(kinds[:, None], 1.0, -1.0) * np.ones(8) + 0.01 * rng.normal(size=(24, 8))
@@ -22,14 +22,14 @@ def halves():
 
 
 def hints(picture, points, kinds, mask=None):
-    layers, likeness = picture
+    layers, affinity = picture
     coords = jnp.asarray(points, jnp.float32)[None]
     return give_hints(
         coords,
         jnp.asarray([kinds]),
         mask,
         layers=layers,
-        likeness=likeness,
+        affinity=affinity,
         shape=SHAPE,
         patch=PATCH,
     )
@@ -85,22 +85,22 @@ def test_an_earlier_mask_marks_what_it_holds(halves):
 def test_several_pictures_have_their_prompts_in_order():
     rng = np.random.default_rng(0)
     layers = unit_layers(tuple(jnp.asarray(rng.normal(size=(2, 24, 8))) for _ in range(2)))
-    likeness = compare_patches(layers)
+    affinity = compare_patches(layers)
     coords = jnp.asarray(rng.uniform(0, 50, (4, 3, 2)))
     labels = jnp.asarray(rng.integers(0, 2, (4, 3)))
     settings = {"shape": SHAPE, "patch": PATCH}
-    both = give_hints(coords, labels, None, layers=layers, likeness=likeness, **settings)
+    both = give_hints(coords, labels, None, layers=layers, affinity=affinity, **settings)
     for i in range(2):
         own, some = slice(i, i + 1), slice(2 * i, 2 * i + 2)
         one = give_hints(
-            coords[some], labels[some], None, layers=layers[own], likeness=likeness[own], **settings
+            coords[some], labels[some], None, layers=layers[own], affinity=affinity[own], **settings
         )
         np.testing.assert_allclose(both.feats[some], one.feats, atol=1e-5)
         np.testing.assert_allclose(both.odds[some], one.odds, atol=1e-5)
 
 
-def test_likeness_adds_up_to_one_and_is_highest_for_oneself(halves):
-    _, likeness = halves
-    np.testing.assert_allclose(likeness.sum(axis=-1), 1, rtol=1e-5)
-    diagonal = np.diagonal(likeness[0], axis1=1, axis2=2)
-    assert (diagonal >= np.asarray(likeness[0]).max(axis=-1) - 1e-6).all()
+def test_affinity_adds_up_to_one_and_is_highest_for_oneself(halves):
+    _, affinity = halves
+    np.testing.assert_allclose(affinity.sum(axis=-1), 1, rtol=1e-5)
+    diagonal = np.diagonal(affinity[0], axis1=1, axis2=2)
+    assert (diagonal >= np.asarray(affinity[0]).max(axis=-1) - 1e-6).all()
