@@ -171,7 +171,7 @@ class HeadsEngine:
     """Heads on an in-context model's encoder, whose encoded pictures they share."""
 
     # Chosen on pictures of training sets. These heads expect less of themselves than SAM's do.
-    thresholds = (0.5, 0.6)
+    thresholds = (0.4, 0.3)
 
     def __init__(
         self, config: PromptHeadsConfig, params: Mapping[Any, Any], engine: InContextEngine
