@@ -91,4 +91,4 @@ def test_nothing_found_is_said_with_the_mend(picture, capsys):
     assert json.loads(Path("out/a.json").read_text())["masks"] == []
     said = capsys.readouterr().err
     assert "a.png: nothing found" in said
-    assert "--pred-iou-thresh 1" in said
+    assert "--pred-iou-thresh (1)" in said
