@@ -138,6 +138,8 @@ class AutomaticMaskGenerator(OnPromptable):
         """
         picture = load_image(image)
         size = picture.shape[:2]
+        if select is not None:
+            select.pick([], size)  # a mistake must not wait for the sweep
         records: list[_Record] = []
         crops = make_crops(size, layers=self._layers, overlap=self._overlap)
         for crop in crops:

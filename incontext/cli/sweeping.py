@@ -18,6 +18,8 @@ from incontext.cli.outcome import Exit
 from incontext.cli.plan import Job
 from incontext.cli.runlog import write_atomically
 from incontext.drawing import draw_overlay, save_png
+from incontext.prompt_engine import SAMEngine
+from incontext.promptable import Promptable
 from incontext.rle import RunLengths, decode
 from incontext.selection import Selection
 from seggpt.errors import InputError
@@ -31,6 +33,8 @@ _COLORS = 254  # of the palette, without the background's and the border's
 def sweep_all(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out `seggpt everything`."""
     formats = pick_formats(args, SUFFIXES)
+    if args.example:
+        check_examples([tuple(args.example)], kind="auto")
 
     def begin() -> tuple[str, Work]:
         generator = incontext.AutomaticMaskGenerator.from_pretrained(
@@ -47,7 +51,7 @@ def sweep_all(args: argparse.Namespace, console: Console) -> Exit:
             prompts=args.prompts,
         )
 
-        select = _selector(args)
+        select = _selector(args, generator.model)
 
         def work(job: Job, picture: np.ndarray) -> dict[str, Any]:
             records = generator.generate(picture, select=select(picture))
@@ -69,11 +73,23 @@ def sweep_all(args: argparse.Namespace, console: Console) -> Exit:
         return generator.model.fingerprint, work
 
     suffixes = [SUFFIXES[name] for name in formats]
-    return run_one_by_one(args, console, suffixes=suffixes, label="finding", begin=begin)
+    return run_one_by_one(
+        args,
+        console,
+        suffixes=suffixes,
+        label="finding",
+        begin=begin,
+        protected=map(Path, args.example or ()),
+    )
 
 
-def _selector(args: argparse.Namespace) -> Callable[[np.ndarray], Selection | None]:
-    """Return what says which things of a picture are meant; None is all of them."""
+def _selector(
+    args: argparse.Namespace, model: Promptable
+) -> Callable[[np.ndarray], Selection | None]:
+    """Return what says which things of a picture are meant; None is all of them.
+
+    What an example shows is found by the same weights, or by the shipped ones if those are SAM's.
+    """
     given: dict[str, Any] = {}
     if args.point:
         given["points"] = [point[:2] for point in args.point]
@@ -82,8 +98,8 @@ def _selector(args: argparse.Namespace) -> Callable[[np.ndarray], Selection | No
         given["boxes"] = args.box
     if not args.example:
         return lambda _: Selection(**given) if given else None
-    check_examples([tuple(args.example)], kind="auto")
-    segmenter = incontext.Segmenter.from_pretrained(device=args.device)
+    own = None if isinstance(model.engine, SAMEngine) else args.model
+    segmenter = incontext.Segmenter.from_pretrained(own, device=args.device)
     context = segmenter.context([incontext.Example(*args.example)])
     return lambda picture: Selection(**given, result=segmenter.segment(picture, context))
 

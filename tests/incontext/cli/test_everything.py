@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from incontext import AutomaticMaskGenerator
+from incontext import AutomaticMaskGenerator, Example, Segmenter
 from incontext.cli import main
 
 SAM = str(Path(__file__).parents[2] / "seggpt" / "golden" / "sam")
@@ -92,3 +92,47 @@ def test_nothing_found_is_said_with_the_mend(picture, capsys):
     said = capsys.readouterr().err
     assert "a.png: nothing found" in said
     assert "--pred-iou-thresh (1)" in said
+
+
+def test_only_what_a_point_or_an_example_means_is_kept(picture):
+    everything = ["everything", "a.png", *OPTIONS, "--box-nms-thresh", "1"]
+    assert main(everything) == 0
+    masks = json.loads(Path("out/a.json").read_text())["masks"]
+    Image.fromarray(np.full((20, 30), 255, np.uint8)).save("mask.png")
+    for given, rule in (
+        (["--point", "4,7"], lambda mask, _: mask[7, 4]),
+        (["--point", "4,7,0"], lambda mask, _: False),
+        (["-e", "a.png", "mask.png"], lambda mask, marked: marked[mask].mean() > 0.5),
+    ):
+        assert main([*everything, *given, "--overwrite"]) == 0
+        kept = json.loads(Path("out/a.json").read_text())["masks"]
+        segmenter = Segmenter.from_pretrained()
+        context = segmenter.context([Example("a.png", "mask.png")])
+        marked = segmenter.segment("a.png", context).label_map > 0
+        wanted = [m for m in masks if rule(decode_coco(m["segmentation"]), marked)]
+        assert kept == wanted
+
+
+def decode_coco(segmentation):
+    """Undo COCO's compressed run lengths."""
+    counts, value, shift = [], 0, 0
+    for letter in segmentation["counts"]:
+        bits = ord(letter) - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value, shift = 0, 0
+    height, width = segmentation["size"]
+    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return flat.reshape(width, height).T
+
+
+def test_a_point_outside_costs_its_picture_and_an_example_that_is_not_there_all(picture, capsys):
+    everything = ["everything", "a.png", *OPTIONS]
+    assert main([*everything, "--point", "99,5"]) == 1
+    assert "point 99,5 is outside the picture of 30x20" in capsys.readouterr().err
+    assert main([*everything, "-e", "none.png", "none_mask.png"]) == 2
+    assert "no such file: none_mask.png" in capsys.readouterr().err
