@@ -10,7 +10,7 @@ target (SegGPT paper, section 4.6; its rates, steps and colours are not publishe
 full length: it needs an accelerator.
 """
 
-from incontext.tuning.config import TuneConfig
+from incontext.tune.config import TuneConfig
 
 
 def get_config() -> TuneConfig:

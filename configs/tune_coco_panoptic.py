@@ -11,7 +11,7 @@ this recipe does not learn that one. Not yet run at full length: it needs an acc
 from dataclasses import replace
 
 from configs import tune_ade20k
-from incontext.tuning.config import TuneConfig
+from incontext.tune.config import TuneConfig
 
 
 def get_config() -> TuneConfig:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Integer, UInt8
 
 from data.config import AugmentConfig, DataConfig
 from seggpt.canvas import normalize
-from seggpt.coloring import IGNORE, paint, random_colors
+from seggpt.palette import IGNORE, paint, random_colors
 
 Box = Float[Array, " 4"]  # y0, x0, y1, x1 in 0..1; y0 > y1 is upside down
 

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from data.feature_cache import FeatureCache
 from data.folder import IGNORE
-from data.view_plan import ViewKind
+from data.views.plan import ViewKind
 
 STEP = 4  # masks are looked at in every fourth row and column
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from data.feature_samples import HELD_OUT, SamplesConfig
 from data.prompt_samples import HELD_OUT as HELD_OUT_PROMPTS
 from data.prompt_samples import PromptSamplesConfig
-from seggpt.coloring import ColoringConfig
+from seggpt.palette import ColoringConfig
 
 
 @dataclass(frozen=True, kw_only=True)

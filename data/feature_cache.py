@@ -33,8 +33,8 @@ from jaxtyping import Float16, Float32, UInt8
 
 from data.folder import open_folders
 from data.prefetch import prefetch
-from data.view_plan import Plan, PlanConfig, ViewName
-from data.views import View
+from data.views.photos import View
+from data.views.plan import Plan, PlanConfig, ViewName
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float16, Float32, Int32
 from data.cache_index import CacheIndex, IndexConfig
 from data.feature_cache import FeatureCache
 from data.folder import IGNORE
-from data.views import pick
+from data.views.photos import pick
 
 Rng = np.random.Generator
 Place = tuple[int, int]  # the first row and column of a window, in tokens

@@ -14,7 +14,7 @@ from scipy.ndimage import label
 
 from data.feature_cache import FeatureCache
 from data.folder import IGNORE
-from data.view_plan import ViewKind
+from data.views.plan import ViewKind
 from seggpt.config import MASK_STRIDE as STRIDE
 
 Rng = np.random.Generator

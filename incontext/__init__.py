@@ -3,26 +3,26 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from incontext.context import Context as Context
-    from incontext.context import Example as Example
-    from incontext.everything import AutomaticMaskGenerator as AutomaticMaskGenerator
-    from incontext.interactive import Predictor as Predictor
-    from incontext.persam import PerSAM as PerSAM
-    from incontext.promptable import Promptable as Promptable
-    from incontext.results import Result as Result
+    from incontext.everything.generator import AutomaticMaskGenerator as AutomaticMaskGenerator
+    from incontext.everything.selection import Selection as Selection
+    from incontext.examples.context import Context as Context
+    from incontext.examples.context import Example as Example
+    from incontext.prompts.persam import PerSAM as PerSAM
+    from incontext.prompts.predictor import Predictor as Predictor
+    from incontext.prompts.promptable import Promptable as Promptable
+    from incontext.result import Result as Result
     from incontext.segmenter import Segmenter as Segmenter
-    from incontext.selection import Selection as Selection
 
 _HOMES = {
-    "AutomaticMaskGenerator": "incontext.everything",
-    "Context": "incontext.context",
-    "Example": "incontext.context",
-    "PerSAM": "incontext.persam",
-    "Predictor": "incontext.interactive",
-    "Promptable": "incontext.promptable",
-    "Result": "incontext.results",
+    "AutomaticMaskGenerator": "incontext.everything.generator",
+    "Context": "incontext.examples.context",
+    "Example": "incontext.examples.context",
+    "PerSAM": "incontext.prompts.persam",
+    "Predictor": "incontext.prompts.predictor",
+    "Promptable": "incontext.prompts.promptable",
+    "Result": "incontext.result",
     "Segmenter": "incontext.segmenter",
-    "Selection": "incontext.selection",
+    "Selection": "incontext.everything.selection",
 }
 __all__ = sorted(_HOMES)
 

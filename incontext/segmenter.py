@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
-from incontext.context import (
+from incontext.device import choose_device, default_dtype, enable_compile_cache
+from incontext.examples.context import (
     Context,
     Ensemble,
     Example,
@@ -21,19 +22,18 @@ from incontext.context import (
     load_examples,
     split_labels,
 )
-from incontext.correct import correct
-from incontext.detail import LARGE, Detail, blend, closer_boxes
-from incontext.encoded import EncodedPicture, Source, load_source
-from incontext.engine import Dtype, Engine, Picture, SegGPTEngine
-from incontext.ensemble import tile_examples
+from incontext.examples.detail import LARGE, Detail, blend, closer_boxes
+from incontext.examples.encoded import EncodedPicture, Source, load_source
+from incontext.examples.engine import Dtype, Engine, Picture, SegGPTEngine
+from incontext.examples.ensemble import tile_examples
+from incontext.examples.in_context_engine import InContextEngine, load_in_context
+from incontext.examples.passes import LABELS_PER_PASS
 from incontext.hub import find_source
-from incontext.in_context_engine import InContextEngine, load_in_context
-from incontext.passes import LABELS_PER_PASS
-from incontext.promptable import Promptable, make_heads
-from incontext.results import Result
-from incontext.runtime import choose_device, default_dtype, enable_compile_cache
-from incontext.tuning.config import TuneConfig
-from incontext.tuning.tuner import tune_prompt
+from incontext.prompts.correct import correct
+from incontext.prompts.promptable import Promptable, make_heads
+from incontext.result import Result
+from incontext.tune.config import TuneConfig
+from incontext.tune.tuner import tune_prompt
 from seggpt.config import IN_CONTEXT_MODEL, InContextConfig, SegGPTConfig
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.weights.files import is_own_file, load_weights
@@ -211,7 +211,7 @@ class Segmenter:
 
         `steps` of 0 chooses. Where plain examples do better on pictures held out, their context
         is returned; `about` and `threshold` of the result say what was reached.
-        `incontext.tuning.tuner` has more to ask for and more to tell.
+        `incontext.tune.tuner` has more to ask for and more to tell.
 
         Raises:
             PromptError: if the examples or the settings make no sense.

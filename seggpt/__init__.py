@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from seggpt.errors import PromptError as PromptError
     from seggpt.errors import SegGPTError as SegGPTError
     from seggpt.model import SegGPT as SegGPT
-    from seggpt.sam import SAM as SAM
+    from seggpt.sam.model import SAM as SAM
 
 __version__ = "0.1.0"
 
@@ -26,7 +26,7 @@ _HOMES = {
     "PromptError": "seggpt.errors",
     "SegGPTError": "seggpt.errors",
     "SegGPT": "seggpt.model",
-    "SAM": "seggpt.sam",
+    "SAM": "seggpt.sam.model",
 }
 __all__ = sorted(_HOMES)
 

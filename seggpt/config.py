@@ -170,7 +170,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptHeadsConfig(HeadsConfig):
-    """Heads on a frozen encoder (`seggpt.prompt_heads`).
+    """Heads on a frozen encoder (`seggpt.prompts.heads`).
 
     `depth` is the number of blocks over a picture's tokens before any prompt.
     """
@@ -208,7 +208,7 @@ class PromptHeadsConfig(HeadsConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class InContextConfig:
-    """An in-context model on a frozen encoder (`seggpt.in_context`).
+    """An in-context model on a frozen encoder (`seggpt.in_context.model`).
 
     `matchings` are the attentions that carry colours from examples to the query before any other
     layer: which of the encoder's tapped layers each compares (by its place in `encoder.taps`), and
@@ -424,9 +424,9 @@ class SAMConfig(HeadsConfig):
 
     The mask decoder has two layers and four masks, as published.
 
-    The rest is for SAM's relatives. `decoder` says whose heads these are (`seggpt.hq`,
-    `seggpt.efficient_sam`). `stages` make the encoder a TinyViT (`seggpt.tiny_vit`): width, depth,
-    heads and window of each; `width`, `depth` and `heads` are then those of the last one.
+    The rest is for SAM's relatives. `decoder` says whose heads these are (`seggpt.sam.hq`,
+    `seggpt.sam.efficient_sam`). `stages` make the encoder a TinyViT (`seggpt.sam.tiny_vit`): width,
+    depth, heads and window of each; `width`, `depth` and `heads` are then those of the last one.
     `pos_side` is the side of a table of positions that is resized, of a ViT without relative ones.
     """
 

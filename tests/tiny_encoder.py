@@ -10,10 +10,10 @@ from flax import nnx
 from jaxtyping import Float32, UInt8
 
 from data.feature_cache import write_cache
-from data.view_plan import Plan
+from data.views.plan import Plan
 from seggpt.config import EncoderConfig, InContextConfig
 from seggpt.encoder import Encoder
-from seggpt.in_context import InContextModel
+from seggpt.in_context.model import InContextModel
 from seggpt.weights.encoder import LoadedEncoder
 from seggpt.weights.files import save_weights
 

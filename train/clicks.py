@@ -44,10 +44,18 @@ from data.clicks import (
     tight_box,
 )
 from data.folder import Folder
-from train.click_baselines import load_baselines
-from train.click_scores import COUNTED, GOAL, MODEL, MOST_CLICKS, SetScores, format_scores, to_json
-from train.click_sheets import write_sheets
-from train.tool import open_all, parse_sets, run_tool
+from train.evals.click_baselines import load_baselines
+from train.evals.click_scores import (
+    COUNTED,
+    GOAL,
+    MODEL,
+    MOST_CLICKS,
+    SetScores,
+    format_scores,
+    to_json,
+)
+from train.evals.click_sheets import write_sheets
+from train.evals.tool import open_all, parse_sets, run_tool
 
 logger = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 """Score a model next to the baselines: `python -m train.evaluate --weights NAME --data PATH...`.
 
-All predictors see the same fixed episodes (`data.benchmarks`); `train.scores` says what is counted.
-A data set that the weights were not trained on is `unseen` and gives all its pictures; the others
-give their validation split.
+All predictors see the same fixed episodes (`data.benchmarks`); `train.evals.scores` says what is
+counted. A data set that the weights were not trained on is `unseen` and gives all its pictures; the
+others give their validation split.
 """
 
 import argparse
@@ -22,10 +22,10 @@ from jaxtyping import UInt8
 from data.benchmarks import Episode, Pair, load_episode, make_episodes, make_reader
 from data.folder import Folder
 from seggpt.config import InContextConfig
-from train.baselines import BASELINES, Predict, Prediction
-from train.scores import DatasetScores, Scores, count_pixels, format_scores, to_json
-from train.sheets import write_sheets
-from train.tool import open_all, parse_sets, run_tool
+from train.evals.baselines import BASELINES, Predict, Prediction
+from train.evals.scores import DatasetScores, Scores, count_pixels, format_scores, to_json
+from train.evals.sheets import write_sheets
+from train.evals.tool import open_all, parse_sets, run_tool
 
 logger = logging.getLogger(__name__)
 

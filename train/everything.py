@@ -25,7 +25,7 @@ from PIL import Image
 
 from data.clicks import MAX_AREA, MIN_AREA
 from data.folder import Folder
-from train.tool import open_all, parse_sets, run_tool
+from train.evals.tool import open_all, parse_sets, run_tool
 
 logger = logging.getLogger(__name__)
 

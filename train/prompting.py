@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from data.prompt_samples import STRIDE, PromptBatch, PromptShape
-from seggpt.pixel_decoder import resize
+from seggpt.in_context.pixel_decoder import resize
 from seggpt.prompts import (
     ABSENT,
     BACKGROUND,

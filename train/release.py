@@ -18,11 +18,11 @@ from data.folder import Folder, open_folders
 from seggpt.config import IN_CONTEXT_MODEL
 from seggpt.pretrained import DEFAULT, ENCODER
 from seggpt.weights import load_weights, save_weights
-from train.tool import run_tool
+from train.evals.tool import run_tool
 
 LICENCE = "Apache-2.0"
 COLUMNS = ("model", "copy", "histogram", "everything")
-SIZE = 448  # `incontext.in_context_engine.SIZE`, which imports jax
+SIZE = 448  # `incontext.examples.in_context_engine.SIZE`, which imports jax
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,10 +12,10 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from data.augment import Views, make_views
 from seggpt.canvas import to_patches
-from seggpt.coloring import IGNORE
 from seggpt.losses import balanced_weights, smooth_l1
 from seggpt.masking import block_mask, half_mask
 from seggpt.model import SegGPT
+from seggpt.palette import IGNORE
 from train.config import TrainConfig
 from train.optim import is_part
 from train.state import TrainState, split_model

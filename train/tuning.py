@@ -21,13 +21,13 @@ from jaxtyping import UInt8
 
 from data.folder import IGNORE, Folder, open_folders
 from incontext import Segmenter
-from incontext.context import Context, Example
-from incontext.engine import SegGPTEngine
-from incontext.tuning.baselines import count_result
-from incontext.tuning.config import TuneConfig
-from incontext.tuning.scores import THRESHOLDS, Counts, no_counts
-from incontext.tuning.tuner import Tuned, tune_prompt
-from train.tool import run_tool
+from incontext.examples.context import Context, Example
+from incontext.examples.engine import SegGPTEngine
+from incontext.tune.baselines import count_result
+from incontext.tune.config import TuneConfig
+from incontext.tune.scores import THRESHOLDS, Counts, no_counts
+from incontext.tune.tuner import Tuned, tune_prompt
+from train.evals.tool import run_tool
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from jaxtyping import UInt8
 
 from incontext.bench.sam_weights import draw_state, to_params
 from incontext.bench.subjects import import_peer
-from incontext.everything import AutomaticMaskGenerator
-from incontext.prompt_engine import SAMEngine
-from incontext.promptable import Promptable
-from incontext.runtime import choose_device, default_dtype
+from incontext.device import choose_device, default_dtype
+from incontext.everything.generator import AutomaticMaskGenerator
+from incontext.prompts.engine import SAMEngine
+from incontext.prompts.promptable import Promptable
 from seggpt.config import SAMConfig
 from seggpt.errors import DeviceError
 from seggpt.frame import bilinear_matrix

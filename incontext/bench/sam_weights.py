@@ -14,7 +14,7 @@ from seggpt.config import SAMConfig
 from seggpt.frame import bilinear_matrix
 from seggpt.weights.layouts import convert
 from seggpt.weights.names import Name
-from seggpt.weights.sam_names import TWINS, sam_name_table
+from seggpt.weights.sam.names import TWINS, sam_name_table
 from seggpt.weights.tree import unflatten
 
 State = dict[str, Float32[np.ndarray, "..."]]

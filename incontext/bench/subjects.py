@@ -12,8 +12,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import UInt8
 
-from incontext.context import Context, Example
-from incontext.in_context_engine import InContextEngine
+from incontext.examples.context import Context, Example
+from incontext.examples.in_context_engine import InContextEngine
 from incontext.segmenter import Segmenter
 from seggpt.config import SegGPTConfig
 from seggpt.errors import DeviceError

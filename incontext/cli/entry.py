@@ -15,9 +15,19 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from incontext.cli import bench, convert, demo, doctor, everything, models, prompt, segment, tune
 from incontext.cli.console import Console
 from incontext.cli.outcome import Exit, Terminated, exit_of
+from incontext.cli.verbs import (
+    bench,
+    convert,
+    demo,
+    doctor,
+    everything,
+    models,
+    prompt,
+    segment,
+    tune,
+)
 from seggpt import __version__
 from seggpt.errors import SegGPTError, one_line
 

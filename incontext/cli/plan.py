@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from incontext.cli.outcome import UsageError
-from incontext.images import check_unique_outputs, find_images
+from incontext.files.images import check_unique_outputs, find_images
 from seggpt.errors import InputError
 
 _SHOWN = 5  # file names in one message

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from incontext.cli.plan import Job
-from incontext.results import Result
+from incontext.result import Result
 from seggpt.errors import InputError
 
 

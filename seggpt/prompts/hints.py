@@ -3,7 +3,7 @@
 How near it is to points, whether it lies in the box, and how much it looks like what the prompt
 marks: a frozen encoder's features, compared within the picture, carry a mark from the patches
 under a point to all that look alike. It is what matching does between pictures
-(`seggpt.matching`), with the prompt in the place of an example's colours.
+(`seggpt.in_context.matching`), with the prompt in the place of an example's colours.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from seggpt.canvas import to_patches
-from seggpt.matching import unit
+from seggpt.in_context.matching import unit
 from seggpt.prompts.encoder import BACKGROUND, FIRST_CORNER, FOREGROUND, SECOND_CORNER
 
 REACHES_PX = (14.0, 36.0, 90.0)  # deviations of Gaussians around points, in pixels of the model

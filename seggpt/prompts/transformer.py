@@ -29,7 +29,7 @@ ImageTokens = Float[Array, "#p n d"]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Guidance:
-    """What draws the tokens to a known thing (PerSAM; `incontext.persam` says where it is from).
+    """What draws the tokens to a known thing (PerSAM; see `incontext.prompts.persam`).
 
     Attributes:
         places: How much each patch looks like the thing, 0..1.

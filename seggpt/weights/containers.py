@@ -13,7 +13,7 @@ import numpy as np
 
 from seggpt.errors import CheckpointError
 from seggpt.weights.files import is_floating, open_safetensors
-from seggpt.weights.pth import open_pth
+from seggpt.weights.pth.read import open_pth
 from seggpt.weights.sniff import check_regular_file, refuse, sniff
 
 SINGLE_FILE = "model.safetensors"

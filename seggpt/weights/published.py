@@ -14,8 +14,8 @@ from seggpt.weights.containers import Tensors, open_tensors
 from seggpt.weights.files import LoadedWeights, is_own_file, load_weights
 from seggpt.weights.layouts import convert
 from seggpt.weights.names import BLOCK_PREFIXES, Dialect, Family, Name, name_table
-from seggpt.weights.sam_family import recognise_relative, refuse_unread
-from seggpt.weights.sam_names import TWINS, sam_name_table
+from seggpt.weights.sam.family import recognise_relative, refuse_unread
+from seggpt.weights.sam.names import TWINS, sam_name_table
 from seggpt.weights.shapes import ShapeError, infer_config
 from seggpt.weights.sniff import sniff
 from seggpt.weights.tree import unflatten

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from data.composites import CompositesConfig
 from data.feature_cache import write_cache
 from data.folder import open_folders
-from data.view_plan import Plan, PlanConfig
-from data.views import ViewsConfig
+from data.views.composites import CompositesConfig
+from data.views.photos import ViewsConfig
+from data.views.plan import Plan, PlanConfig
 from tests.data.drawn import write_drawn_dataset
 from tests.data.drawn_sprites import write_sprites
 

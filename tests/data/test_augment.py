@@ -10,7 +10,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from data.augment import choose_box, cut, jitter, make_views, random_box, stitch_views, view
 from data.config import AugmentConfig, DataConfig
 from seggpt.canvas import denormalize
-from seggpt.coloring import IGNORE
+from seggpt.palette import IGNORE
 
 OLD, NEW = 32, 24
 UNTOUCHED = AugmentConfig(

@@ -5,7 +5,7 @@ import pytest
 
 from data.cache_index import CacheIndex, IndexConfig
 from data.feature_cache import FeatureCache, open_cache
-from data.view_plan import ViewName
+from data.views.plan import ViewName
 from tests.data.drawn_cache import write_drawn_cache
 
 SIDE = 40  # 100 pixels of it are looked at

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 
 from incontext import painter
 from incontext.painter.levels import float_levels, grey_levels
-from seggpt.coloring import palette
+from seggpt.palette import palette
 
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 6))
 FAR = 1e9

@@ -12,13 +12,13 @@ from PIL import Image
 
 from incontext import AutomaticMaskGenerator, Predictor
 from incontext.cli.entry import main
-from incontext.prompt_engine import SAMEngine
-from incontext.promptable import Promptable
-from incontext.runtime import choose_device
+from incontext.device import choose_device
+from incontext.prompts.engine import SAMEngine
+from incontext.prompts.promptable import Promptable
 from seggpt.config import SAMConfig
 from seggpt.errors import PromptError
 from seggpt.prompts import make_slots
-from seggpt.sam_family import make_sam
+from seggpt.sam.family import make_sam
 from seggpt.weights import save_weights
 
 SIDE = 64  # pixels of the models' squares: 4 x 4 patches

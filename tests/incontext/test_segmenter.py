@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from incontext import Context, Example, Segmenter
-from incontext.engine import SegGPTEngine
+from incontext.examples.engine import SegGPTEngine
 from seggpt.errors import CheckpointError, DeviceError, InputError, PromptError
 from seggpt.weights import save_weights
 from tests.tiny_models import in_context_segmenter, tiny_seggpt, tiny_segmenter

@@ -15,7 +15,7 @@ from flax import nnx
 
 from seggpt.config import SAMConfig
 from seggpt.prompts import make_slots
-from seggpt.sam import SAM
+from seggpt.sam.model import SAM
 from seggpt.weights import load_published
 from seggpt.weights.graft import graft
 

@@ -12,10 +12,7 @@ from data.clicks import Box, Click, Prompt, Reply, Target, draw_targets
 from data.folder import open_folders
 from incontext import Promptable
 from tests.data.drawn import write_drawn_dataset
-from train import click_baselines
 from train import clicks as module
-from train.click_baselines import load_baselines
-from train.click_scores import format_scores, group_means
 from train.clicks import (
     Model,
     evaluate,
@@ -24,6 +21,9 @@ from train.clicks import (
     main,
     make_progress,
 )
+from train.evals import click_baselines
+from train.evals.click_baselines import load_baselines
+from train.evals.click_scores import format_scores, group_means
 
 SAM = Path(__file__).parents[1] / "seggpt" / "golden" / "sam"  # tiny and random
 COLUMNS = ["1", "3", "5", "box"]

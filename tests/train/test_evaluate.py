@@ -10,9 +10,9 @@ from data.benchmarks import Pair
 from data.folder import open_folders
 from tests.data.drawn import write_drawn_dataset
 from train import evaluate as module
-from train.baselines import BASELINES
+from train.evals.baselines import BASELINES
+from train.evals.scores import format_scores
 from train.evaluate import SWEEP, Model, evaluate, main
-from train.scores import format_scores
 
 
 @pytest.fixture

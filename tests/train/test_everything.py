@@ -81,7 +81,7 @@ def test_the_command_prints_a_table_and_writes_numbers(root, tmp_path, monkeypat
         def generate(self, image):
             return [{"segmentation": np.ones(image.shape[:2], bool)}]
 
-    monkeypatch.setattr("incontext.everything.AutomaticMaskGenerator", Generator)
+    monkeypatch.setattr("incontext.everything.generator.AutomaticMaskGenerator", Generator)
     monkeypatch.setattr(everything, "find_spec", lambda _: None)
     out = tmp_path / "out.json"
     command = ["--weights", "mine", "--data", str(root), "--pictures", "2", "--json", str(out)]

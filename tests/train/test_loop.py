@@ -16,7 +16,7 @@ from data.config import FeaturesConfig, PromptsConfig
 from data.feature_samples import SampleBatch
 from data.folder import open_folders
 from data.pack import pack_folders
-from data.views import ViewsConfig
+from data.views.photos import ViewsConfig
 from incontext import Segmenter
 from seggpt.config import InContextConfig, SegGPTConfig
 from seggpt.weights.encoder import load_encoder
@@ -36,8 +36,8 @@ from tests.train.tiny import SIZE, named, tiny_config, tiny_model
 from train import loop
 from train.__main__ import load_recipe, main
 from train.checkpoint import Checkpoints, abstract_state
+from train.evals.probe import make_probe
 from train.optim import make_optimizer
-from train.probe import make_probe
 from train.sharding import make_mesh
 from train.state import init_params, init_state
 from train.step import make_train_step

@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from data.augment import Views
-from seggpt.coloring import IGNORE
 from seggpt.losses import smooth_l1
+from seggpt.palette import IGNORE
 from tests.train.tiny import SIZE, named, tiny_batch, tiny_config, tiny_model, tiny_pack
 from train import step as module
 from train.state import TrainState, init_params, init_state, split_model

@@ -91,7 +91,7 @@ def test_every_context_has_its_row(root, weights, tmp_path, capsys):
 
 
 def test_heads_are_scored_beside_all_examples(root, tmp_path, monkeypatch):
-    monkeypatch.setattr("incontext.in_context_engine.SIZE", 112)
+    monkeypatch.setattr("incontext.examples.in_context_engine.SIZE", 112)
     report = tmp_path / "report.json"
     arguments = ["--data", root, "--set", "shapes", "--weights", save_in_context(tmp_path)]
     arguments += ["--json", report, "--examples", "3", "--others", "2", "--steps", "2"]

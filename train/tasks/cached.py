@@ -14,7 +14,7 @@ from data.feature_cache import FeatureCache, open_cache
 from data.prefetch import prefetch
 from seggpt.config import InContextConfig
 from seggpt.errors import CheckpointError
-from seggpt.in_context import InContextModel
+from seggpt.in_context.model import InContextModel
 from seggpt.weights import save_weights
 from seggpt.weights.encoder import load_encoder
 from seggpt.weights.graft import graft

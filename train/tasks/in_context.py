@@ -13,11 +13,11 @@ from PIL import Image
 
 from data.config import FeaturesConfig
 from data.feature_samples import SampleBatch, Sampler
-from seggpt.coloring import IGNORE, paint
 from seggpt.config import InContextConfig
 from seggpt.encoder import Embedding, Encoder
-from seggpt.in_context import InContextModel
+from seggpt.in_context.model import InContextModel
 from seggpt.losses import smooth_l1
+from seggpt.palette import IGNORE, paint
 from seggpt.weights import load_weights
 from seggpt.weights.encoder import LoadedEncoder
 from train.config import TrainConfig

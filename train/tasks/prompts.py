@@ -14,7 +14,7 @@ from PIL import Image
 from data.config import PromptsConfig
 from data.prompt_samples import PromptBatch, PromptSampler, PromptShape
 from seggpt.encoder import Embedding
-from seggpt.in_context import InContextModel
+from seggpt.in_context.model import InContextModel
 from seggpt.weights import load_weights
 from train.config import ClicksConfig, TrainConfig
 from train.prompting import Simulated, ask, simulate

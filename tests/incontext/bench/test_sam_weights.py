@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from incontext.bench.sam_weights import draw_state, to_params
-from incontext.prompt_engine import SAMEngine
-from incontext.promptable import Promptable
-from incontext.runtime import choose_device
+from incontext.device import choose_device
+from incontext.prompts.engine import SAMEngine
+from incontext.prompts.promptable import Promptable
 from seggpt.config import SAMConfig
 
 TINY = dataclasses.replace(

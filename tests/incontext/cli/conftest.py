@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import incontext
-from incontext.results import Result
+from incontext.result import Result
 from seggpt.errors import InputError
 
 REJECTED = (1, 2, 3)  # the colour of pictures that the model refuses

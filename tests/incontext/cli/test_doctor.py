@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from incontext.cli import checkup, main
-from incontext.cli.shipped import ShippedModel
+from incontext.cli import main
+from incontext.cli.work import doctor as checkup
+from incontext.cli.work.models import ShippedModel
 from seggpt.errors import DeviceError
 
 

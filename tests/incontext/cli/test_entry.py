@@ -83,7 +83,9 @@ def test_an_unknown_verb_is_one_line(capsys):
 
 
 def test_a_reader_that_goes_away_ends_the_program_quietly():
-    endless = "import incontext.cli.doctor as d; d.run = lambda *_: [print(i) for i in range(9**6)]"
+    endless = (
+        "import incontext.cli.verbs.doctor as d; d.run = lambda *_: [print(i) for i in range(9**6)]"
+    )
     program = f"{endless}\n{PROGRAM}sys.exit(code)"
     with subprocess.Popen(
         [sys.executable, "-c", program, "doctor"],

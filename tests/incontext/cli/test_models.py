@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from incontext.cli import main, models
+from incontext.cli import main
+from incontext.cli.verbs import models
 from seggpt.config import SegGPTConfig
 from seggpt.weights import save_weights
 

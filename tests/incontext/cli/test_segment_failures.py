@@ -10,7 +10,7 @@ import pytest
 
 from incontext.cli import main
 from incontext.cli.runlog import RunLog
-from incontext.results import Result
+from incontext.result import Result
 from seggpt.errors import CheckpointError, DeviceError, InputError
 
 OUT = ["-o", "out"]

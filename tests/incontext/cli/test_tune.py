@@ -11,8 +11,8 @@ from PIL import Image
 
 from incontext import Context
 from incontext.cli import main
-from incontext.cli.tuning import command_of
-from incontext.tuning import tuner
+from incontext.cli.work.tune import command_of
+from incontext.tune import tuner
 from seggpt.weights import save_weights
 from tests.tiny_models import fresh_weights, tiny_seggpt
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from data.config import FeaturesConfig
 from data.feature_samples import HELD_OUT, SamplesConfig, Shape
-from data.views import ViewsConfig
+from data.views.photos import ViewsConfig
 from seggpt.config import InContextConfig
 from seggpt.errors import CheckpointError
 from seggpt.weights.encoder import load_encoder

@@ -11,7 +11,7 @@ from PIL import Image
 from configs.prompt_heads import IN_CONTEXT, get_config
 from data.config import PromptsConfig
 from data.prompt_samples import HELD_OUT, PromptSamplesConfig, PromptShape
-from data.views import ViewsConfig
+from data.views.photos import ViewsConfig
 from incontext import Promptable, Segmenter
 from seggpt.config import InContextConfig, PromptHeadsConfig
 from seggpt.weights.encoder import load_encoder

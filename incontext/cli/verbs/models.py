@@ -1,0 +1,92 @@
+"""`seggpt models`: the weights that came with the package, and whether weights are intact."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from incontext.cli.console import Console
+from incontext.cli.options import Subparsers
+from incontext.cli.outcome import Exit, UsageError
+from seggpt.errors import CheckpointError
+from seggpt.pretrained import DEFAULT, ENCODER, shipped_weights
+
+HEADINGS = ("name", "parameters", "attention", "size", "licence", "score")
+
+
+def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
+    """Add the verb and return its parser."""
+    parser = verbs.add_parser(
+        "models",
+        help="list or verify the weights that are installed",
+        description="List the weights that came with the package, or verify them or a file.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("action", nargs="?", choices=("list", "verify"), default="list")
+    parser.add_argument(
+        "name",
+        nargs="?",
+        metavar="NAME|FILE",
+        help="only this one (default: all); verify also takes files, ours or published",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a model on stdout")
+    return parser
+
+
+def run(args: argparse.Namespace, console: Console) -> Exit:
+    """Carry out the verb."""
+    files = shipped_weights()
+    if args.action == "verify" and args.name not in files and Path(args.name or "").is_file():
+        return _verify({args.name: Path(args.name)}, console)
+    if not files:
+        raise CheckpointError("no weights in this copy of the package; install it from its wheel")
+    if args.action == "verify":
+        files[ENCODER.stem] = ENCODER
+    if args.name is not None:
+        if args.name not in files:
+            raise UsageError(f"no weights named {args.name!r}; there are {', '.join(files)}")
+        files = {args.name: files[args.name]}
+    return _verify(files, console) if args.action == "verify" else _list(files, console)
+
+
+def _list(files: Mapping[str, Path], console: Console) -> Exit:
+    # numpy and safetensors: not before the arguments have been parsed.
+    from incontext.cli.work.models import read_model
+
+    rows: list[Sequence[str]] = [HEADINGS]
+    for name, path in files.items():
+        model = read_model(name, path)
+        console.event("model", **vars(model), is_default=name == DEFAULT)
+        rows.append(
+            (
+                f"{name} (default)" if name == DEFAULT else name,
+                f"{model.parameters / 1e6:.1f}M",
+                model.attention,
+                f"{model.size_px} px",
+                model.licence,
+                model.score,
+            )
+        )
+    if not console.events:
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+            console.data("  ".join(cells).rstrip())
+    return Exit.DONE
+
+
+def _verify(files: Mapping[str, Path], console: Console) -> Exit:
+    from incontext.cli.work.models import verify_model  # as above
+
+    code = Exit.DONE
+    for name, path in files.items():
+        try:
+            digest = verify_model(path)
+        except CheckpointError as error:
+            code = Exit.NOTHING
+            console.error(str(error))
+            console.event("verify", name=name, ok=False, error=str(error))
+        else:
+            console.event("verify", name=name, ok=True, sha256=digest)
+            if not console.events:
+                console.data(f"{name}  ok  sha256 {digest}")
+    return code

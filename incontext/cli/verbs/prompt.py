@@ -1,0 +1,125 @@
+"""`seggpt prompt`: the arguments of the verb. The work is in `asking.py`."""
+
+import argparse
+
+from incontext.cli.console import Console
+from incontext.cli.options import Subparsers, add_picture_options
+from incontext.cli.outcome import Exit, UsageError
+
+EPILOG = """\
+examples:
+  seggpt prompt cat.jpg --point 320,240 -o masks
+  seggpt prompt cat.jpg --point 320,240,1 --point 20,20,0 -o masks --model sam_vit_b_01ec64.pth
+  seggpt prompt street.jpg --box 10,20,200,220 --box 300,20,420,200 -o masks
+  seggpt prompt new.jpg -e leaf.jpg leaf_mask.png --point 40,60,0 -o masks
+  seggpt prompt photos/ -e dog.jpg dog_mask.png -o masks --model sam.safetensors
+
+Points, and one box with them, all mean one thing. Several boxes without points mean one thing each,
+with the labels 1, 2, ... in their order. An example picture and its mask (-e) show what to find
+again in each picture; points or a box correct what is found. SAM's weights find a certain thing for
+each of the mask's labels by PerSAM, without points.
+"""
+
+
+METHODS = ("persam", "persam-f")
+MASK_KINDS = ("auto", "binary", "labels", "rgb")
+
+
+def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
+    """Add the verb and return its parser."""
+    parser = verbs.add_parser(
+        "prompt",
+        help="masks for files and folders, from points and boxes",
+        description="Write a mask of what points, boxes or an example mark, for each picture.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    group = parser.add_argument_group("what to find (in pixels of each picture)")
+    group.add_argument(
+        "--point",
+        action="append",
+        default=[],
+        type=point,
+        metavar="X,Y[,0|1]",
+        help="a pixel inside (1, the default) or outside (0) of the thing; repeat for more",
+    )
+    group.add_argument(
+        "--box",
+        action="append",
+        default=[],
+        type=box,
+        metavar="X0,Y0,X1,Y1",
+        help="the upper left and the lower right corner around a thing; repeat for more things",
+    )
+    group = parser.add_argument_group("or what an example shows")
+    group.add_argument(
+        "-e",
+        "--example",
+        nargs=2,
+        metavar=("IMAGE", "MASK"),
+        help="a picture and the mask of a thing to find again; points or a box correct what is "
+        "found (weights of seggpt's own)",
+    )
+    group.add_argument(
+        "--mask-kind",
+        choices=MASK_KINDS,
+        default="auto",
+        help="how to read the example's mask (default: by its pixels)",
+    )
+    group.add_argument(
+        "--method",
+        choices=METHODS,
+        default="persam",
+        help="of SAM's weights: persam (default) trains nothing; persam-f learns two numbers from "
+        "the example",
+    )
+    group.add_argument(
+        "--about",
+        type=int,
+        metavar="LABEL",
+        help="with points: the label of the example's mask that they are about, if it has several",
+    )
+    add_picture_options(parser, formats="mask (default), overlay, cutout; several with commas")
+    return parser
+
+
+def run(args: argparse.Namespace, console: Console) -> Exit:
+    """Carry out the verb."""
+    if not args.point and not args.box and not args.example:
+        raise UsageError("give --point X,Y or --box X0,Y0,X1,Y1, or an example (-e IMAGE MASK)")
+    if args.example and len(args.box) > 1:
+        raise UsageError("one box corrects what an example finds; give others in runs of their own")
+    if args.about is not None and not (args.example and (args.point or args.box)):
+        raise UsageError("--about is for an example with points or a box; leave it out")
+    if args.point and len(args.box) > 1:
+        raise UsageError("points go with one box; give them in several runs, or boxes alone")
+    # numpy and Pillow, and later jax: a mistake in the arguments must not wait for them.
+    from incontext.cli.work.prompt import ask_all
+
+    return ask_all(args, console)
+
+
+def point(text: str) -> tuple[float, float, int]:
+    """Parse X,Y or X,Y,LABEL."""
+    numbers = _numbers(text)
+    if len(numbers) not in (2, 3) or (len(numbers) == 3 and numbers[2] not in (0, 1)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y or X,Y,1 or X,Y,0")
+    return numbers[0], numbers[1], int(numbers[2]) if len(numbers) == 3 else 1
+
+
+def box(text: str) -> tuple[float, ...]:
+    """Parse X0,Y0,X1,Y1."""
+    numbers = _numbers(text)
+    if len(numbers) != 4 or numbers[0] >= numbers[2] or numbers[1] >= numbers[3]:
+        raise argparse.ArgumentTypeError(f"{text!r} is not X0,Y0,X1,Y1 with X0 < X1 and Y0 < Y1")
+    return tuple(numbers)
+
+
+def _numbers(text: str) -> list[float]:
+    """Return numbers with commas between them; nothing if one is none, or not finite."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        return []
+    return numbers if all(abs(number) < 1e9 for number in numbers) else []  # NaN is not below

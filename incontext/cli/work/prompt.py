@@ -1,0 +1,120 @@
+"""`seggpt prompt` at work: load the model once, ask it about one picture after the other."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import incontext
+from incontext.cli.console import Console
+from incontext.cli.outcome import Exit
+from incontext.cli.plan import Job
+from incontext.cli.work.one_by_one import Work, pick_formats, run_one_by_one
+from incontext.cli.work.segment import check_examples
+from incontext.prompts.engine import SAMEngine
+from incontext.prompts.promptable import Promptable
+from incontext.prompts.shares import make_result
+from incontext.result import OUTPUT_SUFFIXES, Result
+from seggpt.errors import PromptError
+
+# Returns what is found in a picture, and how good each label probably is.
+Ask = Callable[[np.ndarray], tuple[Result, Mapping[int, float]]]
+
+
+def ask_all(args: argparse.Namespace, console: Console) -> Exit:
+    """Carry out `seggpt prompt`."""
+    formats = pick_formats(args, OUTPUT_SUFFIXES)
+    if args.example:
+        check_examples([tuple(args.example)], kind=args.mask_kind)
+
+    def begin() -> tuple[str, Work]:
+        model = incontext.Promptable.from_pretrained(args.model, device=args.device)
+        is_sam = isinstance(model.engine, SAMEngine)
+        if not args.example:
+            ask = _by_prompt(model, args)
+        elif is_sam and (args.point or args.box):
+            raise PromptError(
+                f"{args.model}: SAM takes an example alone; leave points and boxes out, or take "
+                "weights of seggpt's own"
+            )
+        elif is_sam:
+            ask = _by_example(model, args)
+        else:
+            segmenter = incontext.Segmenter.from_pretrained(args.model, device=args.device)
+            ask = _by_context(segmenter, args)
+
+        def work(job: Job, picture: np.ndarray) -> dict[str, Any]:
+            result, scores = ask(picture)
+            result.save(Path(args.output), formats, name=job.name)
+            return {"scores": {str(label): round(score, 4) for label, score in scores.items()}}
+
+        return model.fingerprint, work
+
+    suffixes = [OUTPUT_SUFFIXES[name] for name in formats]
+    return run_one_by_one(
+        args,
+        console,
+        suffixes=suffixes,
+        label="asking",
+        begin=begin,
+        protected=map(Path, args.example or ()),
+    )
+
+
+def _by_prompt(model: Promptable, args: argparse.Namespace) -> Ask:
+    """Ask for what points and boxes mark."""
+
+    def ask(picture: np.ndarray) -> tuple[Result, Mapping[int, float]]:
+        answer = model.predict(model.encode(picture), **_prompt(args)).best()
+        labels = tuple(range(1, len(answer.scores) + 1))
+        result = make_result(answer.logits()[:, 0], labels, picture)
+        return result, dict(zip(labels, map(float, answer.scores[:, 0]), strict=True))
+
+    return ask
+
+
+def _by_example(model: Promptable, args: argparse.Namespace) -> Ask:
+    """Ask for what an example shows; it is looked at here."""
+    finder = incontext.PerSAM(model)
+    example = incontext.Example(*args.example, kind=args.mask_kind)
+    target = finder.learn(example, method=args.method)
+
+    def ask(picture: np.ndarray) -> tuple[Result, Mapping[int, float]]:
+        result = finder.segment(picture, target)
+        return result, result.scores
+
+    return ask
+
+
+def _by_context(segmenter: incontext.Segmenter, args: argparse.Namespace) -> Ask:
+    """Let the in-context model find what an example shows; points and a box correct that."""
+    context = segmenter.context([incontext.Example(*args.example, kind=args.mask_kind)])
+    prompt = {"boxes": args.box[0]} if args.box else {}
+    if args.point:
+        prompt |= {
+            "points": [point[:2] for point in args.point],
+            "labels": [point[2] for point in args.point],
+        }
+
+    def ask(picture: np.ndarray) -> tuple[Result, Mapping[int, float]]:
+        result = segmenter.segment(picture, context, **prompt, about=args.about)
+        return result, result.scores
+
+    return ask
+
+
+def _prompt(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the prompt as the model takes it.
+
+    Only a single point may mean several things: then the best of three masks is taken. A clearer
+    prompt has a mask of its own (the rule of SAM's paper, and of its ONNX export).
+    """
+    prompt: dict[str, Any] = {"multimask": len(args.point) == 1 and not args.box}
+    if args.point:
+        prompt["points"] = [point[:2] for point in args.point]
+        prompt["labels"] = [point[2] for point in args.point]
+    if args.box:
+        prompt["boxes"] = args.box
+    return prompt

@@ -1,0 +1,230 @@
+"""`seggpt tune` at work: pair the files, tune, save, say what came of it."""
+
+import argparse
+import importlib.util
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import incontext
+from incontext.cli.console import Console
+from incontext.cli.environment import prepare_jax
+from incontext.cli.outcome import Exit, UsageError
+from incontext.cli.plan import require_writable
+from incontext.files.images import find_images
+from incontext.tune.config import TuneConfig
+from seggpt.errors import one_line
+
+# What tools append to a picture's name for its mask.
+ENDINGS = ("", "_mask", "-mask", "_masks", "_label", "_labels", "_seg", "_gt")
+# Arguments that are settings of the run, and what those are called.
+SETTINGS = {
+    "learn": "learn",
+    "start": "start",
+    "prompts": "prompts",
+    "steps": "steps",
+    "minutes": "minutes",
+    "batch": "batch_size",
+    "micro_batch": "micro_batch",
+    "lr": "lr",
+    "hold_out": "hold_out",
+    "turns": "turns",
+    "remat": "remat",
+    "seed": "seed",
+}
+_SHOWN = 3  # file names in one message
+
+
+def tune_all(args: argparse.Namespace, console: Console) -> Exit:
+    """Carry out `seggpt tune`; every check that needs no model comes before the model."""
+    out = Path(args.output)
+    pairs = pair_files(args.images, args.masks, console)
+    names = read_names(args.names) if args.names else {}
+    require_writable(out.parent)
+    prepare_jax()
+    # jax: after everything that could be wrong with the arguments.
+    from incontext.tune.report import format_table, write_page
+    from incontext.tune.resume import state_path
+    from incontext.tune.tuner import tune_prompt
+
+    config = choose_config(args)
+    state = state_path(out)
+    if state.exists() and not args.resume:
+        state.unlink()  # of a run that was given up
+    segmenter = incontext.Segmenter.from_pretrained(args.model, device=args.device)
+    examples = [incontext.Example(image, mask, kind=args.mask_kind) for image, mask in pairs]
+    with live_line(console) as tell:
+        tuned = tune_prompt(
+            segmenter,
+            examples,
+            config=config,
+            seg_type=args.seg_type,
+            names=names,
+            labels=args.labels,
+            tell=tell,
+            say=console.say,
+            state_for=out,
+            resume=args.resume,
+            command=command_of(args),
+        )
+    tuned.context.save(out)
+    if args.report:
+        for line in () if console.events else format_table(tuned).splitlines():
+            console.data(line)
+        write_page(Path(args.report), tuned, segmenter, command=command_of(args))
+    console.event(
+        "tuned",
+        output=str(out),
+        is_tuned=tuned.is_tuned,
+        score=tuned.score,
+        plain={plain.name: plain.score for plain in tuned.plains},
+        ending=tuned.ending,
+        threshold=tuned.context.threshold,
+    )
+    if tuned.ending == "interrupted":
+        stop = KeyboardInterrupt()
+        further = "go on with --resume --overwrite" if state.exists() else "repeat to learn it"
+        stop.add_note(f"{tuned.verdict} -> {out}; {further}")
+        raise stop
+    if tuned.ending == "minutes" and state.exists():
+        console.say("stopped as the time was up (--minutes); go on with --resume --overwrite")
+    else:
+        state.unlink(missing_ok=True)
+    console.say(f"{tuned.verdict} -> {out}")
+    return Exit.DONE
+
+
+def choose_config(args: argparse.Namespace) -> TuneConfig:
+    """Return a recipe, or the defaults, with what the command line changes.
+
+    Raises:
+        UsageError: The recipe is none, or the settings contradict each other.
+    """
+    asked = {field: getattr(args, name) for name, field in SETTINGS.items()}
+    try:
+        base = load_recipe(args.config) if args.config else TuneConfig()
+        return replace(base, **{name: value for name, value in asked.items() if value is not None})
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def load_recipe(path: str) -> TuneConfig:
+    """Run a recipe file and return what its `get_config` gives.
+
+    Raises:
+        UsageError: It gives something else, or nothing.
+    """
+    spec = importlib.util.spec_from_file_location("recipe", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"--config {path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config() if hasattr(module, "get_config") else None
+    if not isinstance(config, TuneConfig):
+        raise UsageError(f"--config {path}: a recipe has a function get_config() -> TuneConfig")
+    return config
+
+
+def pair_files(images: str, masks: str, console: Console) -> list[tuple[Path, Path]]:
+    """Pair pictures and masks by name; what has no partner is left out and said.
+
+    Raises:
+        InputError: A folder is missing or empty.
+        UsageError: No two files pair up, or a mask would belong to two pictures.
+    """
+    own = Path(masks).resolve()
+    pictures = [
+        pair
+        for pair in find_images([images])
+        # A folder of masks inside that of the pictures holds no pictures.
+        if own == Path(images).resolve() or own not in pair[0].resolve().parents
+    ]
+    by_stem: dict[str, Path] = {}
+    for file, stem in find_images([masks]):
+        if (other := by_stem.setdefault(str(stem), file)) != file:
+            raise UsageError(f"{other} and {file} are masks of one name; remove one")
+    pairs, missing, used = [], [], dict[Path, Path]()
+    for file, stem in pictures:
+        mask = next((by_stem[f"{stem}{e}"] for e in ENDINGS if f"{stem}{e}" in by_stem), None)
+        if mask is None or mask.resolve() == file.resolve():
+            missing.append(file)
+            continue
+        if mask in used:
+            raise UsageError(f"{used[mask]} and {file} both pair with {mask}; rename one")
+        used[mask] = file
+        pairs.append((file, mask))
+    alone = [mask for mask in by_stem.values() if mask not in used and mask not in pictures]
+    if not pairs:
+        stem = pictures[0][1]
+        raise UsageError(
+            f"no picture in {images} has a mask in {masks}: {pictures[0][0]} needs "
+            f"{Path(masks) / f'{stem}.png'}, and there is {next(iter(by_stem.values()))}"
+        )
+    if missing:
+        stem = Path(missing[0]).stem
+        console.say(
+            f"{len(missing)} of {len(pictures)} pictures have no mask and are left out: "
+            f"{_listed(missing)}; add {Path(masks) / f'{stem}.png'}"
+        )
+    if alone and own != Path(images).resolve():
+        console.say(f"{len(alone)} masks have no picture and are left out: {_listed(alone)}")
+    return pairs
+
+
+def read_names(path: str) -> dict[int, str]:
+    """Read names of labels: an object of them, or one with them under `classes`.
+
+    Raises:
+        UsageError: The file is missing or holds something else.
+    """
+    try:
+        found: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = found.get("classes", found)
+        return {int(label): str(name) for label, name in found.items()}
+    except OSError as error:
+        raise UsageError(f"--names {path}: {error.strerror}") from error
+    except (ValueError, AttributeError) as error:
+        raise UsageError(f'--names {path}: must be JSON like {{"1": "crop"}}') from error
+
+
+def command_of(args: argparse.Namespace) -> str:
+    """Return the command line without what is nobody's business in a file that is passed on."""
+    words = ["seggpt", "tune", os.path.basename(args.images.rstrip(os.sep))]
+    words += [os.path.basename(args.masks.rstrip(os.sep)), "-o", os.path.basename(args.output)]
+    for name in ("config", "learn", "start", "prompts", "steps", "lr", "hold_out", "seed"):
+        value = getattr(args, name)
+        value = os.path.basename(value) if name == "config" and value else value
+        words += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
+    words += [f"--{name}" for name in ("turns",) if getattr(args, name)]
+    if args.labels:
+        words += ["--labels", ",".join(map(str, args.labels))]
+    return shlex.join(words)
+
+
+@contextmanager
+def live_line(console: Console) -> Iterator[Any]:
+    """Show where a run stands on one line of a terminal, or as JSON events if asked."""
+    if console.events:
+        yield lambda progress: console.event("step", **vars(progress))
+        return
+    with console.status() as show:
+
+        def tell(progress: Any) -> None:
+            minutes, seconds = divmod(round(progress.seconds_left), 60)
+            show(
+                f"step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  "
+                f"IoU {progress.before:.1f} before, {progress.now:.1f} now, "
+                f"{progress.best:.1f} best  {minutes}:{seconds:02d} left"
+            )
+
+        yield tell
+
+
+def _listed(paths: list[Path]) -> str:
+    names = ", ".join(one_line(path) for path in paths[:_SHOWN])
+    return names + (", ..." if len(paths) > _SHOWN else "")

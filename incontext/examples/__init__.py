@@ -1,0 +1,1 @@
+"""Examples: encoded once as a context, then applied to any number of images."""

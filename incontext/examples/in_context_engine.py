@@ -1,0 +1,350 @@
+"""The in-context model on a frozen encoder, for `Segmenter`: pictures keep their aspect ratio."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+from threading import Lock
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Float32, Int32, PyTree, UInt8
+from PIL import Image
+
+from incontext.device import most_pictures
+from incontext.examples.context import LoadedExample
+from incontext.examples.encoded import EncodedPicture, load_source
+from incontext.examples.engine import Dtype, Passes, Picture
+from incontext.examples.passes import LABELS_PER_PASS, combine_passes
+from incontext.examples.shown import HeadContext
+from seggpt.config import InContextConfig
+from seggpt.encoder import Embedding, Encoder
+from seggpt.errors import CheckpointError, PromptError
+from seggpt.in_context.head import correct
+from seggpt.in_context.model import Cache, InContextModel, join_caches, thin_cache
+from seggpt.palette import palette
+from seggpt.weights.encoder import LoadedEncoder, load_encoder
+from seggpt.weights.graft import graft
+
+SIZE = 448  # pixels along the longer side, of which 24 of 32 tokens were a training window's side
+LEAST_SIZE, MOST_SIZE = 112, 2240
+MOST_TOKENS = 6144  # of a context, as six square pictures have: each costs every query
+EVEN = 2  # grids have even sides, so that pictures of nearly one shape share a compiled program
+
+
+class InContextEngine:
+    """A frozen encoder, and what was trained on it."""
+
+    def __init__(
+        self,
+        config: InContextConfig,
+        params: Mapping[Any, Any],
+        *,
+        encoder: LoadedEncoder,
+        device: Any,
+        dtype: Dtype,
+        size: int = SIZE,
+    ) -> None:
+        # Contexts are this model's whether or not it has heads for prompts beside it.
+        config = replace(config, prompts=None)
+        params = {name: part for name, part in params.items() if name != "prompts"}
+        self.config, self.device, self.size = config, device, size
+        self.check_size(size)
+        self.encoder_sha256 = encoder.sha256
+        self.fingerprint = _fingerprint(config, params, encoder.sha256)
+        self.graphdef, wanted = _split(lambda: InContextModel(config, rngs=nnx.Rngs(0)))
+        self._encoder, wanted_encoder = _split(lambda: Encoder(config.encoder, rngs=nnx.Rngs(0)))
+        cast = jnp.dtype(dtype)
+        self.params, self.encoder_params = (
+            jax.device_put(jax.tree.map(lambda a: a.astype(cast), graft(to, given)), device)
+            for to, given in ((wanted, params), (wanted_encoder, encoder.params))
+        )
+        self._encode_image = jax.jit(partial(_encode_image, self._encoder))
+        self._encode = jax.jit(partial(_encode_example, self.graphdef))
+        self._paint = jax.jit(partial(_paint_queries, self.graphdef), static_argnames="passes")
+        self._pixels = jax.jit(partial(_see_pixels, self.graphdef))
+        self._correct = jax.jit(partial(_correct, self.graphdef))
+        # Prompts keep pictures; each is encoded once while it lives.
+        self._encoded: WeakKeyDictionary[HeadContext, Cache] = WeakKeyDictionary()
+        self._lock = Lock()
+
+    def encode_picture(self, picture: Picture) -> EncodedPicture:
+        """Encode a picture, once for any number of contexts."""
+        return EncodedPicture(picture, self.embed(picture), self.size, self.encoder_sha256)
+
+    def embed(self, source: Picture | EncodedPicture) -> Embedding:
+        """Return one picture as the encoder sees it."""
+        return self._embed([source], self.size)
+
+    def encode(self, examples: Sequence[LoadedExample], passes: Passes, *, seg_type: str) -> Cache:
+        """Encode examples, each at its own aspect ratio; the passes are the cache's rows."""
+        del seg_type  # this model has no type tokens
+        caches = []
+        for example in examples:
+            embedding = self._embed([example.encoded or example.image], self.size)
+            caches.append(self.encode_embedding(embedding, example.labels, passes))
+        return thin_cache(join_caches(caches), MOST_TOKENS)
+
+    def encode_embedding(
+        self, embedding: Embedding, labels: Int32[np.ndarray, "h w"], passes: Passes
+    ) -> Cache:
+        """Encode one example from its picture's embedding."""
+        colours = jnp.asarray(2 * pass_palette(passes) - 1)
+        slots = [_slots(labels, part, embedding.image.shape[1:3]) for part in passes]
+        return self._encode(self.params, embedding, np.stack(slots), colours)
+
+    def find(
+        self,
+        sources: Sequence[Picture | EncodedPicture],
+        arrays: PyTree,
+        *,
+        passes: Passes,
+        seg_type: str,
+        size: int,
+    ) -> list[Float32[np.ndarray, "planes _ _"]]:
+        """Return what the passes found, brought together and corrected by a prompt's heads."""
+        del seg_type
+        heads = arrays.heads if isinstance(arrays, HeadContext) else None
+        cache, found = self._cache(arrays, passes), []
+        for embedding in self._embeddings(sources, size):
+            found += self.find_embedded(embedding, cache, passes, heads=heads)
+        return found
+
+    def find_embedded(
+        self, embedding: Embedding, cache: Cache, passes: Passes, *, heads: PyTree | None = None
+    ) -> list[Float32[np.ndarray, "planes _ _"]]:
+        """Return what `find` does of encoded pictures."""
+        colors = palette(max(len(part) for part in passes))
+        rgb = self._rgb(embedding, cache, len(passes))
+        found = [combine_passes(row, passes, colors) for row in rgb]
+        if heads is None:
+            return found
+        rows = [jax.tree.map(lambda a, i=i: a[i : i + 1], embedding) for i in range(len(found))]
+        return [self.correct(row, one, heads) for row, one in zip(rows, found, strict=True)]
+
+    def correct(
+        self, embedding: Embedding, chances: Float32[np.ndarray, "planes h w"], heads: PyTree
+    ) -> Float32[np.ndarray, "planes h w"]:
+        """Apply a prompt's heads to what was found in one picture."""
+        return np.asarray(self._correct(self.params, heads, embedding, chances))
+
+    def head_inputs(self, embedding: Embedding) -> tuple[Array, Array]:
+        """Return an image's tokens as a grid, and its pixels' features at stride 4."""
+        return self._pixels(self.params, embedding)
+
+    def count_gflop(self, arrays: Cache) -> float:
+        """Return the GFLOP of a square picture with encoded examples, before XLA optimises.
+
+        The graph for an accelerator is counted: those for CPUs have loops, whose bodies count once.
+        """
+        image = jax.ShapeDtypeStruct((1, self.size, self.size, 3), jnp.uint8)
+        embedding = jax.eval_shape(self._encode_image, self.encoder_params, image)
+        traced = (
+            self._encode_image.trace(self.encoder_params, image),
+            self._paint.trace(self.params, arrays, embedding, passes=len(arrays.colours)),
+        )
+        costs = [t.lower(lowering_platforms=("tpu",)).cost_analysis() or {} for t in traced]
+        return sum(float(cost.get("flops", 0)) for cost in costs) / 1e9
+
+    def _cache(self, arrays: PyTree, passes: Passes) -> Cache:
+        """Return encoded examples; those kept as pictures are encoded when first asked for."""
+        if not isinstance(arrays, HeadContext):
+            return arrays
+        with self._lock:
+            if arrays not in self._encoded:
+                pairs = zip(arrays.images, arrays.maps, strict=True)
+                kept = [LoadedExample(image, labels) for image, labels in pairs]
+                parts = [self.encode(kept, passes, seg_type="semantic")] if kept else []
+                parts += [arrays.more] if arrays.more is not None else []
+                self._encoded[arrays] = join_caches(parts)
+            return self._encoded[arrays]
+
+    def _rgb(
+        self, embedding: Embedding, cache: Cache, passes: int
+    ) -> Float32[np.ndarray, "b passes h w 3"]:
+        rgb = np.asarray(self._paint(self.params, cache, embedding, passes=passes))
+        return np.clip(0.5 * (rgb + 1), 0, 1)
+
+    def fit(self, picture: Picture, size: int) -> tuple[int, int]:
+        """Return the height and width in pixels at which a picture is seen."""
+        return fit_size(picture.shape[:2], size, self.config.encoder.patch_size)
+
+    def check_size(self, size: int) -> None:
+        """Make sure that pictures can be seen at a size.
+
+        Raises:
+            PromptError: if it is too small or too large, or patches do not divide it.
+        """
+        patch = EVEN * self.config.encoder.patch_size
+        if not LEAST_SIZE <= size <= MOST_SIZE or size % patch:
+            raise PromptError(
+                f"size {size} is not a multiple of {patch} in {LEAST_SIZE}..{MOST_SIZE}; "
+                f"the default is {SIZE}"
+            )
+
+    def batch_size(self, arrays: PyTree, *, passes: int, seg_type: str, size: int) -> int:
+        """Return 1 on a CPU, which one picture fills, and a few elsewhere."""
+        del arrays, passes, seg_type, size
+        return 1 if self.device.platform == "cpu" else min(8, most_pictures(self.device))
+
+    def _embeddings(
+        self, sources: Sequence[Picture | EncodedPicture], size: int
+    ) -> Iterator[Embedding]:
+        """Yield encoded pictures, those of one shape that follow each other together."""
+        for _, group in groupby(sources, key=lambda source: self.fit(load_source(source), size)):
+            yield self._embed(list(group), size)
+
+    def _embed(self, sources: Sequence[Picture | EncodedPicture], size: int) -> Embedding:
+        """Return pictures of one shape as they were encoded, or encode them."""
+        known = [
+            s.embedding for s in sources if isinstance(s, EncodedPicture) and self._fits(s, size)
+        ]
+        if len(known) < len(sources):
+            return self._encode_images([load_source(source) for source in sources], size)
+        return jax.tree.map(lambda *rows: jnp.concatenate(rows), *known)
+
+    def _fits(self, encoded: EncodedPicture, size: int) -> bool:
+        return (encoded.size, encoded.encoder) == (size, self.encoder_sha256)
+
+    def _encode_images(self, pictures: Sequence[Picture], size: int) -> Embedding:
+        resized = [_resize(picture, self.fit(picture, size)) for picture in pictures]
+        return self._encode_image(self.encoder_params, np.stack(resized))
+
+
+def load_in_context(
+    config: InContextConfig,
+    params: Mapping[Any, Any],
+    metadata: Mapping[str, str],
+    *,
+    device: Any,
+    dtype: Dtype,
+    size: int | None = None,
+) -> InContextEngine:
+    """Return a model on the encoder that its file names.
+
+    Raises:
+        CheckpointError: if its encoder is not there, or is another one.
+        PromptError: if it cannot see pictures at that size.
+    """
+    encoder = load_encoder(metadata.get("encoder"))
+    if encoder.sha256 != metadata.get("encoder_sha256"):
+        raise CheckpointError(
+            f"these weights stand on the encoder {metadata.get('encoder')} with SHA-256 "
+            f"{metadata.get('encoder_sha256')}, and the one here has {encoder.sha256}; install "
+            "the version of seggpt that they were made with"
+        )
+    return InContextEngine(
+        config, params, encoder=encoder, device=device, dtype=dtype, size=size or SIZE
+    )
+
+
+def fit_size(picture: tuple[int, ...], size: int, patch_size: int) -> tuple[int, int]:
+    """Return height and width in pixels: the longer is `size`, both an even number of patches."""
+    step = EVEN * patch_size
+    scale = size / max(picture)
+    height, width = (max(step, round(extent * scale / step) * step) for extent in picture)
+    return height, width
+
+
+def pass_palette(passes: Passes) -> Float32[np.ndarray, "k 3"]:
+    """Return the colours of a pass, RGB in 0..1, filled up to as many as in training."""
+    colours = palette(max(len(part) for part in passes))
+    return np.pad(colours, ((0, LABELS_PER_PASS + 1 - len(colours)), (0, 0)))
+
+
+def _slots(
+    labels: Int32[np.ndarray, "h w"], part: Sequence[int], shape: tuple[int, ...]
+) -> Int32[np.ndarray, "h2 w2"]:
+    """Return which colour of a pass each pixel of the resized picture has (nearest)."""
+    slots = np.zeros(labels.shape, np.uint8)
+    for slot, label in enumerate(part, 1):
+        slots[labels == label] = slot
+    height, width = shape
+    resized = Image.fromarray(slots).resize((width, height), Image.Resampling.NEAREST)
+    return np.asarray(resized, np.int32)
+
+
+def _resize(picture: Picture, shape: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    height, width = shape
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _encode_image(graphdef: nnx.GraphDef[Encoder], params: PyTree, images: Array) -> Embedding:
+    return nnx.merge(graphdef, params)(images.astype(jnp.float32) / 255)
+
+
+def _encode_example(
+    graphdef: nnx.GraphDef[InContextModel],
+    params: PyTree,
+    embedding: Embedding,
+    slots: Array,
+    colours: Array,
+) -> Cache:
+    """Encode one example in every pass."""
+    model, passes = nnx.merge(graphdef, params), len(slots)
+    repeated = jax.tree.map(lambda a: jnp.repeat(a, passes, axis=0), _cast(model, embedding))
+    return model.encode(repeated, slots, jnp.broadcast_to(colours, (passes, *colours.shape)))
+
+
+def _paint_queries(
+    graphdef: nnx.GraphDef[InContextModel],
+    params: PyTree,
+    cache: Cache,
+    queries: Embedding,
+    *,
+    passes: int,
+) -> Float[Array, "b passes h w 3"]:
+    """Paint every query in every pass."""
+    model, count = nnx.merge(graphdef, params), len(queries.image)
+    tiled = jax.tree.map(
+        lambda a: jnp.tile(a, (passes, *(1,) * (a.ndim - 1))), _cast(model, queries)
+    )
+    painted = model.decode(cache, tiled)
+    return painted.reshape(passes, count, *painted.shape[1:]).swapaxes(0, 1)
+
+
+def _see_pixels(
+    graphdef: nnx.GraphDef[InContextModel], params: PyTree, embedding: Embedding
+) -> tuple[Float[Array, "b gh gw f"], Float[Array, "b h w c"]]:
+    """Return what a head reads beside what was found."""
+    model = nnx.merge(graphdef, params)
+    pixels = model.stem(_cast(model, embedding).image).fine.astype(jnp.float32)
+    grid = embedding.grid(model.config.encoder.patch_size)
+    tokens = jnp.concatenate(embedding.layers, axis=-1).reshape(len(pixels), *grid, -1)
+    return tokens.astype(jnp.float32), pixels
+
+
+def _correct(
+    graphdef: nnx.GraphDef[InContextModel],
+    params: PyTree,
+    heads: PyTree,
+    embedding: Embedding,
+    chances: Float[Array, "planes h w"],
+) -> Float[Array, "planes h w"]:
+    tokens, pixels = _see_pixels(graphdef, params, embedding)
+    return correct(heads, tokens, pixels, chances)
+
+
+def _cast(model: InContextModel, embedding: Embedding) -> Embedding:
+    dtype = model.mask_token[...].dtype
+    return jax.tree.map(lambda a: a.astype(dtype), embedding)
+
+
+def _split(make: Any) -> tuple[Any, Any]:
+    graphdef, wanted = nnx.split(nnx.eval_shape(make), nnx.Param)
+    return graphdef, nnx.as_pure(wanted)
+
+
+def _fingerprint(config: InContextConfig, params: Mapping[Any, Any], encoder: str) -> str:
+    """Return a hash of the architecture, every stored number and the encoder's checksum."""
+    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    digest.update(encoder.encode())
+    for leaf in jax.tree.leaves(params):
+        digest.update(np.ascontiguousarray(leaf, np.float32).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,68 @@
+"""What a segmenter compiles: examples to what a context keeps, and queries to painted ones."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int, Int32
+
+from incontext.tune.prompt import paint_mutual
+from seggpt.model import SegGPT
+from seggpt.palette import paint, palette
+
+
+def paint_passes(
+    maps: Int32[np.ndarray, "n h w"], passes: Sequence[Sequence[int]]
+) -> Float[Array, "p n h w 3"]:
+    """Paint label maps in every pass, which takes the labels of the others for background."""
+    colors = palette(max(len(part) for part in passes))
+    slots = np.stack(
+        [sum((maps == label) * slot for slot, label in enumerate(part, 1)) for part in passes]
+    )
+    return paint(jnp.asarray(slots), jnp.asarray(colors))
+
+
+def encode_examples(
+    graphdef: nnx.GraphDef[SegGPT],
+    params: Any,
+    examples: Float[Array, "p e h w 3"],
+    targets: Float[Array, "p e h w 3"],
+    kind: Int[Array, ""] | int,
+) -> Any:
+    """Return what a context keeps: cached keys and values, or the examples as they are."""
+    model = nnx.merge(graphdef, params)
+    dtype = model.mask_token[...].dtype
+    examples, targets = examples.astype(dtype), targets.astype(dtype)
+    if model.config.attention == "mutual":
+        return ((examples, targets),)
+    return model.encode(examples, targets, kind=jnp.full(len(examples), kind))
+
+
+def paint_queries(
+    graphdef: nnx.GraphDef[SegGPT],
+    params: Any,
+    arrays: Any,
+    queries: Float[Array, "b h w 3"],
+    kind: Int[Array, ""] | int,
+    *,
+    passes: int,
+) -> Float[Array, "bp h w 3"]:
+    """Paint every query in every pass; rows are queries, then passes."""
+    model = nnx.merge(graphdef, params)
+    b = len(queries)
+    kinds = jnp.full(b * passes, kind)
+    queries = jnp.repeat(queries.astype(model.mask_token[...].dtype), passes, axis=0)
+
+    def spread(a: Array) -> Array:
+        """Give each query all passes."""
+        return jnp.broadcast_to(a, (b, *a.shape)).reshape(-1, *a.shape[1:])
+
+    arrays = jax.tree.map(spread, arrays)
+    if model.config.attention == "mutual":
+        painted = paint_mutual(model, arrays, queries, kind=kinds)
+    else:
+        painted = model.decode(arrays, queries, kind=kinds)
+    return painted.astype(jnp.float32)

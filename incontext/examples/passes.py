@@ -1,0 +1,24 @@
+"""More labels than a model paints at once: what a pass holds, and passes brought together."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float32
+
+from seggpt.palette import color_probabilities
+
+LABELS_PER_PASS = 4  # as many as a training sample had
+
+
+def combine_passes(
+    rgb: Float32[np.ndarray, "passes h w 3"],
+    passes: Sequence[Sequence[int]],
+    colors: Float32[np.ndarray, "k 3"],
+) -> Float32[np.ndarray, "planes h w"]:
+    """Bring passes together by each label's odds against the background of its own pass."""
+    odds = []
+    for painted, part in zip(rgb, passes, strict=True):
+        chances = color_probabilities(painted, colors[: len(part) + 1])
+        odds.append(chances[1:] / chances[:1])
+    stacked = np.concatenate([np.ones_like(odds[0][:1]), *odds])
+    return (stacked / stacked.sum(axis=0)).astype(np.float32)

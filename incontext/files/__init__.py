@@ -1,0 +1,1 @@
+"""Image and mask files in, masks and overlays out."""

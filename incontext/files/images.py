@@ -1,0 +1,287 @@
+"""Pictures in: any source becomes upright 8-bit RGB, and any target becomes a list of files.
+
+`load_image` is the one way in which pixels enter the package. Where Pillow's own conversion to RGB
+would lose the picture (16-bit and float pictures become white or black, transparent pixels show
+hidden colours), the rules here take its place.
+"""
+
+import glob
+import logging
+import os
+import re
+import sys
+import unicodedata
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+from PIL import Image
+
+from incontext.files.decode import MAX_BYTES, MAX_PIXELS, FileSource, check_size, decode
+from seggpt.errors import InputError, one_line
+
+ImageSource = FileSource | Image.Image | np.ndarray
+"""A picture: a path, encoded bytes, an open binary file, a PIL image, or a uint8 array."""
+
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".heic", ".heif"),
+    *(".jpe", ".jfif", ".mpo", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+)
+"""Suffixes, in lower case, of the files that count as pictures inside folders and patterns."""
+
+# Darkest and brightest part of a deep picture that may be cut off; the habit of microscopy viewers.
+_PERCENTILES = (0.5, 99.5)
+# A percentile of this many pixels is good to a fraction of a grey level.
+_SAMPLE_PIXELS = 1 << 20
+_ROWS = 256
+
+logger = logging.getLogger(__name__)
+
+
+def load_image(
+    source: ImageSource,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
+    alpha: Literal["white", "black", "ignore"] = "white",
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Read a picture as upright sRGB bytes.
+
+    Files are turned by their EXIF orientation, so the size may be the file's own with its sides
+    swapped. Only the first frame of an animation or a multi-page file is read (a warning says so).
+    16-bit, 32-bit and float greys are stretched between two percentiles and logged at level info.
+
+    Args:
+        source: The picture. An array is (h, w) grey, (h, w, 3) RGB or (h, w, 4) RGBA, uint8; an RGB
+            array is returned as it is, without a copy.
+        max_pixels: Largest width x height, checked before any pixel is decoded.
+        max_bytes: Largest size of the encoded file.
+        alpha: What lies behind transparent pixels; "ignore" keeps the colours hidden there.
+
+    Raises:
+        InputError: The picture is missing, unreadable, damaged, too large, too thin or empty.
+    """
+    if isinstance(source, np.ndarray):
+        array = _checked_array(source, max_pixels=max_pixels)
+        if array.ndim == 3 and array.shape[2] == 3:
+            return np.ascontiguousarray(array)
+        source = Image.fromarray(array)
+    decoded = decode(source, max_pixels=max_pixels, max_bytes=max_bytes)
+    image = decoded.image
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        grey = _stretch(np.asarray(image), name=decoded.name)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.has_transparency_data and alpha != "ignore":
+        image = image.convert("RGBA")
+        backdrop = Image.new("RGBA", image.size, alpha)
+        image = Image.alpha_composite(backdrop, image)
+    try:
+        return np.array(image.convert("RGB"))
+    except ValueError as error:
+        raise InputError(
+            f"{decoded.name}: mode {image.mode} does not convert to RGB; save it as RGB"
+        ) from error
+
+
+def find_images(
+    targets: Sequence[str | os.PathLike[str]], *, recursive: bool = True
+) -> list[tuple[Path, Path]]:
+    """List the pictures that targets name, each with the relative stem of what is made from it.
+
+    A file is taken whatever its suffix and gives its bare stem. A folder gives every picture below
+    it, by `IMAGE_SUFFIXES`, with the stem relative to the folder, so that a tree stays a tree. A
+    pattern (`*.jpg`, `shots/**/*.png`) gives the pictures it matches, relative to its part before
+    the first wildcard. Targets keep their order; inside each one the order is natural (2 before
+    10). Folders and patterns leave out what is hidden and enter a linked folder once.
+
+    Args:
+        targets: Files, folders and patterns. A name that exists is never read as a pattern.
+        recursive: Whether to enter the folders inside a folder.
+
+    Raises:
+        InputError: A target does not exist or holds no picture, or there is no target.
+    """
+    if not targets:
+        raise InputError("no target; name a picture, a folder or a pattern")
+    found: dict[tuple[str, Path], tuple[Path, Path]] = {}
+    for target in targets:
+        for file, stem in _find(os.fspath(target), recursive=recursive):
+            found.setdefault((os.path.abspath(file), stem), (file, stem))
+    return list(found.values())
+
+
+def check_unique_outputs(
+    found: Sequence[tuple[Path, Path]], *, suffixes: Sequence[str] = (".png",)
+) -> None:
+    """Make sure that no two pictures would be written to one name.
+
+    Names that differ only in case or in Unicode form are one name where the usual file system says
+    so (macOS, Windows).
+
+    Args:
+        found: Files and relative stems, as from `find_images`.
+        suffixes: What is appended to the stem, one for each output.
+
+    Raises:
+        InputError: Two pictures share an output; the message names both.
+    """
+    owners: dict[str, Path] = {}
+    for file, stem in found:
+        for suffix in suffixes:
+            output = f"{stem}{suffix}"
+            owner = owners.setdefault(_file_system_key(output), file)
+            if owner != file:
+                raise InputError(
+                    f"{one_line(owner)} and {one_line(file)} would both write {one_line(output)}; "
+                    "rename one or give each its own output folder"
+                )
+
+
+def _checked_array(array: np.ndarray, *, max_pixels: int) -> UInt8[np.ndarray, "h w ..."]:
+    name = f"<array {'x'.join(map(str, array.shape))} {array.dtype}>"
+    if array.dtype != np.uint8:
+        raise InputError(f"{name}: pixels must be uint8 in 0..255; scale and cast the array")
+    if array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
+        raise InputError(f"{name}: channels come first; use array.transpose(1, 2, 0)")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise InputError(f"{name}: must be (h, w), (h, w, 3) or (h, w, 4)")
+    check_size((array.shape[1], array.shape[0]), name=name, max_pixels=max_pixels)
+    return array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
+
+
+def _stretch(values: Shaped[np.ndarray, "h w"], *, name: str) -> UInt8[np.ndarray, "h w"]:
+    """Map deep grey values to 0..255, linear between two percentiles; a flat picture is black."""
+    step = max(1, int(np.ceil(np.sqrt(values.size / _SAMPLE_PIXELS))))
+    with np.errstate(invalid="ignore"):  # a signalling NaN warns when it is cast
+        sample = values[::step, ::step].astype(np.float64)
+    sample = sample[np.isfinite(sample)]
+    if sample.size == 0:
+        raise InputError(f"{name}: no finite pixel values; write the picture again")
+    low, high = np.percentile(sample, _PERCENTILES)
+    if high <= low:
+        low, high = float(sample.min()), float(sample.max())
+    logger.info("%s: %s grey scaled to 8 bits from %g..%g", name, values.dtype, low, high)
+    scaled = np.zeros(values.shape, np.uint8)
+    if high <= low:
+        return scaled
+    for top in range(0, len(values), _ROWS):
+        with np.errstate(invalid="ignore"):
+            rows = np.nan_to_num(values[top : top + _ROWS].astype(np.float64), nan=low)
+        scaled[top : top + _ROWS] = np.rint((np.clip(rows, low, high) - low) / (high - low) * 255)
+    return scaled
+
+
+def _find(target: str, *, recursive: bool) -> list[tuple[Path, Path]]:
+    path = Path(target)
+    # A dangling link is a file: reading it says what is wrong. lexists also survives a NUL.
+    if target and os.path.isdir(path):
+        files = sorted(_walk(path, recursive=recursive), key=_natural)
+        if not files:
+            raise InputError(f"no images under {one_line(path)} (looked for {_looked_for()})")
+        return [(file, _stem(file.relative_to(path))) for file in files]
+    if target and os.path.lexists(path):
+        return [(path, _stem(Path(path.name)))]
+    if not glob.has_magic(target):
+        raise InputError(f"no such file: {one_line(target)}")
+    base = _fixed_part(path)
+    files = sorted(_match(path, base), key=_natural)
+    if not files:
+        raise InputError(f"no images match {one_line(target)} (looked for {_looked_for()})")
+    return [(file, _stem(Path(os.path.relpath(file, base)))) for file in files]
+
+
+def _match(pattern: Path, base: Path) -> Iterator[Path]:
+    if "**" not in pattern.parts:
+        matches = (Path(match) for match in glob.iglob(str(pattern)))
+        yield from (match for match in matches if _is_picture(match) and not match.is_dir())
+        return
+    # glob's own `**` follows links without end where two of them lead back to their folder.
+    wanted = pattern.parts[len(base.parts) :]
+    for file in _walk(base, recursive=True):
+        if _fits(file.parts[len(base.parts) :], wanted):
+            yield file
+
+
+def _fits(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
+    if not wanted:
+        return not parts
+    if wanted[0] == "**":
+        return _fits(parts, wanted[1:]) or (bool(parts) and _fits(parts[1:], wanted))
+    return bool(parts) and fnmatch(parts[0], wanted[0]) and _fits(parts[1:], wanted[1:])
+
+
+def _walk(folder: Path, *, recursive: bool) -> Iterator[Path]:
+    """Yield the pictures below a folder; links to folders wait until the real ones are done.
+
+    A folder is entered once, whatever links lead to it, and a link that leads up is left out.
+    """
+    pending = [folder]
+    visited: set[str] = set()
+    root = os.path.realpath(folder)
+    while pending:
+        for top, folders, names in os.walk(pending.pop(0), onerror=_warn_unreadable):
+            real = os.path.realpath(top)
+            if real in visited:
+                folders.clear()
+                continue
+            visited.add(real)
+            here = Path(top)
+            yield from (here / name for name in names if _is_picture(here / name))
+            folders[:] = [name for name in sorted(folders) if recursive and name[0] != "."]
+            # os.walk lists links to folders but does not enter them.
+            links = (here / name for name in folders if (here / name).is_symlink())
+            pending.extend(link for link in links if not _is_above(os.path.realpath(link), root))
+
+
+def _is_above(folder: str, other: str) -> bool:
+    return Path(other).is_relative_to(folder)
+
+
+def _warn_unreadable(error: OSError) -> None:
+    logger.warning("%s: left out: %s", one_line(error.filename or "a folder"), error.strerror)
+
+
+def _is_picture(path: Path) -> bool:
+    return not path.name.startswith(".") and path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _looked_for() -> str:
+    return " ".join(IMAGE_SUFFIXES)
+
+
+def _fixed_part(pattern: Path) -> Path:
+    parts: list[str] = []
+    for part in pattern.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        parts.append(part)
+    return Path(*parts)
+
+
+def _stem(relative: Path) -> Path:
+    """Drop the suffix; a path that would climb out of the output folder keeps its name only."""
+    if ".." in relative.parts or relative.is_absolute():
+        relative = Path(relative.name)
+    bare = relative.name.removesuffix(relative.suffix)
+    return relative.with_name(bare) if bare.strip(".") else relative
+
+
+def _natural(path: Path) -> list[list[tuple[int, int, str]]]:
+    """Sort numbers inside names by value: shot2 before shot10."""
+    return [
+        [
+            (0, int(piece), piece) if piece.isdigit() and piece.isascii() else (1, 0, piece)
+            for piece in re.split(r"([0-9]+)", part)
+        ]
+        for part in path.parts
+    ]
+
+
+def _file_system_key(name: str) -> str:
+    name = os.path.normpath(name)
+    if sys.platform in ("darwin", "win32"):
+        return unicodedata.normalize("NFC", name).casefold()
+    return name

@@ -1,0 +1,1 @@
+"""Points, boxes and earlier masks: checks, predictions, and corrections of a result."""

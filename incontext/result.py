@@ -1,0 +1,220 @@
+"""What segmenting one picture gives: probabilities on a coarse grid, and everything made from them.
+
+A `Result` keeps the coarse grid and computes full-size arrays when asked, a band of rows at a time:
+a 24-megapixel picture needs its label map and little else.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path, PurePath
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32, UInt8
+from PIL import Image
+
+from incontext.files.drawing import cut_out, draw_overlay, make_palette, save_png
+from incontext.files.mask_rules import Color
+from seggpt.errors import InputError, one_line
+
+OUTPUT_SUFFIXES: Mapping[str, str] = {
+    "mask": ".png",
+    "overlay": ".overlay.png",
+    "cutout": ".cutout.png",
+}
+"""What each format of `Result.save` appends to the name."""
+
+# Full-size float values held at a time while a result is computed: 16 MiB.
+_BAND_VALUES = 1 << 22
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Result:
+    """The segmentation of one picture.
+
+    With one label, a pixel has the label where its probability p exceeds `threshold`. With more,
+    the most probable of background and labels wins, where the background's probability counts
+    `threshold / (1 - threshold)` fold; ties go to the background, then to the earlier label. Both
+    are one rule, and 0.5 is the plain argmax.
+
+    Attributes:
+        probabilities_lowres: Probabilities of background and labels on a coarse grid; each pixel
+            sums to 1.
+        labels: The label of each further plane of `probabilities_lowres`, positive and distinct.
+        size: (height, width) of the upright picture.
+        image: The picture, for overlays and cutouts.
+        names: What labels are called.
+        colors: RGB of labels that shall not have VOC's colours.
+        source: The file that the picture came from.
+        threshold: 0..1.
+    """
+
+    probabilities_lowres: Float32[np.ndarray, "planes gh gw"]
+    labels: tuple[int, ...]
+    size: tuple[int, int]
+    image: UInt8[np.ndarray, "h w 3"] | None = None
+    names: Mapping[int, str] | None = None
+    colors: Mapping[int, Color] | None = None
+    source: str | None = None
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        planes = len(self.probabilities_lowres)
+        if planes != len(self.labels) + 1:
+            raise ValueError(f"{planes} planes for background and {len(self.labels)} labels")
+        if len(set(self.labels)) != len(self.labels) or min(self.labels, default=1) < 1:
+            raise ValueError(f"labels {self.labels} must be positive and distinct")
+        if self.image is not None and self.image.shape[:2] != self.size:
+            raise ValueError(f"image {self.image.shape} does not have the size {self.size}")
+        if not 0 <= self.threshold <= 1:
+            raise InputError(f"threshold {self.threshold} is not in 0..1")
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        return f"Result({width}x{height}, labels={self.labels}, source={self.source!r})"
+
+    @property
+    def label_map(self) -> Int32[np.ndarray, "h w"]:
+        """The label of every pixel, 0 for background; computed once, read-only."""
+        return self._solution[0]
+
+    @property
+    def scores(self) -> dict[int, float]:
+        """The mean probability of each label inside its region; 0.0 where it has none."""
+        return dict(self._solution[1])
+
+    @property
+    def masks(self) -> Bool[np.ndarray, "labels h w"]:
+        """One mask for each label, in the order of `labels`."""
+        label_map = self.label_map
+        masks = np.empty((len(self.labels), *self.size), bool)
+        for mask, label in zip(masks, self.labels, strict=True):
+            np.equal(label_map, label, out=mask)
+        return masks
+
+    def probabilities(self) -> Float32[np.ndarray, "planes h w"]:
+        """Compute the probabilities of background and labels in the size of the picture.
+
+        The coarse grid is interpolated bilinearly with half-pixel centres. The array takes
+        4 * (labels + 1) bytes a pixel and is made anew by each call.
+        """
+        full = np.empty((len(self.labels) + 1, *self.size), np.float32)
+        for rows, band in self._bands():
+            full[:, rows] = band
+        return full
+
+    def save(
+        self,
+        out_dir: str | PathLike[str],
+        formats: str | Sequence[str] = ("mask",),
+        *,
+        name: str | PathLike[str] | None = None,
+    ) -> list[Path]:
+        """Write pictures of the result into a folder, and return their paths.
+
+        "mask" is `NAME.png`, an 8-bit palette PNG whose values are the labels. "overlay" is
+        `NAME.overlay.png`, the picture with tinted regions. "cutout" is `NAME.cutout.png`, the
+        picture with transparent background. Metadata of the picture (EXIF, GPS) is never copied,
+        an existing file is replaced, and a file is never seen half-written.
+
+        Args:
+            out_dir: Made if absent.
+            formats: One or more of `OUTPUT_SUFFIXES`.
+            name: Path below `out_dir` without suffix; the stem of `source` by default.
+
+        Raises:
+            InputError: The format or the name is impossible, a label exceeds 255, the result has no
+                picture to draw on, or a file cannot be written.
+        """
+        formats = (formats,) if isinstance(formats, str) else formats
+        stem = self._stem(name)
+        self._check_formats(formats)
+        paths: list[Path] = []
+        for output in formats:
+            path = Path(out_dir, stem.parent, stem.name + OUTPUT_SUFFIXES[output])
+            # Masks are small and read often; drawn pictures are large and seldom read.
+            save_png(path, self._draw(output), compress_level=6 if output == "mask" else 3)
+            paths.append(path)
+        return paths
+
+    def _stem(self, name: str | PathLike[str] | None) -> PurePath:
+        if name is None:
+            # "<bytes>" and the like are no files.
+            source = "" if (self.source or "").startswith("<") else self.source
+            name = PurePath(source or "result").stem
+        stem = PurePath(name)
+        if stem.is_absolute() or ".." in stem.parts or not stem.name:
+            raise InputError(f"name {one_line(name)!r} does not stay below the output folder")
+        return stem
+
+    def _check_formats(self, formats: Sequence[str]) -> None:
+        for output in formats:
+            if output not in OUTPUT_SUFFIXES:
+                known = ", ".join(OUTPUT_SUFFIXES)
+                raise InputError(f"unknown format {output!r}; choose from {known}")
+            if output != "mask" and self.image is None:
+                raise InputError(f"{output} needs the picture; make the Result with image=...")
+        if max(self.labels, default=0) > 255:
+            raise InputError(
+                f"label {max(self.labels)} does not fit an 8-bit mask; use labels up to 255"
+            )
+
+    def _draw(self, output: str) -> Image.Image:
+        palette = make_palette(self.colors)
+        if output == "mask":
+            mask = Image.fromarray(self.label_map.astype(np.uint8))
+            mask.putpalette(palette.tobytes())
+            return mask
+        assert self.image is not None  # _check_formats
+        if output == "cutout":
+            return Image.fromarray(cut_out(self.image, self.label_map))
+        return Image.fromarray(draw_overlay(self.image, self.label_map, palette=palette))
+
+    @cached_property
+    def _solution(self) -> tuple[Int32[np.ndarray, "h w"], Mapping[int, float]]:
+        """Decide every pixel and score every label in one pass."""
+        values = np.array((0, *self.labels), np.int32)
+        label_map = np.empty(self.size, np.int32)
+        sums, counts = np.zeros(len(values)), np.zeros(len(values))
+        for rows, band in self._bands():
+            winner = self._decide(band)
+            label_map[rows] = values[winner]
+            won = np.take_along_axis(band, winner[None], axis=0)
+            sums += np.bincount(winner.ravel(), won.ravel(), minlength=len(values))
+            counts += np.bincount(winner.ravel(), minlength=len(values))
+        label_map.flags.writeable = False
+        means = sums / np.maximum(counts, 1)
+        return label_map, {
+            label: min(float(mean), 1.0) for label, mean in zip(self.labels, means[1:], strict=True)
+        }
+
+    def _decide(self, band: Float32[np.ndarray, "planes h w"]) -> np.ndarray:
+        if len(self.labels) == 1:
+            return (band[1] > self.threshold).astype(np.intp)
+        weighted = band * np.float32(1 - self.threshold)
+        weighted[0] = band[0] * np.float32(self.threshold)
+        return weighted.argmax(axis=0)
+
+    def _bands(self) -> Iterator[tuple[slice, Float32[np.ndarray, "planes h w"]]]:
+        """Yield the full-size probabilities in bands of rows."""
+        height, width = self.size
+        planes, grid_height, grid_width = self.probabilities_lowres.shape
+        down = _bilinear_weights(grid_height, height)
+        across = _bilinear_weights(grid_width, width).T
+        step = max(1, _BAND_VALUES // (planes * width))
+        for top in range(0, height, step):
+            rows = slice(top, min(top + step, height))
+            yield rows, down[rows] @ self.probabilities_lowres @ across
+
+
+def _bilinear_weights(size_in: int, size_out: int) -> Float32[np.ndarray, "out in"]:
+    """Return the matrix that resizes one axis, with half-pixel centres and repeated ends.
+
+    Where the axis shrinks, the triangle widens so that no input is skipped, as in jax.image.resize.
+    """
+    scale = size_in / size_out
+    centers = (np.arange(size_out) + 0.5) * scale
+    distance = abs(np.arange(size_in) + 0.5 - centers[:, None]) / max(scale, 1.0)
+    weights = np.maximum(0.0, 1.0 - distance)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -1,0 +1,191 @@
+"""Labelled pictures for tuning: read once, kept small, divided into those to learn from and others.
+
+However large the files are, a picture takes 4 bytes a pixel of its small size once read, and one is
+decoded at a time: 300 of 24 megapixels need no more memory than a few.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from incontext.examples.context import Example
+from incontext.examples.encoded import load_source
+from incontext.files.mask_rules import IGNORE, MaskValues
+from incontext.files.masks import check_same_size, load_masks
+from seggpt.errors import PromptError, one_line
+
+MOST_LABELS = 254
+FEW = 4  # pictures below which none is held out
+SHARE = 4  # one picture in so many is held out
+MOST_HELD_OUT = 32
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Small pictures and what is marked in them.
+
+    Attributes:
+        images: RGB.
+        slots: 0 background, i the i-th of `labels`, 255 ignored.
+        labels: The labels of the masks, rising.
+        files: What the pictures are called.
+    """
+
+    images: tuple[UInt8[np.ndarray, "h w 3"], ...]
+    slots: tuple[UInt8[np.ndarray, "h w"], ...]
+    labels: tuple[int, ...]
+    files: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, index: Sequence[int]) -> "Pictures":
+        """Return some of the pictures."""
+        rows = list(index)
+        images, slots = (tuple(part[i] for i in rows) for part in (self.images, self.slots))
+        files = tuple(self.files[i] for i in rows)
+        return Pictures(images, slots, self.labels, files)
+
+    def joined(self, other: "Pictures") -> "Pictures":
+        """Return these pictures and others with the same labels."""
+        images, slots = self.images + other.images, self.slots + other.slots
+        return Pictures(images, slots, self.labels, self.files + other.files)
+
+    def shares(self) -> np.ndarray:
+        """Return the share of each picture that each label covers, of (pictures, labels)."""
+        numbers = range(1, len(self.labels) + 1)
+        return np.array([[(slots == slot).mean() for slot in numbers] for slots in self.slots])
+
+
+def read_pictures(
+    examples: Sequence[Example],
+    *,
+    side: int,
+    labels: Sequence[int] | None = None,
+    fit: Callable[[tuple[int, ...]], tuple[int, int]] | None = None,
+) -> Pictures:
+    """Read pictures and masks one by one and squeeze each to a square, or to the size of `fit`.
+
+    Masks without foreground are welcome, as long as one has some. `labels` keeps only those; the
+    others count as background.
+
+    Raises:
+        PromptError: if there are no examples, no foreground, too many labels, or a label asked for
+            is in no mask.
+        InputError: if a picture or a mask cannot be used.
+    """
+    if not examples:
+        raise PromptError("no examples: give at least one image with its mask")
+    kinds = {example.kind for example in examples}
+    if len(kinds) > 1:
+        raise PromptError(f"examples ask for different kinds of mask {sorted(kinds)}; use one")
+    names = tuple(_name(example) for example in examples)
+    images: list[np.ndarray] = []
+
+    def shrink(index: int, values: MaskValues) -> np.ndarray:
+        image = load_source(examples[index].image)
+        check_same_size(image, values, image_name=names[index], mask_name=f"mask of {names[index]}")
+        height, width = fit(values.shape) if fit else (side, side)
+        # With `fit` pixels must be those that the model itself would see.
+        small = Image.fromarray(image).resize(
+            (width, height), Image.Resampling.BICUBIC, reducing_gap=None if fit else 3
+        )
+        images.append(np.asarray(small))
+        rows, cols = (
+            ((np.arange(new) + 0.5) * old / new).astype(int)
+            for new, old in zip((height, width), values.shape, strict=True)
+        )
+        return values[np.ix_(rows, cols)]
+
+    masks = load_masks(
+        [example.mask for example in examples],
+        kind=examples[0].kind,
+        allow_empty=True,
+        shrink=shrink,
+    )
+    found = sorted({label for mask in masks for label in mask.classes})
+    kept = _choose_labels(found, labels)
+    is_void = any(mask.kind in ("labels", "indexed") for mask in masks) and IGNORE not in found
+    slots = tuple(np.zeros(mask.labels.shape, np.uint8) for mask in masks)
+    for row, mask in zip(slots, masks, strict=True):
+        for slot, label in enumerate(kept, 1):
+            row[mask.labels == label] = slot
+        if is_void:
+            row[mask.labels == IGNORE] = IGNORE
+    return Pictures(tuple(images), slots, kept, names)
+
+
+def hold_out(pictures: Pictures, count: int | None, *, seed: int) -> tuple[list[int], list[int]]:
+    """Divide pictures into those to learn from and those to judge by.
+
+    The draw is the one of many that shows most labels on both sides; a label's only picture is
+    always learned from. With fewer than `FEW` pictures all are learned from, and none judges.
+
+    Raises:
+        PromptError: if more are asked for than leave one to learn from.
+    """
+    total = len(pictures)
+    if count is not None and count >= total:
+        raise PromptError(f"{count} of {total} pictures held out leave none to learn from")
+    if count is None:
+        count = min(max(1, total // SHARE), MOST_HELD_OUT) if total >= FEW else 0
+    shown = pictures.shares() > 0
+    only = warn_of_single(pictures)
+    free = [i for i in range(total) if i not in only]
+    count = min(count, max(len(free) - (not only), 0))
+    rng = np.random.default_rng([seed, 1])
+    draws = [rng.permutation(np.array(free, int))[:count] for _ in range(50)]
+    best = max(draws, key=lambda draw: _seen_on_both_sides(shown, draw))
+    held = sorted(int(i) for i in best)
+    return [i for i in range(total) if i not in held], held
+
+
+def warn_of_single(pictures: Pictures) -> set[int]:
+    """Say which labels are in one picture only; return those pictures."""
+    shown = pictures.shares() > 0
+    only: set[int] = set()
+    for slot in np.flatnonzero(shown.sum(axis=0) == 1):
+        row = int(np.flatnonzero(shown[:, slot])[0])
+        only.add(row)
+        logger.warning(
+            "label %d is in one picture only (%s): it is learned from there and its score is "
+            "not known; add pictures that show it",
+            pictures.labels[slot],
+            one_line(pictures.files[row]),
+        )
+    return only
+
+
+def show_names(labels: Sequence[int], names: Mapping[int, str]) -> dict[int, str]:
+    """Return what to call each label."""
+    return {label: names.get(label, str(label)) for label in labels}
+
+
+def _seen_on_both_sides(shown: np.ndarray, held: np.ndarray) -> int:
+    inside = np.zeros(len(shown), bool)
+    inside[held] = True
+    return int((shown[inside].any(axis=0) & shown[~inside].any(axis=0)).sum())
+
+
+def _choose_labels(found: Sequence[int], asked: Sequence[int] | None) -> tuple[int, ...]:
+    if not found:
+        raise PromptError("no mask has any foreground; mark the object in at least one picture")
+    if missing := sorted(set(asked or ()) - set(found)):
+        raise PromptError(f"label {missing[0]} is in no mask; there are {found[:20]}")
+    kept = tuple(label for label in found if asked is None or label in asked)
+    if len(kept) > MOST_LABELS:
+        raise PromptError(
+            f"{len(kept)} labels; {MOST_LABELS} are the most: pick some with --labels"
+        )
+    return kept
+
+
+def _name(example: Example) -> str:
+    return str(example.image) if isinstance(example.image, str | PathLike) else "image"

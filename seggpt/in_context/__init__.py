@@ -1,0 +1,1 @@
+"""The in-context model: examples and a query on a frozen encoder, matched and painted."""

@@ -1,0 +1,1 @@
+"""SAM and its relatives: image encoders under SAM's heads."""

@@ -1,0 +1,1 @@
+"""Names, shapes and configs of published SAM checkpoints and their relatives."""

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from incontext.examples.detail import LEAST, MOST_LOOKS, Box, blend, found_boxes, tile_boxes
+
+SIZES = st.tuples(st.integers(8, 300), st.integers(8, 300))
+
+
+def covered(boxes: list[Box], size: tuple[int, int]) -> np.ndarray:
+    seen = np.zeros(size, int)
+    for box in boxes:
+        assert 0 <= box.top < box.bottom <= size[0]
+        assert 0 <= box.left < box.right <= size[1]
+        seen[box.top : box.bottom, box.left : box.right] += 1
+    return seen
+
+
+@settings(deadline=None)
+@given(SIZES)
+def test_tiles_cover_the_picture_and_are_of_one_size(size: tuple[int, int]) -> None:
+    boxes = tile_boxes(size)
+    assert covered(boxes, size).min() >= 1
+    assert len({(b.bottom - b.top, b.right - b.left) for b in boxes}) == 1
+    assert len(boxes) >= 4
+
+
+def test_tiles_of_a_long_picture_stay_about_square() -> None:
+    boxes = tile_boxes((100, 300))
+    assert len(boxes) == 2 * 7
+    assert {(b.bottom - b.top, b.right - b.left) for b in boxes} == {(57, 57)}
+
+
+def test_things_found_are_looked_at_with_a_margin() -> None:
+    found = np.zeros((20, 20), bool)
+    found[4:8, 10:16] = True
+    [box] = found_boxes(found, (200, 400))
+    # The thing is 40 by 120 pixels; half of that lies on each side of it.
+    assert box == Box(20, 140, 100, 380)
+
+
+def test_a_look_is_never_too_close() -> None:
+    found = np.zeros((100, 100), bool)
+    found[0, 0] = found[50, 50] = True
+    for box in found_boxes(found, (400, 400)):
+        assert box.bottom - box.top >= 400 * LEAST
+        assert box.right - box.left >= 400 * LEAST
+
+
+def test_nothing_found_and_everything_found_need_no_second_look() -> None:
+    assert found_boxes(np.zeros((8, 8), bool), (80, 80)) == []
+    assert found_boxes(np.ones((8, 8), bool), (80, 80)) == []
+
+
+def test_the_number_of_looks_is_bounded() -> None:
+    found = np.zeros((64, 64), bool)
+    found[::4, ::4] = True
+    assert len(found_boxes(found, (640, 640))) <= MOST_LOOKS
+
+
+def planes(value: float, shape: tuple[int, int] = (8, 8)) -> np.ndarray:
+    return np.stack([np.full(shape, 1 - value), np.full(shape, value)]).astype(np.float32)
+
+
+@settings(deadline=None)
+@given(SIZES, st.floats(0, 1))
+def test_looks_that_agree_change_nothing(size: tuple[int, int], value: float) -> None:
+    boxes = tile_boxes(size)
+    fine = blend(planes(value), boxes, [planes(value)] * len(boxes), size=size)
+    np.testing.assert_allclose(fine[1], value, atol=1e-5)
+    np.testing.assert_allclose(fine.sum(axis=0), 1, atol=1e-5)
+    assert fine.shape[1] <= max(size[0], 8)
+
+
+def test_a_closer_look_replaces_the_coarse_one_inside_and_fades_to_its_rim() -> None:
+    box = Box(40, 40, 120, 120)
+    fine = blend(planes(0.0), [box], [planes(1.0)], size=(160, 160))
+    cells = fine.shape[1] / 160
+    assert fine[1][round(80 * cells), round(80 * cells)] > 0.95
+    assert fine[1][round(10 * cells), round(80 * cells)] == 0
+    across = fine[1][round(80 * cells)]
+    assert np.abs(np.diff(across)).max() < 0.95  # no step from nothing to all
+
+
+def test_without_boxes_the_coarse_look_stays() -> None:
+    coarse = planes(0.3)
+    assert blend(coarse, [], [], size=(50, 50)) is coarse
+
+
+@pytest.mark.parametrize("size", [(90, 90), (33, 200)])
+def test_the_grid_is_finer_where_boxes_are_smaller_than_the_picture(size) -> None:
+    boxes = tile_boxes(size)
+    fine = blend(planes(0.5), boxes, [planes(0.5)] * len(boxes), size=size)
+    assert fine.shape[1] > 8
+    assert fine.shape[2] > 8

@@ -1,0 +1,1 @@
+"""Evaluation: baselines, episodes' scores, tables and sheets."""
