@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from seggpt.canvas import linear_resize
+from seggpt.resize import linear_resize
 
 Heads = Float[Array, "b n heads hd"]
 # Of (b, m, heads, features); m, heads and features differ from block to block.

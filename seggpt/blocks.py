@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from seggpt.attention import attend
-from seggpt.in_context.pixel_decoder import Dense
+from seggpt.layers import Dense
 
 
 class ImageBlock(nnx.Module):

@@ -6,6 +6,8 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float, Float32
 
+from seggpt.resize import bilinear_matrix
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -70,18 +72,4 @@ def _upsampling(
     to_outer = bilinear_matrix(mask_extent, outer)
     matrix = (bilinear_matrix(inner, extent) @ to_outer[:inner]).astype(np.float32)
     matrix.flags.writeable = False
-    return matrix
-
-
-def bilinear_matrix(old: int, new: int) -> Float[np.ndarray, "new old"]:
-    """Return the matrix that resizes an axis as torch's bilinear `interpolate` does.
-
-    Half-pixel centres, and two neighbours even where the axis shrinks: nothing is smoothed.
-    """
-    source = np.maximum((np.arange(new) + 0.5) * old / new - 0.5, 0.0)
-    left = np.minimum(source.astype(int), old - 1)
-    right = np.minimum(left + 1, old - 1)
-    matrix = np.zeros((new, old))
-    np.add.at(matrix, (np.arange(new), left), 1.0 - (source - left))
-    np.add.at(matrix, (np.arange(new), right), source - left)
     return matrix

@@ -9,8 +9,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from seggpt.attention import Heads, RelativePosition, attend
-from seggpt.canvas import bicubic_resize, smooth_resize, to_patches
+from seggpt.canvas import to_patches
 from seggpt.config import ViTConfig
+from seggpt.resize import bicubic_resize, smooth_resize
 from seggpt.windows import picture_attention, window_attention
 
 # How the published models were made: every linear layer, and what is not said otherwise.

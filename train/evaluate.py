@@ -21,6 +21,7 @@ from jaxtyping import UInt8
 
 from data.benchmarks import Episode, Pair, load_episode, make_episodes, make_reader
 from data.folder import Folder
+from incontext.options import Detail
 from seggpt.config import InContextConfig
 from train.evals.baselines import BASELINES, Predict, Prediction
 from train.evals.scores import DatasetScores, Scores, count_pixels, format_scores, to_json
@@ -30,7 +31,6 @@ from train.evals.tool import open_all, parse_sets, run_tool
 logger = logging.getLogger(__name__)
 
 Split = Literal["auto", "train", "val", "all"]
-Detail = Literal["plain", "large", "tiles", "refine"]  # as `Segmenter.segment` takes it
 SWEEP = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 

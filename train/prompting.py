@@ -16,7 +16,6 @@ import optax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from data.prompt_samples import STRIDE, PromptBatch, PromptShape
-from seggpt.in_context.pixel_decoder import resize
 from seggpt.prompts import (
     ABSENT,
     BACKGROUND,
@@ -25,6 +24,7 @@ from seggpt.prompts import (
     PADDING,
     SECOND_CORNER,
 )
+from seggpt.resize import resize
 from train.config import ClicksConfig
 
 GAMMA = 2  # of the focal loss

@@ -11,10 +11,10 @@ import optax
 from flax import nnx
 from jaxtyping import PyTree
 
-from seggpt.canvas import linear_resize
 from seggpt.config import SegGPTConfig
 from seggpt.errors import CheckpointError
 from seggpt.model import SegGPT
+from seggpt.resize import linear_resize
 from seggpt.weights.files import load_weights
 from seggpt.weights.tree import flatten
 

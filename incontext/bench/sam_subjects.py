@@ -14,7 +14,7 @@ from incontext.prompts.engine import SAMEngine
 from incontext.prompts.promptable import Promptable
 from seggpt.config import SAMConfig
 from seggpt.errors import DeviceError
-from seggpt.frame import bilinear_matrix
+from seggpt.resize import bilinear_matrix
 
 PRESETS = {name: getattr(SAMConfig, name) for name in ("sam_base", "sam_large", "sam_huge")}
 SIZE = (768, 1024)  # of the picture: 4 to 3, so a fourth of the model's square is empty

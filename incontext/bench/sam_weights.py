@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from seggpt.config import SAMConfig
-from seggpt.frame import bilinear_matrix
+from seggpt.resize import bilinear_matrix
 from seggpt.weights.layouts import convert
 from seggpt.weights.names import Name
 from seggpt.weights.sam.names import TWINS, sam_name_table

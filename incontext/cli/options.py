@@ -1,10 +1,20 @@
 """What the verbs' parsers share: types of argument values, and options."""
 
 import argparse
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias, get_args
 
-# argparse exports no name for what `add_subparsers` returns.
+from incontext.options import AskedKind
+
+# argparse exports no names for these.
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Group: TypeAlias = "argparse._ArgumentGroup"
+
+
+class Groups(NamedTuple):
+    """Groups of options of a verb over pictures."""
+
+    output: Group
+    inputs: Group
 
 
 def positive(text: str) -> int:
@@ -30,25 +40,73 @@ def unit_interval(text: str) -> float:
     return value
 
 
-def add_picture_options(parser: argparse.ArgumentParser, *, formats: str) -> None:
-    """Add what verbs over pictures share: targets, output, model."""
+def add_picture_options(parser: argparse.ArgumentParser, *, formats: str, model: str) -> Groups:
+    """Add what verbs over pictures share; return the groups, for what one of them has alone."""
     parser.add_argument("targets", nargs="+", metavar="IMAGE", help="file, folder or 'pattern*'")
-    group = parser.add_argument_group("output")
-    group.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for results")
-    group.add_argument("--format", action="append", metavar="LIST", help=formats)
-    there = group.add_mutually_exclusive_group()
+    output = parser.add_argument_group("output")
+    output.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for results")
+    output.add_argument("--format", action="append", metavar="LIST", help=formats)
+    there = output.add_mutually_exclusive_group()
     there.add_argument("--overwrite", action="store_true", help="replace files that exist")
     there.add_argument("--skip-existing", action="store_true", help="go on where a run stopped")
-    group.add_argument("--dry-run", action="store_true", help="say what would be written")
-    group.add_argument("--json", action="store_true", help="one JSON event a line on stdout")
-    group = parser.add_argument_group("model and inputs")
-    group.add_argument("--model", metavar="FILE", help="weights with heads for prompts (SAM)")
-    group.add_argument("--device", metavar="NAME", help="cpu, gpu, tpu, gpu:1 (default: the best)")
-    group.add_argument("--max-pixels", type=positive, metavar="N", help="refuse larger pictures")
-    group.add_argument("--no-recursive", action="store_true", help="stay out of sub-folders")
-    group.add_argument(
+    output.add_argument("--dry-run", action="store_true", help="say what would be written")
+    output.add_argument("--json", action="store_true", help="one JSON event a line on stdout")
+    inputs = parser.add_argument_group("model and inputs")
+    inputs.add_argument("--model", metavar="NAME|PATH", help=model)
+    inputs.add_argument("--device", metavar="NAME", help="cpu, gpu, tpu, gpu:1 (default: the best)")
+    inputs.add_argument("--max-pixels", type=positive, metavar="N", help="refuse larger pictures")
+    inputs.add_argument("--no-recursive", action="store_true", help="stay out of sub-folders")
+    inputs.add_argument(
         "--on-error",
         choices=("skip", "stop"),
         default="skip",
         help="after a bad input go on (default), or stop",
     )
+    return Groups(output, inputs)
+
+
+def add_marks(group: Group, *, point: str, box: str) -> None:
+    """Add --point and --box, with what they mean."""
+    group.add_argument(
+        "--point", action="append", default=[], type=parse_point, metavar="X,Y[,0|1]", help=point
+    )
+    group.add_argument(
+        "--box", action="append", default=[], type=parse_box, metavar="X0,Y0,X1,Y1", help=box
+    )
+
+
+def add_example(group: Group, *, example: str, mask_kind: str) -> None:
+    """Add -e for one example, and how to read its mask."""
+    group.add_argument("-e", "--example", nargs=2, metavar=("IMAGE", "MASK"), help=example)
+    group.add_argument("--mask-kind", choices=get_args(AskedKind), default="auto", help=mask_kind)
+
+
+def parse_point(text: str) -> tuple[float, float, int]:
+    """Parse X,Y or X,Y,LABEL."""
+    numbers = _numbers(text)
+    if len(numbers) not in (2, 3) or (len(numbers) == 3 and numbers[2] not in (0, 1)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y or X,Y,1 or X,Y,0")
+    return numbers[0], numbers[1], int(numbers[2]) if len(numbers) == 3 else 1
+
+
+def parse_box(text: str) -> tuple[float, ...]:
+    """Parse X0,Y0,X1,Y1."""
+    numbers = _numbers(text)
+    if len(numbers) != 4 or numbers[0] >= numbers[2] or numbers[1] >= numbers[3]:
+        raise argparse.ArgumentTypeError(f"{text!r} is not X0,Y0,X1,Y1 with X0 < X1 and Y0 < Y1")
+    return tuple(numbers)
+
+
+def _numbers(text: str) -> list[float]:
+    """Return numbers with commas between them; nothing if one is none, or not finite."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        return []
+    return numbers if all(abs(number) < 1e9 for number in numbers) else []  # NaN is not below
+
+
+def prompt_files(args: argparse.Namespace) -> list[str]:
+    """Return the files that the prompt is read from."""
+    pairs = [path for pair in args.example or () for path in pair]
+    return [args.prompt, *pairs] if args.prompt else pairs

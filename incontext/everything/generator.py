@@ -16,11 +16,11 @@ from incontext.everything.selection import Selection
 from incontext.everything.sweep import Found, Sieve, Sweep
 from incontext.files import rle
 from incontext.files.images import ImageSource, load_image
+from incontext.options import PromptMode
 from incontext.prompts.promptable import EncodedImage, OnPromptable, Promptable
 from seggpt.errors import PromptError
 
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
-PromptMode = Literal["grid", "boxes"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

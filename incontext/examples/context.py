@@ -3,23 +3,20 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import jax
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from incontext.examples.detail import Detail
 from incontext.examples.encoded import EncodedPicture, Source, load_source
 from incontext.examples.shown import HeadContext
-from incontext.files.mask_rules import AskedKind
 from incontext.files.masks import LoadedMask, MaskSource, check_same_size, load_masks
+from incontext.options import AskedKind, Detail, Ensemble, SegType
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.in_context.model import Cache, cache_from_tree, cache_to_tree
 from seggpt.weights import load_weights, save_weights
 
-Ensemble = Literal["feature", "spatial"]
-SegType = Literal["semantic", "instance"]
 FORMAT = "seggpt-context-1"
 
 

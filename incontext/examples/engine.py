@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from incontext.examples.encoded import EncodedPicture, load_source
 from incontext.examples.painting import encode_examples, paint_passes, paint_queries
 from incontext.examples.passes import combine_passes
 from incontext.examples.squeeze import squeeze_image, squeeze_labels
+from incontext.options import Dtype
 from seggpt.canvas import denormalize, normalize
 from seggpt.config import SegGPTConfig
 from seggpt.errors import PromptError
@@ -25,7 +26,6 @@ from seggpt.model import INSTANCE, SEMANTIC, SegGPT
 from seggpt.palette import palette
 from seggpt.weights.graft import graft
 
-Dtype = Literal["float32", "bfloat16"]
 Passes = Sequence[Sequence[int]]
 KINDS = {"semantic": SEMANTIC, "instance": INSTANCE}
 Picture = UInt8[np.ndarray, "_ _ 3"]

@@ -20,9 +20,10 @@ from PIL import Image
 from incontext.device import most_pictures
 from incontext.examples.context import LoadedExample
 from incontext.examples.encoded import EncodedPicture, load_source
-from incontext.examples.engine import Dtype, Passes, Picture
+from incontext.examples.engine import Passes, Picture
 from incontext.examples.passes import LABELS_PER_PASS, combine_passes
 from incontext.examples.shown import HeadContext
+from incontext.options import Dtype
 from seggpt.config import InContextConfig
 from seggpt.encoder import Embedding, Encoder
 from seggpt.errors import CheckpointError, PromptError

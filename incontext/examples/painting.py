@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int, Int32
+from jaxtyping import Array, Float, Int, Int32, PyTree
 
-from incontext.tune.prompt import paint_mutual
 from seggpt.model import SegGPT
 from seggpt.palette import paint, palette
 
@@ -66,3 +65,32 @@ def paint_queries(
     else:
         painted = model.decode(arrays, queries, kind=kinds)
     return painted.astype(jnp.float32)
+
+
+def paint_mutual(
+    model: SegGPT,
+    arrays: PyTree,
+    queries: Float[Array, "b h w 3"],
+    *,
+    kind: Int[Array, " b"],
+    remat: bool = False,
+) -> Float[Array, "b h w 3"]:
+    """Paint queries with a mutual model from a context's arrays: pixels, or tokens."""
+    first, second = arrays[0]
+    if first.ndim == 5:
+        return model(first, second, queries, kind=kind, remat=remat)
+    tokens = jnp.concatenate([first, second])
+    n = model.config.grid**2
+    examples = first.shape[1] // n
+    blank = jnp.zeros((len(queries), examples, *queries.shape[1:]), queries.dtype)
+    images = jnp.concatenate([blank, queries[:, None]], axis=1)
+    masks = jnp.zeros((len(queries), examples + 1, n), bool).at[:, -1].set(True)
+    return model.paint(
+        images,
+        jnp.zeros_like(images),
+        masks,
+        kind=kind,
+        output="query",
+        prompt=tokens,
+        remat=remat,
+    )

@@ -12,10 +12,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Int, Int32, Integer
 
+from incontext.options import AskedKind
 from seggpt.errors import InputError
 
 Color = tuple[int, int, int]
-AskedKind = Literal["auto", "binary", "labels", "rgb"]
 FoundKind = Literal["binary01", "binary255", "binary", "indexed", "labels", "rgb", "alpha"]
 MaskValues = Bool[np.ndarray, "h w"] | Integer[np.ndarray, "h w"]
 

@@ -11,7 +11,6 @@ from PIL import Image, ImageChops
 from incontext.files.decode import MAX_PIXELS, Decoded, FileSource, check_size, decode
 from incontext.files.mask_rules import (
     MAX_VALUES,
-    AskedKind,
     Color,
     FoundKind,
     MaskValues,
@@ -20,6 +19,7 @@ from incontext.files.mask_rules import (
     by_palette,
     interpret,
 )
+from incontext.options import AskedKind
 from seggpt.errors import InputError
 
 MaskSource = FileSource | Image.Image | np.ndarray

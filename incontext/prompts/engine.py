@@ -14,17 +14,17 @@ from jaxtyping import Array, Float, Float32, Int, PyTree, UInt8
 from PIL import Image
 
 from incontext.examples.encoded import EncodedPicture, Source, load_source
-from incontext.examples.engine import Dtype
 from incontext.examples.in_context_engine import InContextEngine
+from incontext.options import Dtype
 from incontext.prompts.checks import Prompts, check_learned
 from seggpt.canvas import normalize
 from seggpt.config import MASK_STRIDE, PromptHeadsConfig, SAMConfig
 from seggpt.frame import Frame
-from seggpt.in_context.pixel_decoder import Stem
 from seggpt.prompts import Guidance
 from seggpt.prompts.heads import PromptEmbedding, PromptHeads
 from seggpt.sam.family import make_sam
 from seggpt.sam.model import PIXELS, SAM
+from seggpt.stem import Stem
 from seggpt.weights.graft import graft
 
 Looked = PyTree

@@ -4,7 +4,8 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from PIL import Image
 
-from seggpt.frame import Frame, bilinear_matrix
+from seggpt.frame import Frame
+from seggpt.resize import bilinear_matrix
 
 COVERED = 0.5  # share of a patch that a mask must exceed for the patch to show the thing
 

@@ -7,7 +7,7 @@ and persam_f.py of ZrrSkywalker/Personalize-SAM.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, PyTree
 from incontext.examples.context import Example, load_examples
 from incontext.files import rle
 from incontext.files.images import ImageSource, load_image
+from incontext.options import PersamMethod
 from incontext.prompts.answers import Answer
 from incontext.prompts.checks import Prompts
 from incontext.prompts.engine import PromptEngine
@@ -32,8 +33,6 @@ from incontext.prompts.promptable import (
 from incontext.prompts.shares import make_result
 from incontext.result import Result
 from seggpt.prompts import Guidance
-
-Method = Literal["persam", "persam-f"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,7 +59,7 @@ class PerSAM(OnPromptable):
         self.model = model
         self._guided = jax.jit(partial(_guided, model.engine))
 
-    def learn(self, example: Example, *, method: Method = "persam") -> Target:
+    def learn(self, example: Example, *, method: PersamMethod = "persam") -> Target:
         """Look at an example, each label of its mask by itself.
 
         `persam` trains nothing. `persam-f` learns two numbers a label, which takes seconds: how to

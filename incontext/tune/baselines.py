@@ -2,20 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
 
 from incontext.device import open_pool
-from incontext.examples.context import Context, Ensemble, Example, SegType
+from incontext.examples.context import Context, Example
 from incontext.examples.engine import SegGPTEngine
+from incontext.examples.segmenter import ExampleSegmenter
+from incontext.options import Ensemble, SegType
 from incontext.result import Result
 from incontext.tune.pictures import Pictures
 from incontext.tune.scores import SLACK, Counts, add_counts, count_pixels
-
-if TYPE_CHECKING:
-    from incontext.segmenter import Segmenter
 
 CANDIDATES = 16  # pictures tried as the only example: one may do far better than all of them
 JUDGES = 12  # pictures that choose among them: those held out, then others to learn from
@@ -51,7 +49,7 @@ class Plain:
 
 
 def score_plain(
-    segmenter: "Segmenter", train: Pictures, held: Pictures, *, seg_type: SegType, seed: int
+    segmenter: ExampleSegmenter, train: Pictures, held: Pictures, *, seg_type: SegType, seed: int
 ) -> list[Plain]:
     """Score the best single example, and all by both ensembles; the best comes first.
 
@@ -75,7 +73,7 @@ def score_plain(
 
 
 def look_closer(
-    segmenter: "Segmenter", context: Context, counts: Counts, held: Pictures
+    segmenter: ExampleSegmenter, context: Context, counts: Counts, held: Pictures
 ) -> tuple[Context, Counts]:
     """Return what looks at twice the model's size, if that is clearly better, and its counts."""
     engine = segmenter.engine
@@ -93,7 +91,7 @@ def best_single(plains: Sequence[Plain]) -> Plain:
 
 
 def _best_single(
-    segmenter: "Segmenter",
+    segmenter: ExampleSegmenter,
     train: Pictures,
     held: Pictures,
     order: Sequence[int],
@@ -120,7 +118,7 @@ def _best_single(
 
 def _all_by(
     ensemble: Ensemble,
-    segmenter: "Segmenter",
+    segmenter: ExampleSegmenter,
     train: Pictures,
     held: Pictures,
     order: Sequence[int],
@@ -136,7 +134,7 @@ def _all_by(
 
 
 def _show(
-    segmenter: "Segmenter",
+    segmenter: ExampleSegmenter,
     pictures: Pictures,
     rows: Sequence[int],
     ensemble: Ensemble,
@@ -146,14 +144,14 @@ def _show(
     return segmenter.context(examples, ensemble=ensemble, seg_type=seg_type)
 
 
-def score_context(segmenter: "Segmenter", context: Context, pictures: Pictures) -> Counts:
+def score_context(segmenter: ExampleSegmenter, context: Context, pictures: Pictures) -> Counts:
     """Count what a context finds on pictures, as many at a time as there are cores.
 
     Labels that it does not know are missed.
     """
 
     def count(row: int) -> Counts:
-        result = segmenter.segment(pictures.images[row], context)
+        [result] = segmenter.segment_many([pictures.images[row]], context)
         return count_result(result, pictures.slots[row], labels=pictures.labels)
 
     first = count(0)  # alone, to compile once

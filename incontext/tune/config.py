@@ -2,11 +2,8 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
-Learned = Literal["pixels", "tokens", "cache", "head"]
-Learn = Literal["auto"] | Learned
-Start = Literal["auto", "spread", "best", "random"]
+from incontext.options import Learn, Learned, Start
 
 MAX_PROMPT_BYTES = 8_000_000
 RATES: dict[Learned, float] = {"pixels": 0.1, "tokens": 0.05, "cache": 0.03, "head": 3e-3}  # Adam's

@@ -4,17 +4,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from incontext.examples.context import Context, Example, SegType, split_labels
+from incontext.examples.context import Context, Example, split_labels
 from incontext.examples.in_context_engine import InContextEngine, fit_size
 from incontext.examples.passes import LABELS_PER_PASS
+from incontext.examples.segmenter import ExampleSegmenter
 from incontext.examples.shown import HeadContext
+from incontext.options import SegType
 from incontext.tune.baselines import MOST_EXAMPLES, Plain, as_examples, cover_labels
 from incontext.tune.config import RATES, TuneConfig
 from incontext.tune.head import Bank, fill_bank, learn_head, make_update
@@ -26,9 +27,6 @@ from seggpt.encoder import Embedding
 from seggpt.errors import PromptError
 from seggpt.in_context.head import guess_of
 from seggpt.in_context.model import join_caches
-
-if TYPE_CHECKING:
-    from incontext.segmenter import Segmenter
 
 FOLDS = 4
 FEW = 8  # pictures below which each is left out alone
@@ -54,7 +52,7 @@ class Found:
 
 
 def tune_head(
-    segmenter: "Segmenter",
+    segmenter: ExampleSegmenter,
     examples: Sequence[Example],
     *,
     config: TuneConfig,

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, PyTree
 
-from incontext.examples.context import SegType, split_labels
+from incontext.examples.context import split_labels
 from incontext.examples.engine import SegGPTEngine
 from incontext.examples.passes import LABELS_PER_PASS
 from incontext.examples.squeeze import squeeze_image, squeeze_labels
+from incontext.options import SegType
 from incontext.tune.baselines import Plain, best_single, cover_labels
 from incontext.tune.config import MAX_PROMPT_BYTES, TuneConfig
 from incontext.tune.pictures import Pictures

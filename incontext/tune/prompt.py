@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, PyTree
 
+from incontext.examples.painting import paint_mutual
 from seggpt.canvas import normalize
 from seggpt.config import SegGPTConfig
 from seggpt.model import SegGPT
@@ -117,35 +118,6 @@ class Prompt:
 
     def _kinds(self, rows: int) -> Int[Array, " b"]:
         return jnp.full(rows, self.type_id)
-
-
-def paint_mutual(
-    model: SegGPT,
-    arrays: PyTree,
-    queries: Float[Array, "b h w 3"],
-    *,
-    kind: Int[Array, " b"],
-    remat: bool = False,
-) -> Float[Array, "b h w 3"]:
-    """Paint queries with a mutual model from a context's arrays: pixels, or tokens."""
-    first, second = arrays[0]
-    if first.ndim == 5:
-        return model(first, second, queries, kind=kind, remat=remat)
-    tokens = jnp.concatenate([first, second])
-    n = model.config.grid**2
-    examples = first.shape[1] // n
-    blank = jnp.zeros((len(queries), examples, *queries.shape[1:]), queries.dtype)
-    images = jnp.concatenate([blank, queries[:, None]], axis=1)
-    masks = jnp.zeros((len(queries), examples + 1, n), bool).at[:, -1].set(True)
-    return model.paint(
-        images,
-        jnp.zeros_like(images),
-        masks,
-        kind=kind,
-        output="query",
-        prompt=tokens,
-        remat=remat,
-    )
 
 
 def random_pairs(key: Array, shape: Sequence[int]) -> tuple[Array, Array]:

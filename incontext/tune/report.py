@@ -5,12 +5,12 @@ import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 from PIL import Image
 
+from incontext.examples.segmenter import ExampleSegmenter
 from incontext.files.drawing import draw_overlay, make_palette
 from incontext.files.mask_rules import IGNORE
 from incontext.result import Result
@@ -18,9 +18,6 @@ from incontext.tune.outcome import Tuned
 from incontext.tune.pictures import show_names
 from incontext.tune.scores import Counts
 from seggpt.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from incontext.segmenter import Segmenter
 
 SHOWN = 6  # pictures on the page
 
@@ -68,7 +65,7 @@ def format_table(tuned: Tuned) -> str:
     )
 
 
-def write_page(path: Path, tuned: Tuned, segmenter: "Segmenter", *, command: str) -> None:
+def write_page(path: Path, tuned: Tuned, segmenter: ExampleSegmenter, *, command: str) -> None:
     """Write the scores and some judged pictures as one HTML file.
 
     Raises:
@@ -97,7 +94,7 @@ def _row(name: str, counts: Counts, threshold: float) -> list[str]:
     return [name, f"{counts.mean(threshold):.1f}", f"{threshold:.2f}", *by_label]
 
 
-def _draw_rows(tuned: Tuned, segmenter: "Segmenter") -> list[str]:
+def _draw_rows(tuned: Tuned, segmenter: ExampleSegmenter) -> list[str]:
     """Draw some of the pictures that judge, and what both contexts find in them."""
     shown = tuned.judged_by.take(range(min(SHOWN, len(tuned.judged_by))))
     values = np.zeros(256, np.int32)
@@ -110,13 +107,17 @@ def _draw_rows(tuned: Tuned, segmenter: "Segmenter") -> list[str]:
     return rows
 
 
-def _results(tuned: Tuned, segmenter: "Segmenter", number: int) -> list[Result]:
+def _results(tuned: Tuned, segmenter: ExampleSegmenter, number: int) -> list[Result]:
     """Return what both contexts find in a judged picture that they do not know."""
     image, best = tuned.judged_by.images[number], tuned.plains[0]
     thresholds = (best.threshold, tuned.threshold)
     if not tuned.left_out:
         contexts = zip((best.context, tuned.tuned_context), thresholds, strict=True)
-        return [segmenter.segment(image, c, threshold=t) for c, t in contexts]
+        return [
+            result
+            for context, threshold in contexts
+            for result in segmenter.segment_many([image], context, threshold=threshold)
+        ]
     height, width = image.shape[:2]
     labels = tuned.judged_by.labels
     return [

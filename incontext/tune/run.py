@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, PyTree
 
-from incontext.examples.context import Context, SegType
+from incontext.examples.context import Context
 from incontext.examples.passes import combine_passes
 from incontext.examples.squeeze import squeeze_image
+from incontext.options import SegType
 from incontext.tune.config import TuneConfig
 from incontext.tune.pictures import Pictures
 from incontext.tune.prompt import Palette, Prompt, round_half

@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import TYPE_CHECKING
 
-from incontext.examples.context import Example, SegType
+from incontext.examples.context import Example
 from incontext.examples.engine import SegGPTEngine
+from incontext.examples.segmenter import ExampleSegmenter
+from incontext.options import Learned, SegType
 from incontext.tune.baselines import look_closer, score_context, score_plain
-from incontext.tune.config import Learned, TuneConfig
+from incontext.tune.config import TuneConfig
 from incontext.tune.head_run import tune_head
 from incontext.tune.loop import Progress, learn_prompt, start_state
 from incontext.tune.outcome import Tuned as Tuned
@@ -19,9 +20,6 @@ from incontext.tune.prepare import fill, prepare_run
 from incontext.tune.resume import load_state, run_key, save_state, state_path
 from seggpt.config import SegGPTConfig
 from seggpt.errors import PromptError
-
-if TYPE_CHECKING:
-    from incontext.segmenter import Segmenter
 
 # Pictures are kept at so many times the model's size, for crops to be cut from. An odd number makes
 # the nearest label of a whole picture the one that it would be without this step.
@@ -35,7 +33,7 @@ LEARNING = 0.95  # of the time; in the rest what was learned is scored
 
 
 def tune_prompt(
-    segmenter: "Segmenter",
+    segmenter: ExampleSegmenter,
     examples: Sequence[Example],
     *,
     config: TuneConfig | None = None,
@@ -127,7 +125,7 @@ def tune_prompt(
     )
 
 
-def resolve(config: TuneConfig, segmenter: "Segmenter") -> TuneConfig:
+def resolve(config: TuneConfig, segmenter: ExampleSegmenter) -> TuneConfig:
     """Fill in what depends on the model.
 
     Raises:

@@ -6,7 +6,8 @@ from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
 from seggpt.conv import Conv3x3
-from seggpt.in_context.model import FINE, Dense
+from seggpt.layers import Dense
+from seggpt.stem import FINE
 
 TOKENS = 64  # channels that tokens are brought to
 CELLS = 32  # channels at stride 4

@@ -6,8 +6,6 @@ share of all examples) to the power of a learned `balance`: 0 is plain attention
 label the same say.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,12 +41,6 @@ def match(
         return mean_of(q)
     split = q.reshape(len(q), parts, -1, q.shape[-1]).swapaxes(0, 1)
     return jax.lax.map(mean_of, split).swapaxes(0, 1).reshape(*q.shape[:2], -1)
-
-
-def unit(feats: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
-    """Scale to length 1, in float32."""
-    feats = feats.astype(jnp.float32)
-    return feats * jax.lax.rsqrt(jnp.maximum(jnp.square(feats).sum(-1, keepdims=True), 1e-24))
 
 
 def rarity(fractions: Float[Array, "b m k"], shares: Float[Array, "b k"]) -> Float[Array, "b m"]:
@@ -105,11 +97,3 @@ def pixel_statistics(
     deviation = jnp.sqrt(jnp.maximum(square - jnp.square(mean), 0.0) + 1e-4)
     both = jnp.concatenate([mean, deviation], axis=-1)
     return both.reshape(len(image), -1, 6)
-
-
-def place_waves(grid: tuple[int, int], width: int) -> Float[np.ndarray, "n d"]:
-    """Return sines and cosines of relative coordinates, for any grid, row by row."""
-    y, x = np.meshgrid(*((np.arange(extent) + 0.5) / extent for extent in grid), indexing="ij")
-    frequencies = np.exp(np.linspace(0, math.log(40.0), width // 4)) * math.pi / 2
-    waves = [wave(a[..., None] * frequencies) for a in (y, x) for wave in (np.sin, np.cos)]
-    return (0.3 * np.concatenate(waves, axis=-1)).reshape(-1, width).astype(np.float32)

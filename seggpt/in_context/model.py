@@ -26,14 +26,15 @@ from seggpt.in_context.matching import (
     label_fractions,
     match,
     pixel_statistics,
-    place_waves,
     pool,
     rarity,
-    unit,
 )
-from seggpt.in_context.pixel_decoder import CELLS, FINE, Decoder, Dense, Pyramid, Stem, resize
+from seggpt.in_context.pixel_decoder import CELLS, Decoder
+from seggpt.layers import Dense, place_waves, unit
 from seggpt.palette import paint
 from seggpt.prompts.heads import PromptEmbedding, PromptHeads
+from seggpt.resize import resize
+from seggpt.stem import FINE, Pyramid, Stem
 
 START_SCALE = 30.0  # cosine to logits, of the encoder's layers; chosen without training
 START_BALANCE = 0.5

@@ -1,44 +1,19 @@
-"""The ends of the in-context model: features of an image's pixels, and the decoder to colours."""
-
-from typing import NamedTuple
+"""The decoder of the in-context model: from tokens, matched colours and pixels to colours."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from seggpt.canvas import from_patches, to_patches
+from seggpt.canvas import from_patches
 from seggpt.config import InContextConfig
 from seggpt.conv import Conv3x3
+from seggpt.layers import Dense
+from seggpt.resize import resize
+from seggpt.stem import FINE, STEM, Pyramid
 
-STEM = 32  # channels at stride 2
-FINE = 48  # channels of pixels at stride 4, and of features, that the fine matching compares
 DECODER = 96  # channels at half a token
 CELLS = 12  # colours of 2 x 2 cells
-
-
-class Pyramid(NamedTuple):
-    """Features of an image's pixels at strides 2, 4 and 4."""
-
-    half: Array
-    quarter: Array
-    fine: Array
-
-
-class Stem(nnx.Module):
-    """Three convolutions over an image's pixels."""
-
-    def __init__(self, *, rngs: nnx.Rngs) -> None:
-        self.half = Conv3x3(12, STEM, rngs=rngs)
-        self.quarter = Conv3x3(STEM, STEM, stride=2, rngs=rngs)
-        self.fine = Conv3x3(STEM, FINE, rngs=rngs)
-
-    def __call__(self, image: Float[Array, "b h w 3"]) -> Pyramid:
-        """Return features at strides 2, 4 and 4."""
-        _, h, w, _ = image.shape
-        half = _gelu(self.half(to_patches(image, 2).reshape(len(image), h // 2, w // 2, 12)))
-        quarter = _gelu(self.quarter(half))
-        return Pyramid(half, quarter, _gelu(self.fine(quarter)))
 
 
 class Decoder(nnx.Module):
@@ -88,24 +63,3 @@ class Decoder(nnx.Module):
 
 def _gelu(feats: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
     return jax.nn.gelu(feats, approximate=False)
-
-
-def resize(image: Float[Array, "b h w c"], shape: tuple[int, int]) -> Float[Array, "b y x c"]:
-    """Resize (bilinear, antialiased where it shrinks)."""
-    if image.shape[1:3] == shape:
-        return image
-    return jax.image.resize(image, (len(image), *shape, image.shape[-1]), "linear")
-
-
-class Dense(nnx.Module):
-    """A linear layer as one matrix product over all tokens."""
-
-    def __init__(self, inputs: int, outputs: int, *, scale: float = 1.0, rngs: nnx.Rngs) -> None:
-        init = nnx.initializers.variance_scaling(scale**2 / 3, "fan_in", "uniform")
-        self.kernel = nnx.Param(init(rngs.params(), (inputs, outputs), jnp.float32))
-        self.bias = nnx.Param(jnp.zeros(outputs))
-
-    def __call__(self, feats: Float[Array, "*b c"]) -> Float[Array, "*b o"]:
-        """Apply the layer to the last axis."""
-        rows = feats.reshape(-1, feats.shape[-1]) @ self.kernel[...] + self.bias[...]
-        return rows.reshape(*feats.shape[:-1], -1)

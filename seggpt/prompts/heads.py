@@ -20,12 +20,13 @@ from seggpt.canvas import from_patches
 from seggpt.config import EncoderConfig, PromptHeadsConfig
 from seggpt.conv import Conv3x3
 from seggpt.encoder import Embedding
-from seggpt.in_context.matching import place_waves
-from seggpt.in_context.pixel_decoder import FINE, STEM, Dense, Pyramid, resize
+from seggpt.layers import Dense, place_waves
 from seggpt.prompts.decoder import MASKS, TokenDecoder
 from seggpt.prompts.encoder import PromptEncoder
 from seggpt.prompts.hints import Hints, compare_patches, feature_count, give_hints, unit_layers
 from seggpt.prompts.transformer import Guidance, ImageTokens, Tokens
+from seggpt.resize import resize
+from seggpt.stem import FINE, STEM, Pyramid
 
 COARSE, QUARTER, HALF = 64, 32, 16  # channels at half a token, and at strides 4 and 2
 EMBED_SIDE = 4  # pixels a patch at which an earlier mask is embedded

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from seggpt.canvas import to_patches
-from seggpt.in_context.matching import unit
+from seggpt.layers import unit
 from seggpt.prompts.encoder import BACKGROUND, FIRST_CORNER, FOREGROUND, SECOND_CORNER
 
 REACHES_PX = (14.0, 36.0, 90.0)  # deviations of Gaussians around points, in pixels of the model

@@ -3,15 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seggpt.canvas import (
-    bicubic_resize,
-    denormalize,
-    from_patches,
-    linear_resize,
-    normalize,
-    smooth_resize,
-    to_patches,
-)
+from seggpt.canvas import denormalize, from_patches, normalize, to_patches
+from seggpt.resize import bicubic_resize, linear_resize, smooth_resize
 
 
 def test_patches_round_trip_and_are_row_column_channel() -> None:

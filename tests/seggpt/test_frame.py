@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from seggpt.frame import Frame, bilinear_matrix
+from seggpt.frame import Frame
+from seggpt.resize import bilinear_matrix
 
 
 @pytest.mark.parametrize(

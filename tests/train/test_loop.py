@@ -36,7 +36,7 @@ from tests.train.tiny import SIZE, named, tiny_config, tiny_model
 from train import loop
 from train.__main__ import load_recipe, main
 from train.checkpoint import Checkpoints, abstract_state
-from train.evals.probe import make_probe
+from train.tasks.probe import make_probe
 from train.optim import make_optimizer
 from train.sharding import make_mesh
 from train.state import init_params, init_state

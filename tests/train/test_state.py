@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from seggpt.canvas import linear_resize
 from seggpt.config import PromptHeadsConfig
 from seggpt.errors import CheckpointError
 from seggpt.model import SegGPT
 from seggpt.prompts import FOREGROUND
 from seggpt.prompts.heads import PromptHeads
+from seggpt.resize import linear_resize
 from seggpt.weights.files import save_weights
 from tests.tiny_encoder import tiny_encoder
 from tests.train.tiny import named, tiny_config, tiny_model

@@ -1,4 +1,4 @@
-"""`seggpt demo`: the shipped weights on real pictures, offline. The work is in `gallery.py`."""
+"""`seggpt demo`: the shipped weights on real pictures, offline. The work is in `work/demo.py`."""
 
 import argparse
 import importlib.util
@@ -8,8 +8,6 @@ from incontext.cli.console import Console
 from incontext.cli.options import Subparsers
 from incontext.cli.outcome import Exit, UsageError
 from seggpt.errors import SegGPTError
-
-INDEX = "index.html"
 
 
 def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
@@ -34,14 +32,14 @@ def run(args: argparse.Namespace, console: Console) -> Exit:
         raise SegGPTError(
             'the demo takes its pictures from scikit-image: pip install "seggpt-jax[demo]"'
         )
-    out = Path(args.output)
-    if (out / INDEX).exists() and not args.overwrite:
-        raise UsageError(f"{out / INDEX} exists; add --overwrite or choose another folder with -o")
+    index = Path(args.output) / "index.html"
+    if index.exists() and not args.overwrite:
+        raise UsageError(f"{index} exists; add --overwrite or choose another folder with -o")
     # scikit-image is optional, and jax must wait for the arguments.
     from incontext.cli.plan import require_writable
     from incontext.cli.work.demo import make_gallery
 
-    require_writable(out)
-    make_gallery(out, console, model=args.model, device=args.device)
-    console.say(f"look at {out / INDEX}")
+    require_writable(index.parent)
+    make_gallery(index, console, model=args.model, device=args.device)
+    console.say(f"look at {index}")
     return Exit.DONE

@@ -1,11 +1,19 @@
-"""`seggpt everything`: the arguments of the verb. The work is in `sweeping.py`."""
+"""`seggpt everything`: the arguments of the verb. The work is in `work/everything.py`."""
 
 import argparse
+from typing import get_args
 
 from incontext.cli.console import Console
-from incontext.cli.options import Subparsers, add_picture_options, positive, unit_interval
+from incontext.cli.options import (
+    Subparsers,
+    add_example,
+    add_marks,
+    add_picture_options,
+    positive,
+    unit_interval,
+)
 from incontext.cli.outcome import Exit
-from incontext.cli.verbs.prompt import box, point
+from incontext.options import PromptMode
 
 EPILOG = """\
 examples:
@@ -34,7 +42,7 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
     group = parser.add_argument_group("which masks")
     group.add_argument(
         "--prompts",
-        choices=("grid", "boxes"),
+        choices=get_args(PromptMode),
         default="grid",
         help="ask at every point (default), or look from a fourth of the points, then ask for what "
         "is in each box that shows: faster, but may miss small things",
@@ -59,30 +67,21 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
         help="fill holes and drop islands that are smaller",
     )
     group = parser.add_argument_group("or only those that are meant (in pixels of each picture)")
-    group.add_argument(
-        "--point",
-        action="append",
-        default=[],
-        type=point,
-        metavar="X,Y[,0|1]",
-        help="keep things with such a pixel in them (1, the default), or without one (0)",
+    add_marks(
+        group,
+        point="keep things with such a pixel in them (1, the default), or without one (0)",
+        box="keep the thing that fills this box best",
     )
-    group.add_argument(
-        "--box",
-        action="append",
-        default=[],
-        type=box,
-        metavar="X0,Y0,X1,Y1",
-        help="keep the thing that fills this box best",
+    add_example(
+        group,
+        example="keep things like those that a picture and its mask show, each by itself",
+        mask_kind="how to read the example's mask (default: by its pixels)",
     )
-    group.add_argument(
-        "-e",
-        "--example",
-        nargs=2,
-        metavar=("IMAGE", "MASK"),
-        help="keep things like those that a picture and its mask show, each by itself",
+    add_picture_options(
+        parser,
+        formats="json (default), overlay; several with commas",
+        model="weights with heads for prompts: the default ones, or SAM's",
     )
-    add_picture_options(parser, formats="json (default), overlay; several with commas")
     return parser
 
 

@@ -1,10 +1,12 @@
-"""`seggpt prompt`: the arguments of the verb. The work is in `asking.py`."""
+"""`seggpt prompt`: the arguments of the verb. The work is in `work/prompt.py`."""
 
 import argparse
+from typing import get_args
 
 from incontext.cli.console import Console
-from incontext.cli.options import Subparsers, add_picture_options
+from incontext.cli.options import Subparsers, add_example, add_marks, add_picture_options
 from incontext.cli.outcome import Exit, UsageError
+from incontext.options import PersamMethod
 
 EPILOG = """\
 examples:
@@ -21,10 +23,6 @@ each of the mask's labels by PerSAM, without points.
 """
 
 
-METHODS = ("persam", "persam-f")
-MASK_KINDS = ("auto", "binary", "labels", "rgb")
-
-
 def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
     """Add the verb and return its parser."""
     parser = verbs.add_parser(
@@ -36,40 +34,21 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
     )
     parser.set_defaults(run=run)
     group = parser.add_argument_group("what to find (in pixels of each picture)")
-    group.add_argument(
-        "--point",
-        action="append",
-        default=[],
-        type=point,
-        metavar="X,Y[,0|1]",
-        help="a pixel inside (1, the default) or outside (0) of the thing; repeat for more",
-    )
-    group.add_argument(
-        "--box",
-        action="append",
-        default=[],
-        type=box,
-        metavar="X0,Y0,X1,Y1",
-        help="the upper left and the lower right corner around a thing; repeat for more things",
+    add_marks(
+        group,
+        point="a pixel inside (1, the default) or outside (0) of the thing; repeat for more",
+        box="the upper left and the lower right corner around a thing; repeat for more things",
     )
     group = parser.add_argument_group("or what an example shows")
-    group.add_argument(
-        "-e",
-        "--example",
-        nargs=2,
-        metavar=("IMAGE", "MASK"),
-        help="a picture and the mask of a thing to find again; points or a box correct what is "
+    add_example(
+        group,
+        example="a picture and the mask of a thing to find again; points or a box correct what is "
         "found (weights of seggpt's own)",
-    )
-    group.add_argument(
-        "--mask-kind",
-        choices=MASK_KINDS,
-        default="auto",
-        help="how to read the example's mask (default: by its pixels)",
+        mask_kind="how to read the example's mask (default: by its pixels)",
     )
     group.add_argument(
         "--method",
-        choices=METHODS,
+        choices=get_args(PersamMethod),
         default="persam",
         help="of SAM's weights: persam (default) trains nothing; persam-f learns two numbers from "
         "the example",
@@ -80,7 +59,11 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
         metavar="LABEL",
         help="with points: the label of the example's mask that they are about, if it has several",
     )
-    add_picture_options(parser, formats="mask (default), overlay, cutout; several with commas")
+    add_picture_options(
+        parser,
+        formats="mask (default), overlay, cutout; several with commas",
+        model="weights with heads for prompts: the default ones, or SAM's",
+    )
     return parser
 
 
@@ -98,28 +81,3 @@ def run(args: argparse.Namespace, console: Console) -> Exit:
     from incontext.cli.work.prompt import ask_all
 
     return ask_all(args, console)
-
-
-def point(text: str) -> tuple[float, float, int]:
-    """Parse X,Y or X,Y,LABEL."""
-    numbers = _numbers(text)
-    if len(numbers) not in (2, 3) or (len(numbers) == 3 and numbers[2] not in (0, 1)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y or X,Y,1 or X,Y,0")
-    return numbers[0], numbers[1], int(numbers[2]) if len(numbers) == 3 else 1
-
-
-def box(text: str) -> tuple[float, ...]:
-    """Parse X0,Y0,X1,Y1."""
-    numbers = _numbers(text)
-    if len(numbers) != 4 or numbers[0] >= numbers[2] or numbers[1] >= numbers[3]:
-        raise argparse.ArgumentTypeError(f"{text!r} is not X0,Y0,X1,Y1 with X0 < X1 and Y0 < Y1")
-    return tuple(numbers)
-
-
-def _numbers(text: str) -> list[float]:
-    """Return numbers with commas between them; nothing if one is none, or not finite."""
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        return []
-    return numbers if all(abs(number) < 1e9 for number in numbers) else []  # NaN is not below

@@ -1,17 +1,21 @@
-"""`seggpt segment`: the arguments of the verb. The work is in `bulk.py`."""
+"""`seggpt segment`: the arguments of the verb. The work is in `work/segment.py`."""
 
 import argparse
 import os
+from typing import get_args
 
 from incontext.cli.console import Console
-from incontext.cli.options import Subparsers, positive, unit_interval
+from incontext.cli.options import (
+    Subparsers,
+    add_picture_options,
+    positive,
+    prompt_files,
+    unit_interval,
+)
 from incontext.cli.outcome import Exit, UsageError
+from incontext.options import AskedEnsemble, AskedKind, Detail, SegType
 
 FORMATS_HELP = "mask (default), overlay, cutout, ...; several with commas or repeated"
-MASK_KINDS = ("auto", "binary", "labels", "rgb")
-ENSEMBLES = ("auto", "feature", "spatial")
-DETAILS = ("plain", "large", "tiles", "refine")
-SEG_TYPES = ("semantic", "instance")
 EPILOG = """\
 examples:
   seggpt segment photos/ -e leaf.jpg leaf_mask.png -o masks/
@@ -30,10 +34,25 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("targets", nargs="+", metavar="TARGET", help="file, folder or 'pattern*'")
     _add_prompt(parser)
-    _add_output(parser)
-    _add_model(parser)
+    groups = add_picture_options(parser, formats=FORMATS_HELP, model="weights (see seggpt models)")
+    groups.output.add_argument("--threshold", type=unit_interval, metavar="P", help="0..1")
+    groups.output.add_argument(
+        "--detail",
+        choices=get_args(Detail),
+        help="finer masks for more time: twice as many pixels along a side, or tiles too "
+        "(default: plain, or what the prompt says)",
+    )
+    groups.output.add_argument(
+        "--size",
+        type=positive,
+        metavar="PX",
+        help="longer side at which pictures are seen (default: the model's, 448); larger for thin "
+        "and small things",
+    )
+    groups.inputs.add_argument(
+        "--batch", type=positive, metavar="N", help="pictures at a time (default: what fits)"
+    )
     return parser
 
 
@@ -61,12 +80,6 @@ def require_prompt(args: argparse.Namespace) -> None:
             raise UsageError(f"no such file: {path}")
 
 
-def prompt_files(args: argparse.Namespace) -> list[str]:
-    """Return the files that the prompt is read from."""
-    pairs = [path for pair in args.example or () for path in pair]
-    return [args.prompt, *pairs] if args.prompt else pairs
-
-
 def _add_prompt(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what to find (-e, --prompt or both)")
     group.add_argument(
@@ -82,61 +95,19 @@ def _add_prompt(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--mask-kind",
-        choices=MASK_KINDS,
+        choices=get_args(AskedKind),
         default="auto",
         help="how to read example masks (default: by their pixels)",
     )
     group.add_argument(
         "--ensemble",
-        choices=ENSEMBLES,
+        choices=get_args(AskedEnsemble),
         default="auto",
         help="how several examples work together (default: auto)",
     )
     group.add_argument(
         "--seg-type",
-        choices=SEG_TYPES,
+        choices=get_args(SegType),
         default="semantic",
         help="masks mean all things of a class (default), or one certain thing in other views",
-    )
-
-
-def _add_output(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("output")
-    group.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for results")
-    group.add_argument("--format", action="append", metavar="LIST", help=FORMATS_HELP)
-    group.add_argument("--threshold", type=unit_interval, metavar="P", help="0..1")
-    group.add_argument(
-        "--detail",
-        choices=DETAILS,
-        help="finer masks for more time: more pixels, tiles too, or again at what was found "
-        "(default: plain, or what the prompt says)",
-    )
-    group.add_argument(
-        "--size",
-        type=positive,
-        metavar="PX",
-        help="longer side at which pictures are seen (default: the model's, 448); larger for thin "
-        "and small things",
-    )
-    there = group.add_mutually_exclusive_group()
-    there.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    there.add_argument("--skip-existing", action="store_true", help="go on where a run stopped")
-    group.add_argument("--dry-run", action="store_true", help="say what would be written")
-    group.add_argument("--json", action="store_true", help="one JSON event a line on stdout")
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("model and inputs")
-    group.add_argument("--model", metavar="NAME|PATH", help="weights (see seggpt models)")
-    group.add_argument("--device", metavar="NAME", help="cpu, gpu, tpu, gpu:1 (default: the best)")
-    group.add_argument(
-        "--batch", type=positive, metavar="N", help="pictures at a time (default: what fits)"
-    )
-    group.add_argument("--max-pixels", type=positive, metavar="N", help="refuse larger pictures")
-    group.add_argument("--no-recursive", action="store_true", help="stay out of sub-folders")
-    group.add_argument(
-        "--on-error",
-        choices=("skip", "stop"),
-        default="skip",
-        help="after a bad input go on (default), or stop",
     )

@@ -1,17 +1,16 @@
-"""`seggpt tune`: the arguments of the verb. The work is in `tuning.py`."""
+"""`seggpt tune`: the arguments of the verb. The work is in `work/tune.py`."""
 
 import argparse
 import os
 from pathlib import Path
+from typing import get_args
 
 from incontext.cli.console import Console
 from incontext.cli.options import Subparsers, positive
 from incontext.cli.outcome import Exit, UsageError
-from incontext.cli.verbs.segment import MASK_KINDS, SEG_TYPES
+from incontext.options import AskedKind, Learn, SegType, Start
 
 SUFFIX = ".safetensors"
-LEARN = ("auto", "head", "cache", "tokens", "pixels")
-STARTS = ("spread", "best", "random")
 EPILOG = """\
 examples:
   seggpt tune photos/ masks/ -o leaf.safetensors
@@ -92,15 +91,17 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--names", metavar="FILE.json", help='names of labels: {"1": "crop", "2": "weed"}'
     )
-    group.add_argument("--mask-kind", choices=MASK_KINDS, default="auto")
-    group.add_argument("--seg-type", choices=SEG_TYPES, default="semantic")
+    group.add_argument("--mask-kind", choices=get_args(AskedKind), default="auto")
+    group.add_argument("--seg-type", choices=get_args(SegType), default="semantic")
 
 
 def _add_learning(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("learning (the defaults are made to be left alone)")
     group.add_argument("--config", metavar="FILE.py", help="a recipe, such as those in configs/")
-    group.add_argument("--learn", choices=LEARN, help="what is learned (default: auto)")
-    group.add_argument("--start", choices=STARTS, help="from all examples, the best, or noise")
+    group.add_argument("--learn", choices=get_args(Learn), help="what is learned (default: auto)")
+    group.add_argument(
+        "--start", choices=get_args(Start), help="from all examples, the best, or noise"
+    )
     group.add_argument(
         "--prompts",
         type=positive,

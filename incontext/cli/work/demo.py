@@ -14,7 +14,6 @@ import incontext
 from incontext.cli.console import Console
 from incontext.cli.environment import prepare_jax
 from incontext.cli.runlog import write_atomically
-from incontext.cli.verbs.demo import INDEX
 from incontext.cli.work.demo_scenes import SCENES, Scene
 from incontext.files.drawing import draw_overlay, make_palette, save_png
 
@@ -47,9 +46,9 @@ SECTION = """\
 
 
 def make_gallery(
-    out: Path, console: Console, *, model: str | None = None, device: str | None = None
+    index: Path, console: Console, *, model: str | None = None, device: str | None = None
 ) -> None:
-    """Segment every scene and write its files and the page into `out`.
+    """Segment every scene; write the page `index`, and its files beside it.
 
     Raises:
         SegGPTError: if there are no weights, no such device, or a file cannot be written.
@@ -59,7 +58,7 @@ def make_gallery(
     sections = []
     for make_scene in SCENES:
         scene = make_scene()
-        folder = out / scene.name
+        folder = index.parent / scene.name
         mask = scene.mask.astype(np.uint8)
         save_png(folder / "example.png", Image.fromarray(scene.example))
         save_png(folder / "example_mask.png", Image.fromarray(mask * 255))
@@ -87,7 +86,7 @@ def make_gallery(
                 seconds=seconds,
             )
         )
-    with write_atomically(out / INDEX) as file:
+    with write_atomically(index) as file:
         file.write(PAGE.format(scenes="\n".join(sections)))
 
 

@@ -14,9 +14,8 @@ import incontext
 from incontext.cli.console import Console
 from incontext.cli.outcome import Exit
 from incontext.cli.plan import Job
+from incontext.cli.run import Model, check_examples, one_by_one, pick_formats, run_all
 from incontext.cli.runlog import write_atomically
-from incontext.cli.work.one_by_one import Work, pick_formats, run_one_by_one
-from incontext.cli.work.segment import check_examples
 from incontext.everything.selection import Selection
 from incontext.files.drawing import draw_overlay, save_png
 from incontext.files.rle import RunLengths, decode
@@ -34,9 +33,9 @@ def sweep_all(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out `seggpt everything`."""
     formats = pick_formats(args, SUFFIXES)
     if args.example:
-        check_examples([tuple(args.example)], kind="auto")
+        check_examples([tuple(args.example)], kind=args.mask_kind)
 
-    def begin() -> tuple[str, Work]:
+    def begin(_: int) -> Model:
         generator = incontext.AutomaticMaskGenerator.from_pretrained(
             args.model,
             device=args.device,
@@ -70,16 +69,16 @@ def sweep_all(args: argparse.Namespace, console: Console) -> Exit:
                     _write(path, picture, records, masks)
             return {"masks": len(records)}
 
-        return generator.model.fingerprint, work
+        return Model(generator.model.fingerprint, one_by_one(args, work))
 
     suffixes = [SUFFIXES[name] for name in formats]
-    return run_one_by_one(
+    return run_all(
         args,
         console,
         suffixes=suffixes,
         label="finding",
         begin=begin,
-        protected=map(Path, args.example or ()),
+        protected=args.example or (),
     )
 
 
@@ -100,7 +99,7 @@ def _selector(
         return lambda _: Selection(**given) if given else None
     own = None if isinstance(model.engine, SAMEngine) else args.model
     segmenter = incontext.Segmenter.from_pretrained(own, device=args.device)
-    context = segmenter.context([incontext.Example(*args.example)])
+    context = segmenter.context([incontext.Example(*args.example, kind=args.mask_kind)])
     return lambda picture: Selection(**given, result=segmenter.segment(picture, context))
 
 

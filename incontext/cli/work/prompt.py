@@ -11,8 +11,7 @@ import incontext
 from incontext.cli.console import Console
 from incontext.cli.outcome import Exit
 from incontext.cli.plan import Job
-from incontext.cli.work.one_by_one import Work, pick_formats, run_one_by_one
-from incontext.cli.work.segment import check_examples
+from incontext.cli.run import Model, check_examples, one_by_one, pick_formats, run_all
 from incontext.prompts.engine import SAMEngine
 from incontext.prompts.promptable import Promptable
 from incontext.prompts.shares import make_result
@@ -29,7 +28,7 @@ def ask_all(args: argparse.Namespace, console: Console) -> Exit:
     if args.example:
         check_examples([tuple(args.example)], kind=args.mask_kind)
 
-    def begin() -> tuple[str, Work]:
+    def begin(_: int) -> Model:
         model = incontext.Promptable.from_pretrained(args.model, device=args.device)
         is_sam = isinstance(model.engine, SAMEngine)
         if not args.example:
@@ -50,16 +49,16 @@ def ask_all(args: argparse.Namespace, console: Console) -> Exit:
             result.save(Path(args.output), formats, name=job.name)
             return {"scores": {str(label): round(score, 4) for label, score in scores.items()}}
 
-        return model.fingerprint, work
+        return Model(model.fingerprint, one_by_one(args, work))
 
     suffixes = [OUTPUT_SUFFIXES[name] for name in formats]
-    return run_one_by_one(
+    return run_all(
         args,
         console,
         suffixes=suffixes,
         label="asking",
         begin=begin,
-        protected=map(Path, args.example or ()),
+        protected=args.example or (),
     )
 
 

@@ -10,11 +10,10 @@ from seggpt.in_context.matching import (
     label_fractions,
     match,
     pixel_statistics,
-    place_waves,
     pool,
     rarity,
-    unit,
 )
+from seggpt.layers import place_waves, unit
 
 
 def draw(*shapes):

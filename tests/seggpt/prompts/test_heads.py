@@ -6,9 +6,9 @@ from flax import nnx
 
 from seggpt.config import PromptHeadsConfig
 from seggpt.encoder import Embedding
-from seggpt.in_context.pixel_decoder import Stem
 from seggpt.prompts import ABSENT, FIRST_CORNER, FOREGROUND, PADDING, SECOND_CORNER
 from seggpt.prompts.heads import PromptHeads
+from seggpt.stem import Stem
 from tests.tiny_encoder import tiny_encoder
 
 PATCH = 14

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from tests.seggpt.weights.sam.test_names import GOLDEN
 
 from seggpt.config import SAMConfig
 from seggpt.errors import CheckpointError
@@ -21,6 +20,7 @@ from seggpt.weights.sam.family_names import (
 from seggpt.weights.sam.names import heads_name_table, sam_name_table
 from seggpt.weights.shapes import spell_shape
 from seggpt.weights.tree import flatten
+from tests.seggpt.weights.sam.test_names import GOLDEN
 
 # Of small models; those of the heads are the recorded SAM's.
 LETTERS = {"d": 24, "z": 2, "i": 4, "u": 24, "p": 4, "g": 6, "k": 12, "m": 48, "e": 4, "n": 10}

@@ -1,26 +1,18 @@
-"""More detail than one look gives: the picture at more pixels, in tiles, or seen again in parts.
+"""Overlapping tiles of an image, and their probabilities blended over those of the whole.
 
-Tiles and second looks are boxes. What each box shows is laid over a finer grid with a weight that
-falls to its rim, so that boxes meet without a seam.
+A tile's weight falls to 0 at its rim, so that tiles meet without a seam.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Float32
 from PIL import Image
-from scipy import ndimage
 
-Detail = Literal["plain", "large", "tiles", "refine"]
-
-LARGE = 2  # times the model's size, along a side
 TILES = 2  # along the shorter side of a picture
 OVERLAP = 0.25  # of a tile, with the next one
-MARGIN = 0.5  # of a found thing's size, on each side of it
-LEAST = 0.25  # of a picture's side: no closer look than this, as models know no such scale
-MOST_LOOKS = 8  # second looks at one picture
+WEIGHT = 50.0  # of a tile, beside the whole image's 1
 FINEST = 4  # the fine grid has at most so many cells along a side for each of the coarse one
 
 
@@ -49,73 +41,25 @@ def _starts(length: int, side: float) -> list[int]:
     return [round(start) for start in np.linspace(0, length - min(length, round(side)), count)]
 
 
-def closer_boxes(
-    detail: Detail,
-    chances: Float32[np.ndarray, "planes gh gw"],
-    size: tuple[int, int],
-    *,
-    threshold: float,
-) -> list[Box]:
-    """Return where to look again at a picture of that size."""
-    if detail == "tiles":
-        return tile_boxes(size)
-    return found_boxes(chances[0] < 1 - threshold, size)
-
-
-def found_boxes(found: Bool[np.ndarray, "gh gw"], size: tuple[int, int]) -> list[Box]:
-    """Return boxes around the things found on a coarse grid, the largest things first.
-
-    A thing that lies in an earlier box is not looked at again, nor is one that fills the picture.
-    """
-    things = np.zeros(found.shape, np.int32)
-    ndimage.label(found, structure=np.ones((3, 3)), output=things)
-    spans = [span for span in ndimage.find_objects(things) if span is not None]
-    areas = np.bincount(things.ravel())[1:]
-    boxes: list[Box] = []
-    for index in np.argsort(-areas, kind="stable"):
-        rows, cols = spans[index]
-        top, bottom = _widened(rows, found.shape[0], size[0])
-        left, right = _widened(cols, found.shape[1], size[1])
-        inside = any(
-            b.top <= top and bottom <= b.bottom and b.left <= left and right <= b.right
-            for b in boxes
-        )
-        if not inside and (bottom - top, right - left) != size:
-            boxes.append(Box(top, left, bottom, right))
-        if len(boxes) == MOST_LOOKS:
-            break
-    return boxes
-
-
-def _widened(span: slice, cells: int, length: int) -> tuple[int, int]:
-    """Return the pixels of a span of cells with its margin, but never too close a look."""
-    start, stop = span.start / cells, span.stop / cells
-    reach = max((stop - start) * (1 + 2 * MARGIN), LEAST) / 2
-    center = min(max((start + stop) / 2, min(reach, 0.5)), max(1 - reach, 0.5))
-    return max(0, round((center - reach) * length)), min(length, round((center + reach) * length))
-
-
 def blend(
     coarse: Float32[np.ndarray, "planes gh gw"],
     boxes: Sequence[Box],
-    looks: Sequence[Float32[np.ndarray, "planes _ _"]],
+    tiles: Sequence[Float32[np.ndarray, "planes _ _"]],
     *,
     size: tuple[int, int],
 ) -> Float32[np.ndarray, "planes fh fw"]:
-    """Lay closer looks over the coarse one, on a grid as fine as the closest of them."""
-    if not boxes:
-        return coarse
+    """Lay tiles over the whole image, on a grid as fine as that of the finest tile."""
     fine = tuple(_fine(coarse.shape[axis + 1], boxes, size, axis) for axis in (0, 1))
     total = resize_planes(coarse, fine)
     weights = np.ones(fine, np.float32)
-    for box, look in zip(boxes, looks, strict=True):
+    for box, tile in zip(boxes, tiles, strict=True):
         top, bottom = _cells(box.top, box.bottom, fine[0] / size[0])
         left, right = _cells(box.left, box.right, fine[1] / size[1])
         shape = (bottom - top, right - left)
         # Where the box ends inside the picture its weight ends; at the picture's rim it does not.
         rim = (box.top > 0, box.bottom < size[0], box.left > 0, box.right < size[1])
-        weight = 50 * np.outer(_ramp(shape[0], *rim[:2]), _ramp(shape[1], *rim[2:]))
-        total[:, top:bottom, left:right] += weight * resize_planes(look, shape)
+        weight = WEIGHT * np.outer(_ramp(shape[0], *rim[:2]), _ramp(shape[1], *rim[2:]))
+        total[:, top:bottom, left:right] += weight * resize_planes(tile, shape)
         weights[top:bottom, left:right] += weight
     return total / weights
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from incontext.examples.detail import LEAST, MOST_LOOKS, Box, blend, found_boxes, tile_boxes
+from incontext.examples.tiles import Box, blend, tile_boxes
 
 SIZES = st.tuples(st.integers(8, 300), st.integers(8, 300))
 
@@ -30,33 +30,6 @@ def test_tiles_of_a_long_picture_stay_about_square() -> None:
     boxes = tile_boxes((100, 300))
     assert len(boxes) == 2 * 7
     assert {(b.bottom - b.top, b.right - b.left) for b in boxes} == {(57, 57)}
-
-
-def test_things_found_are_looked_at_with_a_margin() -> None:
-    found = np.zeros((20, 20), bool)
-    found[4:8, 10:16] = True
-    [box] = found_boxes(found, (200, 400))
-    # The thing is 40 by 120 pixels; half of that lies on each side of it.
-    assert box == Box(20, 140, 100, 380)
-
-
-def test_a_look_is_never_too_close() -> None:
-    found = np.zeros((100, 100), bool)
-    found[0, 0] = found[50, 50] = True
-    for box in found_boxes(found, (400, 400)):
-        assert box.bottom - box.top >= 400 * LEAST
-        assert box.right - box.left >= 400 * LEAST
-
-
-def test_nothing_found_and_everything_found_need_no_second_look() -> None:
-    assert found_boxes(np.zeros((8, 8), bool), (80, 80)) == []
-    assert found_boxes(np.ones((8, 8), bool), (80, 80)) == []
-
-
-def test_the_number_of_looks_is_bounded() -> None:
-    found = np.zeros((64, 64), bool)
-    found[::4, ::4] = True
-    assert len(found_boxes(found, (640, 640))) <= MOST_LOOKS
 
 
 def planes(value: float, shape: tuple[int, int] = (8, 8)) -> np.ndarray:

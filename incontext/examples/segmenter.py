@@ -1,0 +1,227 @@
+"""Encode examples once, segment many images with them."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from os import PathLike
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float32
+
+from incontext.device import choose_device, default_dtype
+from incontext.examples.context import Context, Example, check_labels, load_examples, split_labels
+from incontext.examples.encoded import EncodedPicture, Source, load_source
+from incontext.examples.engine import Engine, Picture, SegGPTEngine
+from incontext.examples.ensemble import tile_examples
+from incontext.examples.in_context_engine import InContextEngine, load_in_context
+from incontext.examples.passes import LABELS_PER_PASS
+from incontext.examples.tiles import blend, tile_boxes
+from incontext.options import AskedEnsemble, Detail, Dtype, SegType
+from incontext.result import Result
+from seggpt.config import InContextConfig, SegGPTConfig
+from seggpt.errors import PromptError
+
+LARGE = 2  # times the model's size along a side, for `large` detail
+
+
+class ExampleSegmenter:
+    """A model that segments by examples; `incontext.Segmenter` adds points and tuning to it."""
+
+    def __init__(
+        self,
+        config: SegGPTConfig | InContextConfig,
+        params: Mapping[Any, Any],
+        *,
+        metadata: Mapping[str, str] | None = None,
+        device: str | None = None,
+        dtype: Dtype | None = None,
+        size: int | None = None,
+    ) -> None:
+        self.config = config
+        self.metadata = dict(metadata or {})
+        self.device = choose_device(device)
+        self.dtype: Dtype = dtype or default_dtype(self.device)
+        self.engine = _make_engine(
+            config, params, self.metadata, device=self.device, dtype=self.dtype, size=size
+        )
+
+    @property
+    def threshold(self) -> float:
+        """The probability above which a pixel is marked, as the weights' makers tuned it."""
+        return float(self.metadata.get("threshold", 0.5))
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells these weights from others: a hash of the architecture and every number."""
+        return self.engine.fingerprint
+
+    def encode(self, image: Source) -> EncodedPicture:
+        """Encode a picture once, to segment it with any number of contexts or to show it in some.
+
+        Raises:
+            InputError: if it cannot be read.
+            PromptError: if this is a published model, which encodes pictures and masks together.
+        """
+        if not isinstance(self.engine, InContextEngine):
+            raise PromptError("only in-context models with an encoder of their own encode pictures")
+        return self.engine.encode_picture(load_source(image))
+
+    def context(
+        self,
+        examples: Sequence[Example],
+        *,
+        ensemble: AskedEnsemble = "auto",
+        seg_type: SegType = "semantic",
+        names: Mapping[int, str] | None = None,
+        like: Context | None = None,
+    ) -> Context:
+        """Encode examples once, to segment any number of pictures with.
+
+        With the `feature` ensemble (`auto`) a query sees all examples; with the `spatial` one
+        they are tiled to a single picture, which costs no more than one but loses detail.
+        More labels than a training sample had are painted in several passes. `seg_type` says
+        whether the masks mean every thing of a class (`semantic`) or one certain thing, to be
+        found again in other views of it (`instance`).
+
+        Raises:
+            PromptError: if there are no examples.
+            InputError: if a picture or a mask cannot be used.
+        """
+        loaded, labels, _ = load_examples(examples)
+        if ensemble == "spatial" and len(loaded) > 1:
+            loaded = [tile_examples(loaded, self.engine.size)]
+        passes = split_labels(labels, LABELS_PER_PASS)
+        if like is not None:
+            check_labels(labels, like)
+            labels, passes, seg_type = like.labels, like.passes, like.seg_type
+        context = Context(
+            labels=labels,
+            passes=passes,
+            arrays=self.engine.encode(loaded, passes, seg_type=seg_type),
+            model=self.fingerprint,
+            ensemble="spatial" if ensemble == "spatial" else "feature",
+            seg_type=seg_type,
+            names=names or {},
+        )
+        return like.joined(context) if like is not None else context
+
+    def segment_many(
+        self,
+        images: Iterable[Source],
+        context: Context | Sequence[Example],
+        *,
+        batch_size: int | Literal["auto"] = 1,
+        threshold: float | None = None,
+        detail: Detail | None = None,
+    ) -> Iterator[Result]:
+        """Segment pictures one by one or in batches; nothing is kept of those already done.
+
+        `detail` gives finer masks for more time: `large` looks at each picture at twice the model's
+        size, `tiles` also at overlapping parts of it. Without it the context decides, which is
+        `plain` unless it was tuned. A `batch_size` of "auto" is as
+        many as fit the device's memory and gain time.
+
+        Raises:
+            InputError: at the first picture that cannot be read.
+            PromptError: if the context is another model's, or the model sees one size only and is
+                asked for another.
+        """
+        if not isinstance(context, Context):
+            context = self.context(context)
+        if context.model != self.fingerprint:
+            raise PromptError(
+                f"this context was made by model {context.model}, not {self.fingerprint}; "
+                "make it again from its examples, or load the weights it was made with"
+            )
+        chosen = self.threshold if context.threshold is None else context.threshold
+        chosen = chosen if threshold is None else threshold
+        detail = detail or context.detail
+        size = self._query_size(detail)
+        stream = iter(images)
+        count = self._batch_size(context, size) if batch_size == "auto" else batch_size
+        while part := tuple(islice(stream, count)):
+            if batch_size == "auto":
+                count = len(part)  # a stream that is shorter than a batch is not filled up
+            pictures = [load_source(image) for image in part]
+            known = [
+                image if isinstance(image, EncodedPicture) else picture
+                for image, picture in zip(part, pictures, strict=True)
+            ]
+            probabilities = self._probabilities(known, context, count, size)
+            for source, picture, chances in zip(part, pictures, probabilities, strict=True):
+                if detail == "tiles":
+                    boxes = tile_boxes(picture.shape[:2])
+                    crops = [picture[b.top : b.bottom, b.left : b.right] for b in boxes]
+                    tiles = self._tiles(crops, context, count)
+                    chances = blend(chances, boxes, tiles, size=picture.shape[:2])
+                yield Result(
+                    probabilities_lowres=chances,
+                    labels=context.labels,
+                    size=picture.shape[:2],
+                    image=picture,
+                    names=context.names,
+                    source=str(source) if isinstance(source, str | PathLike) else None,
+                    threshold=chosen,
+                )
+
+    def _query_size(self, detail: Detail) -> int:
+        size = LARGE * self.engine.size if detail == "large" else self.engine.size
+        self.engine.check_size(size)
+        return size
+
+    def _batch_size(self, context: Context, size: int) -> int:
+        return self.engine.batch_size(
+            context.arrays, passes=len(context.passes), seg_type=context.seg_type, size=size
+        )
+
+    def _tiles(
+        self, crops: Sequence[np.ndarray], context: Context, batch_size: int
+    ) -> list[Float32[np.ndarray, "planes gh gw"]]:
+        """Return the probabilities of any number of crops."""
+        size = self.engine.size
+        parts = (crops[i : i + batch_size] for i in range(0, len(crops), batch_size))
+        return [
+            tile for part in parts for tile in self._probabilities(part, context, batch_size, size)
+        ]
+
+    def _probabilities(
+        self,
+        pictures: Sequence[Picture | EncodedPicture],
+        context: Context,
+        batch_size: int,
+        size: int,
+    ) -> list[Float32[np.ndarray, "planes gh gw"]]:
+        """Return the probabilities of background and labels, of pictures seen at a size."""
+        # A short last batch is filled up, so that one compiled program serves all.
+        filled = [*pictures, *[pictures[-1]] * (batch_size - len(pictures))]
+        found = self.engine.find(
+            filled,
+            context.arrays,
+            passes=context.passes,
+            seg_type=context.seg_type,
+            size=size,
+        )
+        return found[: len(pictures)]
+
+
+def _make_engine(
+    config: SegGPTConfig | InContextConfig,
+    params: Mapping[Any, Any],
+    metadata: Mapping[str, str],
+    *,
+    device: Any,
+    dtype: Dtype,
+    size: int | None,
+) -> Engine:
+    """Return what runs a model.
+
+    Raises:
+        CheckpointError: if its encoder is not there, or is another one.
+        PromptError: if it cannot see pictures at that size.
+    """
+    if isinstance(config, SegGPTConfig):
+        engine = SegGPTEngine(config, params, device=device, dtype=dtype)
+        engine.check_size(size or engine.size)
+        engine.size = size or engine.size
+        return engine
+    return load_in_context(config, params, metadata, device=device, dtype=dtype, size=size)

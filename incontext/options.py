@@ -1,0 +1,17 @@
+"""What the command line and the library let one choose. This imports nothing heavy."""
+
+from typing import Literal
+
+Detail = Literal["plain", "large", "tiles"]
+Dtype = Literal["float32", "bfloat16"]
+Ensemble = Literal["feature", "spatial"]
+AskedEnsemble = Literal["auto", Ensemble]
+AskedKind = Literal["auto", "binary", "labels", "rgb"]
+"""How to read a mask."""
+PersamMethod = Literal["persam", "persam-f"]
+PromptMode = Literal["grid", "boxes"]
+"""Where everything mode asks."""
+SegType = Literal["semantic", "instance"]
+Learned = Literal["pixels", "tokens", "cache", "head"]
+Learn = Literal["auto", Learned]
+Start = Literal["auto", "spread", "best", "random"]
