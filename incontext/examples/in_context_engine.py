@@ -14,20 +14,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Float32, Int32, PyTree, UInt8
+from jaxtyping import Array, Float32, Int32, PyTree, UInt8
 from PIL import Image
 
 from incontext.device import most_pictures
 from incontext.examples.context import LoadedExample
 from incontext.examples.encoded import EncodedPicture, load_source
 from incontext.examples.engine import Passes, Picture
+from incontext.examples.in_context_programs import (
+    correct_found,
+    encode_example,
+    encode_image,
+    paint_queries,
+    see_pixels,
+)
 from incontext.examples.passes import LABELS_PER_PASS, combine_passes
 from incontext.examples.shown import HeadContext
 from incontext.options import Dtype
 from seggpt.config import InContextConfig
 from seggpt.encoder import Embedding, Encoder
 from seggpt.errors import CheckpointError, PromptError
-from seggpt.in_context.head import correct
 from seggpt.in_context.model import Cache, InContextModel, join_caches, thin_cache
 from seggpt.palette import palette
 from seggpt.weights.encoder import LoadedEncoder, load_encoder
@@ -66,11 +72,11 @@ class InContextEngine:
             jax.device_put(jax.tree.map(lambda a: a.astype(cast), graft(to, given)), device)
             for to, given in ((wanted, params), (wanted_encoder, encoder.params))
         )
-        self._encode_image = jax.jit(partial(_encode_image, self._encoder))
-        self._encode = jax.jit(partial(_encode_example, self.graphdef))
-        self._paint = jax.jit(partial(_paint_queries, self.graphdef), static_argnames="passes")
-        self._pixels = jax.jit(partial(_see_pixels, self.graphdef))
-        self._correct = jax.jit(partial(_correct, self.graphdef))
+        self._encode_image = jax.jit(partial(encode_image, self._encoder))
+        self._encode = jax.jit(partial(encode_example, self.graphdef))
+        self._paint = jax.jit(partial(paint_queries, self.graphdef), static_argnames="passes")
+        self._pixels = jax.jit(partial(see_pixels, self.graphdef))
+        self._correct = jax.jit(partial(correct_found, self.graphdef))
         # Prompts keep pictures; each is encoded once while it lives.
         self._encoded: WeakKeyDictionary[HeadContext, Cache] = WeakKeyDictionary()
         self._lock = Lock()
@@ -274,67 +280,6 @@ def _slots(
 def _resize(picture: Picture, shape: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
     height, width = shape
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
-
-
-def _encode_image(graphdef: nnx.GraphDef[Encoder], params: PyTree, images: Array) -> Embedding:
-    return nnx.merge(graphdef, params)(images.astype(jnp.float32) / 255)
-
-
-def _encode_example(
-    graphdef: nnx.GraphDef[InContextModel],
-    params: PyTree,
-    embedding: Embedding,
-    slots: Array,
-    colours: Array,
-) -> Cache:
-    """Encode one example in every pass."""
-    model, passes = nnx.merge(graphdef, params), len(slots)
-    repeated = jax.tree.map(lambda a: jnp.repeat(a, passes, axis=0), _cast(model, embedding))
-    return model.encode(repeated, slots, jnp.broadcast_to(colours, (passes, *colours.shape)))
-
-
-def _paint_queries(
-    graphdef: nnx.GraphDef[InContextModel],
-    params: PyTree,
-    cache: Cache,
-    queries: Embedding,
-    *,
-    passes: int,
-) -> Float[Array, "b passes h w 3"]:
-    """Paint every query in every pass."""
-    model, count = nnx.merge(graphdef, params), len(queries.image)
-    tiled = jax.tree.map(
-        lambda a: jnp.tile(a, (passes, *(1,) * (a.ndim - 1))), _cast(model, queries)
-    )
-    painted = model.decode(cache, tiled)
-    return painted.reshape(passes, count, *painted.shape[1:]).swapaxes(0, 1)
-
-
-def _see_pixels(
-    graphdef: nnx.GraphDef[InContextModel], params: PyTree, embedding: Embedding
-) -> tuple[Float[Array, "b gh gw f"], Float[Array, "b h w c"]]:
-    """Return what a head reads beside what was found."""
-    model = nnx.merge(graphdef, params)
-    pixels = model.stem(_cast(model, embedding).image).fine.astype(jnp.float32)
-    grid = embedding.grid(model.config.encoder.patch_size)
-    tokens = jnp.concatenate(embedding.layers, axis=-1).reshape(len(pixels), *grid, -1)
-    return tokens.astype(jnp.float32), pixels
-
-
-def _correct(
-    graphdef: nnx.GraphDef[InContextModel],
-    params: PyTree,
-    heads: PyTree,
-    embedding: Embedding,
-    chances: Float[Array, "planes h w"],
-) -> Float[Array, "planes h w"]:
-    tokens, pixels = _see_pixels(graphdef, params, embedding)
-    return correct(heads, tokens, pixels, chances)
-
-
-def _cast(model: InContextModel, embedding: Embedding) -> Embedding:
-    dtype = model.mask_token[...].dtype
-    return jax.tree.map(lambda a: a.astype(dtype), embedding)
 
 
 def _split(make: Any) -> tuple[Any, Any]:

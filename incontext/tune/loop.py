@@ -59,6 +59,13 @@ def start_state(learned: PyTree) -> RunState:
     return RunState(learned, ADAM.init(learned), learned, learned)
 
 
+def _progress(
+    state: RunState, step: int, steps: int, loss: float, before: float, seconds_left: float
+) -> Progress:
+    score = state.history[-1][2] if state.history else before
+    return Progress(step, steps, loss, before, score, max(state.best_score, 0.0), seconds_left)
+
+
 def learn_prompt(
     run: Run,
     state: RunState,
@@ -100,18 +107,15 @@ def learn_prompt(
                     learned, moments, average, pool, index, rate, share
                 )
                 losses.append(_finite(float(loss), number + 1))
-                spent = time.monotonic() - started
-                left = spent / (number + 1 - first) * (steps - number - 1)
-                now = state.history[-1][2] if state.history else before
-                left = min(left, max(deadline - time.monotonic(), 0))
-                best = max(state.best_score, 0.0)
-                tell(Progress(number + 1, steps, losses[-1], before, now, best, left))
+                now = time.monotonic()
+                left = (now - started) / (number + 1 - first) * (steps - number - 1)
+                left = min(left, max(deadline - now, 0))
+                tell(_progress(state, number + 1, steps, losses[-1], before, left))
             if losses:
                 _judge(run, state, (learned, moments, average), done + len(losses), losses)
                 if done + len(losses) == min(run.config.steps, state.round * per_round):
                     keep(state)  # a round cut short is learned again by a run that goes on
-            seconds_left = deadline - time.monotonic()
-            if seconds_left < 0:
+            if (seconds_left := deadline - time.monotonic()) < 0:
                 return Ended(state, "minutes")
             reached = done + len(losses)
             if reached >= steps:  # the rate has fallen to zero

@@ -2,22 +2,26 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike
+from pathlib import Path
+from typing import Any
 
-from incontext.examples.context import Example
+from incontext.examples.context import Context, Example
 from incontext.examples.engine import SegGPTEngine
 from incontext.examples.segmenter import ExampleSegmenter
 from incontext.options import Learned, SegType
-from incontext.tune.baselines import look_closer, score_context, score_plain
+from incontext.tune.baselines import Plain, look_closer, score_context, score_plain
 from incontext.tune.config import TuneConfig
 from incontext.tune.head_run import tune_head
 from incontext.tune.loop import Progress, learn_prompt, start_state
 from incontext.tune.outcome import Tuned as Tuned
 from incontext.tune.outcome import describe
-from incontext.tune.pictures import hold_out, read_pictures
+from incontext.tune.pictures import Pictures, hold_out, read_pictures
 from incontext.tune.prepare import fill, prepare_run
 from incontext.tune.resume import load_state, run_key, save_state, state_path
+from incontext.tune.scores import Counts
 from seggpt.config import SegGPTConfig
 from seggpt.errors import PromptError
 
@@ -68,29 +72,60 @@ def tune_prompt(
         told = {"names": names or {}, "labels": labels, "command": command, "seg_type": seg_type}
         told |= {"tell": tell, "say": say, "deadline": deadline}
         return tune_head(segmenter, examples, config=config, **told)
+    state_file = state_path(state_for) if state_for else None
+    how = _How(config, seg_type, names or {}, command, deadline, tell, say)
+    return _tune_arrays(
+        segmenter, engine, examples, how, labels=labels, state_file=state_file, resume=resume
+    )
+
+
+@dataclass(frozen=True)
+class _How:
+    """What a run is told."""
+
+    config: TuneConfig
+    seg_type: SegType
+    names: Mapping[int, str]
+    command: str
+    deadline: float
+    tell: Callable[[Progress], None]
+    say: Callable[[str], None]
+
+
+def _tune_arrays(
+    segmenter: ExampleSegmenter,
+    engine: SegGPTEngine,
+    examples: Sequence[Example],
+    how: _How,
+    *,
+    labels: Sequence[int] | None,
+    state_file: Path | None,
+    resume: bool,
+) -> Tuned:
+    """Learn what a SegGPT is shown: pixels, tokens, or keys and values."""
+    config = how.config
     size = engine.config.image_size
     side = size * (SIDE if size <= LARGE else LARGE_SIDE)
-    say(f"reading {len(examples)} pictures, then scoring them untuned")
+    how.say(f"reading {len(examples)} pictures, then scoring them untuned")
     pictures = read_pictures(examples, side=side, labels=labels)
     train_rows, held_rows = hold_out(pictures, config.hold_out, seed=config.seed)
     train = pictures.take(train_rows)
     held = pictures.take(held_rows) if held_rows else pictures
-    path = state_path(state_for) if state_for else None
     key = run_key(config, pictures, segmenter.fingerprint)
 
     config = fill(config, engine, train)
-    plains = score_plain(segmenter, train, held, seg_type=seg_type, seed=config.seed)
-    run, learned = prepare_run(engine, train, held, plains, config=config, seg_type=seg_type)
+    plains = score_plain(segmenter, train, held, seg_type=how.seg_type, seed=config.seed)
+    run, learned = prepare_run(engine, train, held, plains, config=config, seg_type=how.seg_type)
     state = start_state(learned)
-    if resume and path and path.exists():
-        state = load_state(path, state, key=key)
+    if resume and state_file and state_file.exists():
+        state = load_state(state_file, state, key=key)
     ended = learn_prompt(
         run,
         state,
         before=plains[0].score,
-        tell=tell,
-        keep=lambda state: save_state(path, state, key=key) if path else None,
-        deadline=deadline,
+        tell=how.tell,
+        keep=lambda state: save_state(state_file, state, key=key) if state_file else None,
+        deadline=how.deadline,
     )
 
     context, ending, history = run.context(ended.state.best), ended.ending, ended.state.history
@@ -101,27 +136,38 @@ def tune_prompt(
         except KeyboardInterrupt:  # what was learned is kept, without the larger look
             ending = "interrupted"
     best = plains[0]
-    about = {
-        **context.about,
-        "learn": config.learn,
-        "pictures": len(train),
-        "held_out": len(held_rows),
-        "steps": history[-1][0] if history else 0,
-        "seed": config.seed,
-        "command": command,
-        "plain_score": round(best.score, 2),
-    }
-    instead = about | {"learn": "nothing", "examples": best.name}
-    return Tuned(
-        tuned_context=describe(context, counts, held, names=names or {}, about=about),
-        plain_context=describe(best.context, best.counts, held, names=names or {}, about=instead),
-        plains=plains,
-        tuned=counts,
+    about = {**context.about, "steps": history[-1][0] if history else 0}
+    about |= {"learn": config.learn, "pictures": len(train), "held_out": len(held_rows)}
+    about |= {"seed": config.seed, "command": how.command}
+    about |= {"plain_score": round(plains[0].score, 2)}
+    return _weigh(plains, context, counts, held, names=how.names, about=about)(
         ending=ending,
         history=history,
         learned_from=train,
         judged_by=held,
         judging="pictures held out" if held_rows else "its own pictures (too few to hold out)",
+    )
+
+
+def _weigh(
+    plains: Sequence[Plain],
+    context: Context,
+    counts: Counts,
+    held: Pictures,
+    *,
+    names: Mapping[int, str],
+    about: Mapping[str, Any],
+) -> partial[Tuned]:
+    """Describe the tuned context and the best plain one."""
+    best = plains[0]
+    told = partial(describe, held=held, names=names)
+    instead = {**about, "learn": "nothing", "examples": best.name}
+    return partial(
+        Tuned,
+        tuned_context=told(context, counts, about=about),
+        plain_context=told(best.context, best.counts, about=instead),
+        plains=plains,
+        tuned=counts,
     )
 
 

@@ -36,7 +36,6 @@ from tests.train.tiny import SIZE, named, tiny_config, tiny_model
 from train import loop
 from train.__main__ import load_recipe, main
 from train.checkpoint import Checkpoints, abstract_state
-from train.tasks.probe import make_probe
 from train.optim import make_optimizer
 from train.sharding import make_mesh
 from train.state import init_params, init_state
@@ -44,6 +43,7 @@ from train.step import make_train_step
 from train.tasks import pairs
 from train.tasks.in_context import make_in_context_step
 from train.tasks.pairs import draw_shots, start_params
+from train.tasks.probe import make_probe
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 RECIPES = sorted(path for path in CONFIGS.glob("*.py") if "-> TrainConfig:" in path.read_text())

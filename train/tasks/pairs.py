@@ -20,10 +20,10 @@ from data.pairs import Sampler
 from data.synthetic import paste_sprites, sprite_classes
 from seggpt.weights.files import save_weights
 from train.config import TrainConfig
-from train.tasks.probe import make_painter, make_probe
 from train.sharding import replicate
 from train.state import init_params, load_params, match_queries_keys
 from train.step import make_train_step
+from train.tasks.probe import make_painter, make_probe
 from train.tasks.task import Batches, Step
 
 

@@ -11,7 +11,7 @@ from incontext.prompts.likeness import find_extremes, measure_likeness
 from incontext.prompts.persam import PerSAM
 from seggpt.errors import InputError, PromptError
 
-SAM = Path(__file__).parents[1] / "seggpt" / "golden" / "sam"
+SAM = Path(__file__).parents[2] / "seggpt" / "golden" / "sam"
 
 
 @pytest.fixture(scope="module")

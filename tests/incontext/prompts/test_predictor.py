@@ -16,7 +16,7 @@ from seggpt.canvas import normalize
 from seggpt.errors import InputError, PromptError
 from seggpt.frame import Frame
 
-SAM = Path(__file__).parents[1] / "seggpt" / "golden" / "sam"
+SAM = Path(__file__).parents[2] / "seggpt" / "golden" / "sam"
 SIZE = (20, 30)
 POINT, BOX = [[10.0, 12.0]], [3.0, 2.0, 25.0, 18.0]
 

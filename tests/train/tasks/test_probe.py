@@ -9,8 +9,8 @@ from seggpt.canvas import MEAN, STD
 from seggpt.palette import IGNORE
 from tests.data.drawn import write_drawn_dataset
 from tests.train.tiny import SIZE, tiny_config, tiny_model
-from train.tasks.probe import make_painter, make_probe
 from train.state import init_params, split_model
+from train.tasks.probe import make_painter, make_probe
 
 
 @pytest.fixture(scope="module")

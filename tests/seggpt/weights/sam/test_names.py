@@ -13,7 +13,7 @@ from seggpt.weights import detect_family, load_published, save_weights
 from seggpt.weights.sam.names import TWINS, sam_name_table
 from seggpt.weights.tree import flatten
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "sam"
+GOLDEN = Path(__file__).parents[2] / "golden" / "sam"
 DEPTH = 2
 
 

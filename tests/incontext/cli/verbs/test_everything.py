@@ -11,7 +11,7 @@ from PIL import Image
 from incontext import AutomaticMaskGenerator, Example, Segmenter
 from incontext.cli import main
 
-SAM = str(Path(__file__).parents[2] / "seggpt" / "golden" / "sam")
+SAM = str(Path(__file__).parents[3] / "seggpt" / "golden" / "sam")
 LOOSE: dict[str, Any] = {
     "points_per_side": 3,
     "pred_iou_thresh": 0.6,

@@ -10,7 +10,7 @@ from PIL import Image
 from incontext import Example, PerSAM, Predictor, Segmenter
 from incontext.cli import main
 
-SAM = str(Path(__file__).parents[2] / "seggpt" / "golden" / "sam")
+SAM = str(Path(__file__).parents[3] / "seggpt" / "golden" / "sam")
 
 
 @pytest.fixture

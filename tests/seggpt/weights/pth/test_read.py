@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from seggpt.errors import CheckpointError
 from seggpt.weights import Global, Stub, load_published, read_pth
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture(scope="module")

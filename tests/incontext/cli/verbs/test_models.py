@@ -11,7 +11,7 @@ from incontext.cli.verbs import models
 from seggpt.config import SegGPTConfig
 from seggpt.weights import save_weights
 
-SAM = Path(__file__).parents[2] / "seggpt" / "golden" / "sam" / "model.safetensors"
+SAM = Path(__file__).parents[3] / "seggpt" / "golden" / "sam" / "model.safetensors"
 
 
 @pytest.fixture
@@ -70,8 +70,8 @@ def test_verify_tells_of_a_damaged_encoder(weights, tmp_path, capsys, monkeypatc
     data[-1] ^= 1
     damaged = tmp_path / models.ENCODER.name
     damaged.write_bytes(data)
-    for module in ("models", "shipped"):
-        monkeypatch.setattr(f"incontext.cli.{module}.ENCODER", damaged)
+    for module in ("verbs", "work"):
+        monkeypatch.setattr(f"incontext.cli.{module}.models.ENCODER", damaged)
     assert main(["models", "verify", "dinov2-small"]) == 1
     assert "SHA-256 mismatch" in capsys.readouterr().err
 

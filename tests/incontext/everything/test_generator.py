@@ -17,7 +17,7 @@ from incontext.files import rle
 from incontext.prompts.promptable import Promptable
 from seggpt.errors import PromptError
 
-SAM = Path(__file__).parents[1] / "seggpt" / "golden" / "sam"
+SAM = Path(__file__).parents[2] / "seggpt" / "golden" / "sam"
 SIDE = 5
 # The weights are random, so thresholds are what some of their masks pass.
 LOOSE: dict[str, Any] = {

@@ -13,9 +13,9 @@ from seggpt.errors import CheckpointError
 from seggpt.weights import load_published, load_weights
 from seggpt.weights.tree import flatten
 
-PAINTER = Path(__file__).parents[2] / "seggpt" / "weights" / "golden" / "painter.pth"
+PAINTER = Path(__file__).parents[3] / "seggpt" / "weights" / "golden" / "painter.pth"
 
-SAM = Path(__file__).parents[2] / "seggpt" / "golden" / "sam"
+SAM = Path(__file__).parents[3] / "seggpt" / "golden" / "sam"
 
 
 def test_a_sam_becomes_a_file_of_ours_that_only_the_predictor_takes(tmp_path, capsys):

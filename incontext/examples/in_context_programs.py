@@ -1,0 +1,73 @@
+"""What the in-context engine compiles: pure functions of weights and arrays."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, PyTree
+
+from seggpt.encoder import Embedding, Encoder
+from seggpt.in_context.head import correct
+from seggpt.in_context.model import Cache, InContextModel
+
+
+def encode_image(graphdef: nnx.GraphDef[Encoder], params: PyTree, images: Array) -> Embedding:
+    """Encode images of 0..255."""
+    return nnx.merge(graphdef, params)(images.astype(jnp.float32) / 255)
+
+
+def encode_example(
+    graphdef: nnx.GraphDef[InContextModel],
+    params: PyTree,
+    embedding: Embedding,
+    slots: Array,
+    colours: Array,
+) -> Cache:
+    """Encode one example in every pass."""
+    model, passes = nnx.merge(graphdef, params), len(slots)
+    repeated = jax.tree.map(lambda a: jnp.repeat(a, passes, axis=0), _cast(model, embedding))
+    return model.encode(repeated, slots, jnp.broadcast_to(colours, (passes, *colours.shape)))
+
+
+def paint_queries(
+    graphdef: nnx.GraphDef[InContextModel],
+    params: PyTree,
+    cache: Cache,
+    queries: Embedding,
+    *,
+    passes: int,
+) -> Float[Array, "b passes h w 3"]:
+    """Paint every query in every pass."""
+    model, count = nnx.merge(graphdef, params), len(queries.image)
+    tiled = jax.tree.map(
+        lambda a: jnp.tile(a, (passes, *(1,) * (a.ndim - 1))), _cast(model, queries)
+    )
+    painted = model.decode(cache, tiled)
+    return painted.reshape(passes, count, *painted.shape[1:]).swapaxes(0, 1)
+
+
+def see_pixels(
+    graphdef: nnx.GraphDef[InContextModel], params: PyTree, embedding: Embedding
+) -> tuple[Float[Array, "b gh gw f"], Float[Array, "b h w c"]]:
+    """Return what a head reads beside what was found."""
+    model = nnx.merge(graphdef, params)
+    pixels = model.stem(_cast(model, embedding).image).fine.astype(jnp.float32)
+    grid = embedding.grid(model.config.encoder.patch_size)
+    tokens = jnp.concatenate(embedding.layers, axis=-1).reshape(len(pixels), *grid, -1)
+    return tokens.astype(jnp.float32), pixels
+
+
+def correct_found(
+    graphdef: nnx.GraphDef[InContextModel],
+    params: PyTree,
+    heads: PyTree,
+    embedding: Embedding,
+    chances: Float[Array, "planes h w"],
+) -> Float[Array, "planes h w"]:
+    """Apply a prompt's heads to the probabilities found in one image."""
+    tokens, pixels = see_pixels(graphdef, params, embedding)
+    return correct(heads, tokens, pixels, chances)
+
+
+def _cast(model: InContextModel, embedding: Embedding) -> Embedding:
+    dtype = model.mask_token[...].dtype
+    return jax.tree.map(lambda a: a.astype(dtype), embedding)
