@@ -30,7 +30,11 @@ logger = logging.getLogger(__name__)
 
 
 class Segmenter(ExampleSegmenter):
-    """A model ready to segment. It never changes, so any number of threads may share it."""
+    """A model ready to segment; any number of threads may share it.
+
+    All that it keeps beside the weights are compiled programs, and what the examples of a tuned
+    prompt are encoded to, for as long as that prompt lives.
+    """
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from incontext.examples.in_context_engine import InContextEngine
 from incontext.segmenter import Segmenter
 from seggpt.config import SegGPTConfig
 from seggpt.errors import DeviceError
+from seggpt.in_context.model import Cache
 from seggpt.model import SegGPT
 from seggpt.weights.aligned import empty_aligned
 from seggpt.weights.tree import flatten, unflatten
@@ -145,6 +146,7 @@ def _count(segmenter: Segmenter, context: Context, examples: int) -> float:
     """Return the GFLOP of one square picture with a context."""
     engine = segmenter.engine
     if isinstance(engine, InContextEngine):
+        assert isinstance(context.arrays, Cache)
         return engine.count_gflop(context.arrays)
     assert isinstance(segmenter.config, SegGPTConfig)
     return count_gflop(segmenter.config, examples)

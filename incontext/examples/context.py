@@ -9,12 +9,16 @@ import jax
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from incontext.examples.contents import (
+    Contents,
+    contents_from_tree,
+    contents_to_tree,
+    join_contents,
+)
 from incontext.examples.encoded import EncodedPicture, Source, load_source
-from incontext.examples.shown import HeadContext
 from incontext.files.masks import LoadedMask, MaskSource, check_same_size, load_masks
 from incontext.options import AskedKind, Detail, Ensemble, SegType
 from seggpt.errors import CheckpointError, PromptError
-from seggpt.in_context.model import Cache, cache_from_tree, cache_to_tree
 from seggpt.weights import load_weights, save_weights
 
 FORMAT = "seggpt-context-1"
@@ -46,8 +50,7 @@ class Context:
         labels: The labels that results will have, rising.
         names: What they are called, where known.
         passes: Which labels are painted together, in the order of the arrays' first axis.
-        arrays: A pytree of arrays: cached keys and values, or the examples themselves, which a
-            `HeadContext` encodes when they are first used.
+        arrays: What the model made of the examples (`incontext.examples.contents`).
         model: The fingerprint of the weights that made it.
         ensemble: How several examples were brought together.
         seg_type: Whether masks mean every thing of a class, or one certain thing.
@@ -58,7 +61,7 @@ class Context:
 
     labels: tuple[int, ...]
     passes: tuple[tuple[int, ...], ...]
-    arrays: Any
+    arrays: Contents
     model: str
     ensemble: Ensemble
     seg_type: SegType = "semantic"
@@ -81,13 +84,7 @@ class Context:
             "detail": self.detail,
             "about": dict(self.about),
         }
-        if isinstance(self.arrays, Cache):
-            arrays: dict[str, Any] = {"in_context": cache_to_tree(self.arrays)}
-        elif isinstance(self.arrays, HeadContext):
-            arrays = {"head_context": self.arrays.to_tree()}
-        else:
-            leaves = jax.tree.leaves(self.arrays)
-            arrays = {f"array_{i:04d}": leaf for i, leaf in enumerate(leaves)}
+        arrays = contents_to_tree(self.arrays)
         save_weights(path, jax.tree.map(lambda a: _narrow(np.asarray(a)), arrays), config=about)
 
     @classmethod
@@ -112,7 +109,7 @@ class Context:
         return cls(
             labels=tuple(about["labels"]),
             passes=tuple(tuple(labels) for labels in about["passes"]),
-            arrays=_arrays(path, loaded.params),
+            arrays=_contents(path, loaded.params),
             model=about["model"],
             ensemble=about["ensemble"],
             seg_type=about["seg_type"],
@@ -133,29 +130,19 @@ class Context:
                 "contexts of different models, or with labels in other passes, cannot be joined; "
                 "make the second with Segmenter.context(examples, like=the first)"
             )
-        own = self.arrays
-        if isinstance(own, Cache) and isinstance(other.arrays, HeadContext):
-            own = HeadContext((), (), own, None)
-        if isinstance(own, HeadContext):
-            return replace(self, arrays=own.joined(other.arrays))
-        mine, others = jax.tree.leaves(self.arrays), jax.tree.leaves(other.arrays)
-        if any(a.ndim != b.ndim for a, b in zip(mine, others, strict=True)):
-            raise PromptError("a prompt of tokens cannot be joined with examples; tune pixels")
-        both = [np.concatenate(pair, axis=1) for pair in zip(mine, others, strict=True)]
-        return replace(self, arrays=jax.tree.unflatten(jax.tree.structure(self.arrays), both))
+        return replace(self, arrays=join_contents(self.arrays, other.arrays))
 
 
-def _arrays(path: str | PathLike[str], params: Mapping[str, Any]) -> Any:
-    """Return a context's arrays as its model wants them."""
-    readers = {"in_context": cache_from_tree, "head_context": HeadContext.from_tree}
-    for kind, read in readers.items():
-        if kind in params:
-            try:
-                return read(params[kind])
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise CheckpointError(f"{path}: a damaged context; make it again") from error
-    leaves = [params[name] for name in sorted(params)]
-    return tuple(zip(leaves[::2], leaves[1::2], strict=True))
+def _contents(path: str | PathLike[str], params: Mapping[str, Any]) -> Contents:
+    """Return what a file's context holds.
+
+    Raises:
+        CheckpointError: if it is nothing that contexts hold.
+    """
+    try:
+        return contents_from_tree(params)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: a damaged context; make it again") from error
 
 
 def _detail(path: str | PathLike[str], value: object) -> Detail:

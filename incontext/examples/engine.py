@@ -1,20 +1,20 @@
 """What a segmenter runs: how one family of models encodes examples and paints pictures by them."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Float32, PyTree, UInt8
+from jaxtyping import Float32, UInt8
 
 from incontext.device import choose_batch, most_pictures
+from incontext.examples.contents import Contents, Encoded, Pixels
 from incontext.examples.context import LoadedExample
 from incontext.examples.encoded import EncodedPicture, load_source
+from incontext.examples.fingerprint import fingerprint
 from incontext.examples.painting import encode_examples, paint_passes, paint_queries
 from incontext.examples.passes import combine_passes
 from incontext.examples.squeeze import squeeze_image, squeeze_labels
@@ -43,13 +43,16 @@ class Engine(Protocol):
         """What tells these weights from others."""
         ...
 
-    def encode(self, examples: Sequence[LoadedExample], passes: Passes, *, seg_type: str) -> PyTree:
+    def encode(
+        self, examples: Sequence[LoadedExample], passes: Passes, *, seg_type: str
+    ) -> Contents:
         """Return what a context keeps of examples, for each pass."""
+        ...
 
     def find(
         self,
         sources: Sequence[Picture | EncodedPicture],
-        arrays: PyTree,
+        arrays: Contents,
         *,
         passes: Passes,
         seg_type: str,
@@ -65,7 +68,7 @@ class Engine(Protocol):
             PromptError: if not, with the mend.
         """
 
-    def batch_size(self, arrays: PyTree, *, passes: int, seg_type: str, size: int) -> int:
+    def batch_size(self, arrays: Contents, *, passes: int, seg_type: str, size: int) -> int:
         """Return how many pictures at a time fit the device and gain time."""
         ...
 
@@ -82,24 +85,15 @@ class SegGPTEngine:
         abstract = nnx.eval_shape(lambda: SegGPT(config, rngs=nnx.Rngs(0)))
         self.graphdef, wanted = nnx.split(abstract, nnx.Param)
         tree = graft(nnx.as_pure(wanted), jax.tree.map(np.asarray, params))
+        self.fingerprint = fingerprint(config.to_dict(), tree)
         cast = jnp.dtype(dtype)
         self.params = jax.device_put(jax.tree.map(lambda a: a.astype(cast), tree), device)
         self._encode = jax.jit(partial(encode_examples, self.graphdef))
         self._paint = jax.jit(partial(paint_queries, self.graphdef), static_argnames="passes")
 
-    @property
-    def fingerprint(self) -> str:
-        """A hash of the architecture and every number."""
-        return self._fingerprint
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        digest = hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True).encode())
-        for leaf in jax.tree.leaves(self.params):
-            digest.update(np.asarray(leaf).reshape(-1).view(np.uint8).data)
-        return digest.hexdigest()[:16]
-
-    def encode(self, examples: Sequence[LoadedExample], passes: Passes, *, seg_type: str) -> PyTree:
+    def encode(
+        self, examples: Sequence[LoadedExample], passes: Passes, *, seg_type: str
+    ) -> Encoded | Pixels:
         """Return cached keys and values, or the examples as they are."""
         images = np.stack([squeeze_image(e.image, self.size) for e in examples])
         maps = np.stack([squeeze_labels(e.labels, self.size) for e in examples])
@@ -110,7 +104,7 @@ class SegGPTEngine:
     def find(
         self,
         sources: Sequence[Picture | EncodedPicture],
-        arrays: PyTree,
+        arrays: Contents,
         *,
         passes: Passes,
         seg_type: str,
@@ -144,7 +138,7 @@ class SegGPTEngine:
         if size < self.config.patch_size or size % self.config.patch_size:
             raise PromptError(f"size {size} is not a multiple of {self.config.patch_size}")
 
-    def batch_size(self, arrays: PyTree, *, passes: int, seg_type: str, size: int) -> int:
+    def batch_size(self, arrays: Contents, *, passes: int, seg_type: str, size: int) -> int:
         """Compile for the largest batch worth trying, and say how much of it fits."""
         tried = most_pictures(self.device)
         queries = jax.ShapeDtypeStruct((tried, size, size, 3), jnp.float32)

@@ -1,7 +1,5 @@
 """The in-context model on a frozen encoder, for `Segmenter`: pictures keep their aspect ratio."""
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,9 +16,11 @@ from jaxtyping import Array, Float32, Int32, PyTree, UInt8
 from PIL import Image
 
 from incontext.device import most_pictures
+from incontext.examples.contents import Contents, HeadContext
 from incontext.examples.context import LoadedExample
 from incontext.examples.encoded import EncodedPicture, load_source
 from incontext.examples.engine import Passes, Picture
+from incontext.examples.fingerprint import fingerprint
 from incontext.examples.in_context_programs import (
     correct_found,
     encode_example,
@@ -29,7 +29,6 @@ from incontext.examples.in_context_programs import (
     see_pixels,
 )
 from incontext.examples.passes import LABELS_PER_PASS, combine_passes
-from incontext.examples.shown import HeadContext
 from incontext.options import Dtype
 from seggpt.config import InContextConfig
 from seggpt.encoder import Embedding, Encoder
@@ -64,7 +63,7 @@ class InContextEngine:
         self.config, self.device, self.size = config, device, size
         self.check_size(size)
         self.encoder_sha256 = encoder.sha256
-        self.fingerprint = _fingerprint(config, params, encoder.sha256)
+        self.fingerprint = fingerprint(config.to_dict(), params, encoder.sha256)
         self.graphdef, wanted = _split(lambda: InContextModel(config, rngs=nnx.Rngs(0)))
         self._encoder, wanted_encoder = _split(lambda: Encoder(config.encoder, rngs=nnx.Rngs(0)))
         cast = jnp.dtype(dtype)
@@ -109,7 +108,7 @@ class InContextEngine:
     def find(
         self,
         sources: Sequence[Picture | EncodedPicture],
-        arrays: PyTree,
+        arrays: Contents,
         *,
         passes: Passes,
         seg_type: str,
@@ -159,10 +158,11 @@ class InContextEngine:
         costs = [t.lower(lowering_platforms=("tpu",)).cost_analysis() or {} for t in traced]
         return sum(float(cost.get("flops", 0)) for cost in costs) / 1e9
 
-    def _cache(self, arrays: PyTree, passes: Passes) -> Cache:
+    def _cache(self, arrays: Contents, passes: Passes) -> Cache:
         """Return encoded examples; those kept as pictures are encoded when first asked for."""
-        if not isinstance(arrays, HeadContext):
+        if isinstance(arrays, Cache):
             return arrays
+        assert isinstance(arrays, HeadContext)  # whose fingerprint was checked
         with self._lock:
             if arrays not in self._encoded:
                 pairs = zip(arrays.images, arrays.maps, strict=True)
@@ -195,7 +195,7 @@ class InContextEngine:
                 f"the default is {SIZE}"
             )
 
-    def batch_size(self, arrays: PyTree, *, passes: int, seg_type: str, size: int) -> int:
+    def batch_size(self, arrays: Contents, *, passes: int, seg_type: str, size: int) -> int:
         """Return 1 on a CPU, which one picture fills, and a few elsewhere."""
         del arrays, passes, seg_type, size
         return 1 if self.device.platform == "cpu" else min(8, most_pictures(self.device))
@@ -285,12 +285,3 @@ def _resize(picture: Picture, shape: tuple[int, int]) -> UInt8[np.ndarray, "h w 
 def _split(make: Any) -> tuple[Any, Any]:
     graphdef, wanted = nnx.split(nnx.eval_shape(make), nnx.Param)
     return graphdef, nnx.as_pure(wanted)
-
-
-def _fingerprint(config: InContextConfig, params: Mapping[Any, Any], encoder: str) -> str:
-    """Return a hash of the architecture, every stored number and the encoder's checksum."""
-    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
-    digest.update(encoder.encode())
-    for leaf in jax.tree.leaves(params):
-        digest.update(np.ascontiguousarray(leaf, np.float32).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()[:16]

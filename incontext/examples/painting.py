@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int, Int32, PyTree
+from jaxtyping import Array, Float, Int, Int32
 
+from incontext.examples.contents import Encoded, Pixels, Tokens
 from seggpt.model import SegGPT
 from seggpt.palette import paint, palette
 
@@ -30,20 +31,20 @@ def encode_examples(
     examples: Float[Array, "p e h w 3"],
     targets: Float[Array, "p e h w 3"],
     kind: Int[Array, ""] | int,
-) -> Any:
+) -> Encoded | Pixels:
     """Return what a context keeps: cached keys and values, or the examples as they are."""
     model = nnx.merge(graphdef, params)
     dtype = model.mask_token[...].dtype
     examples, targets = examples.astype(dtype), targets.astype(dtype)
     if model.config.attention == "mutual":
-        return ((examples, targets),)
-    return model.encode(examples, targets, kind=jnp.full(len(examples), kind))
+        return Pixels(examples, targets)
+    return Encoded(model.encode(examples, targets, kind=jnp.full(len(examples), kind)))
 
 
 def paint_queries(
     graphdef: nnx.GraphDef[SegGPT],
     params: Any,
-    arrays: Any,
+    arrays: Encoded | Pixels | Tokens,
     queries: Float[Array, "b h w 3"],
     kind: Int[Array, ""] | int,
     *,
@@ -60,28 +61,25 @@ def paint_queries(
         return jnp.broadcast_to(a, (b, *a.shape)).reshape(-1, *a.shape[1:])
 
     arrays = jax.tree.map(spread, arrays)
-    if model.config.attention == "mutual":
-        painted = paint_mutual(model, arrays, queries, kind=kinds)
-    else:
-        painted = model.decode(arrays, queries, kind=kinds)
-    return painted.astype(jnp.float32)
+    return paint_by(model, arrays, queries, kind=kinds).astype(jnp.float32)
 
 
-def paint_mutual(
+def paint_by(
     model: SegGPT,
-    arrays: PyTree,
+    arrays: Encoded | Pixels | Tokens,
     queries: Float[Array, "b h w 3"],
     *,
     kind: Int[Array, " b"],
     remat: bool = False,
 ) -> Float[Array, "b h w 3"]:
-    """Paint queries with a mutual model from a context's arrays: pixels, or tokens."""
-    first, second = arrays[0]
-    if first.ndim == 5:
-        return model(first, second, queries, kind=kind, remat=remat)
-    tokens = jnp.concatenate([first, second])
+    """Paint each query by what its own row of a context holds."""
+    if isinstance(arrays, Encoded):
+        return model.decode(arrays.blocks, queries, kind=kind, remat=remat)
+    if isinstance(arrays, Pixels):
+        return model(arrays.images, arrays.targets, queries, kind=kind, remat=remat)
+    tokens = jnp.concatenate([arrays.images, arrays.targets])
     n = model.config.grid**2
-    examples = first.shape[1] // n
+    examples = arrays.images.shape[1] // n
     blank = jnp.zeros((len(queries), examples, *queries.shape[1:]), queries.dtype)
     images = jnp.concatenate([blank, queries[:, None]], axis=1)
     masks = jnp.zeros((len(queries), examples + 1, n), bool).at[:, -1].set(True)

@@ -1,7 +1,5 @@
 """What a promptable model runs: how one family encodes pictures, and answers prompts about them."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -14,6 +12,7 @@ from jaxtyping import Array, Float, Float32, Int, PyTree, UInt8
 from PIL import Image
 
 from incontext.examples.encoded import EncodedPicture, Source, load_source
+from incontext.examples.fingerprint import fingerprint
 from incontext.examples.in_context_engine import InContextEngine
 from incontext.options import Dtype
 from incontext.prompts.checks import Prompts, check_learned
@@ -104,7 +103,7 @@ class SAMEngine:
         abstract = nnx.eval_shape(lambda: make_sam(config, rngs=nnx.Rngs(0)))
         self.graphdef, wanted = nnx.split(abstract, nnx.Param)
         tree = jax.tree.map(np.asarray, graft(nnx.as_pure(wanted), params))
-        self.fingerprint = _fingerprint(config, tree)
+        self.fingerprint = fingerprint(config.to_dict(), tree)
         # The heads stay exact: they are small, and an angle in bfloat16 is no place.
         encoder = {name: tree[name] for name in type(abstract).encoder}
         cast = jnp.dtype(dtype)
@@ -187,7 +186,7 @@ class HeadsEngine:
         tree = graft(nnx.as_pure(wanted), params)
         # They stay exact: they are small, and an angle in bfloat16 is no place.
         self.params = jax.device_put(jax.tree.map(jnp.float32, tree), self.device)
-        self.fingerprint = _fingerprint(config, tree, engine.fingerprint)
+        self.fingerprint = fingerprint(config.to_dict(), tree, engine.fingerprint)
         self._read = jax.jit(self._read_embedding)
 
     def check(self, prompts: Prompts) -> None:
@@ -264,12 +263,3 @@ def _encode_square(
     image = normalize(pixels / 255.0) * (rows[:, None] & cols)[..., None]
     embedding = nnx.merge(graphdef, params).encode(image[None].astype(dtype))
     return embedding.astype(jnp.float32)
-
-
-def _fingerprint(config: SAMConfig | PromptHeadsConfig, params: Any, below: str = "") -> str:
-    """Return a hash of the architecture, every number, and the model below."""
-    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
-    digest.update(below.encode())
-    for leaf in jax.tree.leaves(params):
-        digest.update(np.ascontiguousarray(leaf, np.float32).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()[:16]

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from incontext.examples.contents import HeadContext
 from incontext.examples.context import Context, Example, split_labels
 from incontext.examples.in_context_engine import InContextEngine, fit_size
 from incontext.examples.passes import LABELS_PER_PASS
 from incontext.examples.segmenter import ExampleSegmenter
-from incontext.examples.shown import HeadContext
 from incontext.options import SegType
 from incontext.tune.baselines import MOST_EXAMPLES, Plain, as_examples, cover_labels
 from incontext.tune.config import RATES, TuneConfig
@@ -100,6 +100,7 @@ def tune_head(
     except KeyboardInterrupt:
         return outcome(tuned_context=kept, tuned=plain.counts, ending="interrupted", history=[])
     counts = found.count(chances)
+    assert isinstance(plain.context.arrays, HeadContext)
     arrays = replace(plain.context.arrays, heads=jax.device_get(heads))
     tuned = replace(plain.context, arrays=arrays)
     score = counts.mean(counts.best_threshold())

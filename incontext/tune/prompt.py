@@ -13,7 +13,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, PyTree
 
-from incontext.examples.painting import paint_mutual
+from incontext.examples.contents import Encoded, Pixels, Tokens
+from incontext.examples.painting import paint_by
 from seggpt.canvas import normalize
 from seggpt.config import SegGPTConfig
 from seggpt.model import SegGPT
@@ -83,23 +84,22 @@ class Prompt:
             return tokens
         return model.encode_tokens(tokens, examples=self.pairs, shape=self._shape)
 
-    def expand(self, params: PyTree, learned: PyTree) -> PyTree:
+    def expand(self, params: PyTree, learned: PyTree) -> Encoded | Pixels | Tokens:
         """Return the arrays of a `Context`."""
         if self.kind == "cache":
-            return learned
+            return Encoded(learned)
         if self.config.attention == "mutual":
-            # Tokens are divided by stream, so that a context's arrays always come in pairs.
-            return (tuple(jnp.split(learned, 2)) if self.kind == "tokens" else learned,)
+            return Tokens(*jnp.split(learned, 2)) if self.kind == "tokens" else Pixels(*learned)
         model = nnx.merge(self.graphdef, params)
         tokens = learned
         if self.kind == "pixels":
             tokens = model.embed(*learned, kind=self._kinds(len(learned[0])))
-        return model.encode_tokens(tokens, examples=self.pairs, shape=self._shape)
+        return Encoded(model.encode_tokens(tokens, examples=self.pairs, shape=self._shape))
 
     def paint(
         self,
         params: PyTree,
-        arrays: PyTree,
+        arrays: Encoded | Pixels | Tokens,
         queries: Float[Array, "b h w 3"],
         *,
         remat: bool = False,
@@ -107,10 +107,7 @@ class Prompt:
         """Paint queries in all passes."""
         model = nnx.merge(self.graphdef, params)
         arrays, queries = _spread(arrays, queries)
-        kind = self._kinds(len(queries))
-        if self.config.attention == "prefix":
-            return model.decode(arrays, queries, kind=kind, remat=remat)
-        return paint_mutual(model, arrays, queries, kind=kind, remat=remat)
+        return paint_by(model, arrays, queries, kind=self._kinds(len(queries)), remat=remat)
 
     @property
     def _shape(self) -> tuple[int, int]:

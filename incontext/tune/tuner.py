@@ -135,7 +135,6 @@ def _tune_arrays(
             context, counts = look_closer(segmenter, context, counts, held)
         except KeyboardInterrupt:  # what was learned is kept, without the larger look
             ending = "interrupted"
-    best = plains[0]
     about = {**context.about, "steps": history[-1][0] if history else 0}
     about |= {"learn": config.learn, "pictures": len(train), "held_out": len(held_rows)}
     about |= {"seed": config.seed, "command": how.command}

@@ -56,11 +56,6 @@ def test_a_closer_look_replaces_the_coarse_one_inside_and_fades_to_its_rim() -> 
     assert np.abs(np.diff(across)).max() < 0.95  # no step from nothing to all
 
 
-def test_without_boxes_the_coarse_look_stays() -> None:
-    coarse = planes(0.3)
-    assert blend(coarse, [], [], size=(50, 50)) is coarse
-
-
 @pytest.mark.parametrize("size", [(90, 90), (33, 200)])
 def test_the_grid_is_finer_where_boxes_are_smaller_than_the_picture(size) -> None:
     boxes = tile_boxes(size)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from incontext import Context
 from incontext.cli import main
-from incontext.examples.shown import HeadContext
+from incontext.examples.contents import HeadContext
 from incontext.tune import head_run
 from incontext.tune.config import TuneConfig
 from incontext.tune.head import cut, fill_bank, head_loss, learn_head, make_update, start_head
@@ -232,6 +232,7 @@ def test_a_head_that_does_worse_is_not_kept(in_context, examples, monkeypatch):
     result = tune_prompt(in_context, examples, config=QUICK)
     assert not result.is_tuned
     assert result.verdict.startswith("the plain examples do better: mean IoU 80.0 against 90.0")
+    assert isinstance(result.context.arrays, HeadContext)
     assert result.context.arrays.heads is None
     assert result.context.about["learn"] == "nothing"
 
@@ -243,6 +244,7 @@ def test_ctrl_c_keeps_the_plain_examples(in_context, examples):
     result = tune_prompt(in_context, examples, config=QUICK, tell=interrupt)
     assert (result.ending, result.is_tuned) == ("interrupted", False)
     assert result.verdict.startswith("nothing was learned: the plain examples' context is kept")
+    assert isinstance(result.context.arrays, HeadContext)
     assert result.context.arrays.heads is None
 
 

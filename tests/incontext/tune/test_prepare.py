@@ -33,11 +33,11 @@ def test_a_spread_start_on_one_picture_is_that_example(segmenter, examples):
 
 def test_a_spread_start_has_tokens_of_every_picture(segmenter, examples):
     run, arrays = begin(segmenter, examples, start="spread", prompts=4)
-    tokens = np.asarray(arrays[0][0])[0]
+    tokens = np.asarray(arrays.blocks[0][0])[0]
     assert len(tokens) == 4 * segmenter.config.grid**2
     for row in range(len(examples)):
         _, own = begin(segmenter, examples[row : row + 1], start="best")
-        distance = np.abs(tokens[:, None] - np.asarray(own[0][0])[0]).max(axis=(2, 3))
+        distance = np.abs(tokens[:, None] - np.asarray(own.blocks[0][0])[0]).max(axis=(2, 3))
         assert (distance.min(axis=1) < 1e-5).sum() >= 1
     assert run.config.start == "spread"
 

@@ -122,7 +122,7 @@ def test_another_model_refuses_the_prompt(models, tuned, examples):
 def test_example_pairs_can_be_added_to_a_prompt(segmenter, tuned, example):
     context = segmenter.context([example(20)], like=tuned.tuned_context)
     grid = segmenter.config.grid**2
-    assert context.arrays[0][0].shape[1] == 2 * grid
+    assert context.arrays.blocks[0][0].shape[1] == 2 * grid
     assert context.threshold == tuned.threshold
     one, other = (
         segmenter.segment(example(21).image, c).probabilities_lowres
