@@ -82,11 +82,11 @@ class SampleBatch(NamedTuple):
 
     example_features: Float16[np.ndarray, "b e n f"]
     example_images: Float32[np.ndarray, "b e h w 3"]
-    example_slots: Int32[np.ndarray, "b e h w"]  # rows of `colours`; 255 ignored
+    example_class_ids: Int32[np.ndarray, "b e h w"]  # rows of `colours`; 255 ignored
     colours: Float32[np.ndarray, "b k 3"]  # of the background, then of each label; 0 beyond those
     query_features: Float16[np.ndarray, "b q n f"]
     query_images: Float32[np.ndarray, "b q h w 3"]
-    query_slots: Int32[np.ndarray, "b q h w"]
+    query_class_ids: Int32[np.ndarray, "b q h w"]
     query_weights: Float32[np.ndarray, "b q h w"]  # of the loss: 1 on average, 0 where ignored
 
 
@@ -107,7 +107,7 @@ class _Window:
 
     features: Float16[np.ndarray, "n f"]
     image: Float32[np.ndarray, "h w 3"]
-    slots: Int32[np.ndarray, "h w"]
+    class_ids: Int32[np.ndarray, "h w"]
 
 
 class Sampler:
@@ -154,17 +154,17 @@ class Sampler:
             flip, showing = rng.random() < config.flip, rng.random() < config.showing
             asked.append(self._window(view, choice, shape.side, rng, flip=flip, showing=showing))
         weights = [
-            loss_weights(window.slots, balanced=config.balanced, floor=config.floor)
+            loss_weights(window.class_ids, balanced=config.balanced, floor=config.floor)
             for window in asked
         ]
         return (
             np.stack([window.features for window in shown]),
             np.stack([window.image for window in shown]),
-            np.stack([window.slots for window in shown]),
+            np.stack([window.class_ids for window in shown]),
             np.pad(colours, ((0, config.labels + 1 - len(colours)), (0, 0))),
             np.stack([window.features for window in asked]),
             np.stack([window.image for window in asked]),
-            np.stack([window.slots for window in asked]),
+            np.stack([window.class_ids for window in asked]),
             np.stack(weights),
         )
 
@@ -228,18 +228,20 @@ class Sampler:
         """Crop tokens and their pixels; with `showing` try to have something asked for in it."""
         cache, patch = self.cache, self.cache.patch
         masks = cache.instances if choice.by_instance else cache.classes
-        slot_of = np.zeros(256, np.int32)
-        slot_of[list(choice.ids)] = np.arange(1, len(choice.ids) + 1)
-        place = self._place((slot_of > 0)[masks[view]], side, rng, showing=showing)
-        slots = slot_of[_cut(masks[view], place, side, patch)]
-        slots = np.where(_cut(cache.classes[view], place, side, patch) == IGNORE, IGNORE, slots)
+        class_id_of = np.zeros(256, np.int32)
+        class_id_of[list(choice.ids)] = np.arange(1, len(choice.ids) + 1)
+        place = self._place((class_id_of > 0)[masks[view]], side, rng, showing=showing)
+        class_ids = class_id_of[_cut(masks[view], place, side, patch)]
+        class_ids = np.where(
+            _cut(cache.classes[view], place, side, patch) == IGNORE, IGNORE, class_ids
+        )
         pixels = _cut(cache.pixels[view], place, side, patch)
         grid = cache.features[view].reshape(cache.grid, cache.grid, -1)
         tokens = _cut(grid, place, side, 1)
         if flip:
-            tokens, pixels, slots = (a[:, ::-1] for a in (tokens, pixels, slots))
+            tokens, pixels, class_ids = (a[:, ::-1] for a in (tokens, pixels, class_ids))
         image = pixels.astype(np.float32) / 127.5 - 1
-        return _Window(tokens.reshape(side**2, -1), image, slots.astype(np.int32))
+        return _Window(tokens.reshape(side**2, -1), image, class_ids.astype(np.int32))
 
     def _place(
         self, marked: Bool[np.ndarray, "size size"], side: int, rng: Rng, *, showing: bool
@@ -283,7 +285,7 @@ def draw_colours(
 
 
 def loss_weights(
-    slots: Int32[np.ndarray, "h w"],
+    class_ids: Int32[np.ndarray, "h w"],
     *,
     balanced: float,
     floor: float,
@@ -292,10 +294,10 @@ def loss_weights(
 
     Labels that have less than `floor` of the pixels that count are weighed as if they had so much.
     """
-    valid = slots != IGNORE
-    counts = np.bincount(slots[valid], minlength=IGNORE + 1)
+    valid = class_ids != IGNORE
+    counts = np.bincount(class_ids[valid], minlength=IGNORE + 1)
     each = 1 / np.maximum(counts, max(1.0, floor * valid.sum()))
-    even = np.where(valid, each[slots], 0)
+    even = np.where(valid, each[class_ids], 0)
     even /= max(even.mean(), 1e-9)
     return (balanced * even + (1 - balanced) * valid).astype(np.float32)
 

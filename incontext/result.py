@@ -41,7 +41,7 @@ class Result:
     Attributes:
         probabilities_lowres: Probabilities of background and labels on a coarse grid; each pixel
             sums to 1.
-        labels: The label of each further plane of `probabilities_lowres`, positive and distinct.
+        labels: The label of each further channel of `probabilities_lowres`, positive and distinct.
         size: (height, width) of the upright picture.
         image: The picture, for overlays and cutouts.
         names: What labels are called.
@@ -50,7 +50,7 @@ class Result:
         threshold: 0..1.
     """
 
-    probabilities_lowres: Float32[np.ndarray, "planes gh gw"]
+    probabilities_lowres: Float32[np.ndarray, "k gh gw"]
     labels: tuple[int, ...]
     size: tuple[int, int]
     image: UInt8[np.ndarray, "h w 3"] | None = None
@@ -60,9 +60,9 @@ class Result:
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        planes = len(self.probabilities_lowres)
-        if planes != len(self.labels) + 1:
-            raise ValueError(f"{planes} planes for background and {len(self.labels)} labels")
+        channels = len(self.probabilities_lowres)
+        if channels != len(self.labels) + 1:
+            raise ValueError(f"{channels} channels for background and {len(self.labels)} labels")
         if len(set(self.labels)) != len(self.labels) or min(self.labels, default=1) < 1:
             raise ValueError(f"labels {self.labels} must be positive and distinct")
         if self.image is not None and self.image.shape[:2] != self.size:
@@ -93,7 +93,7 @@ class Result:
             np.equal(label_map, label, out=mask)
         return masks
 
-    def probabilities(self) -> Float32[np.ndarray, "planes h w"]:
+    def probabilities(self) -> Float32[np.ndarray, "k h w"]:
         """Compute the probabilities of background and labels in the size of the picture.
 
         The coarse grid is interpolated bilinearly with half-pixel centres. The array takes
@@ -189,20 +189,20 @@ class Result:
             label: min(float(mean), 1.0) for label, mean in zip(self.labels, means[1:], strict=True)
         }
 
-    def _decide(self, band: Float32[np.ndarray, "planes h w"]) -> np.ndarray:
+    def _decide(self, band: Float32[np.ndarray, "k h w"]) -> np.ndarray:
         if len(self.labels) == 1:
             return (band[1] > self.threshold).astype(np.intp)
         weighted = band * np.float32(1 - self.threshold)
         weighted[0] = band[0] * np.float32(self.threshold)
         return weighted.argmax(axis=0)
 
-    def _bands(self) -> Iterator[tuple[slice, Float32[np.ndarray, "planes h w"]]]:
+    def _bands(self) -> Iterator[tuple[slice, Float32[np.ndarray, "k h w"]]]:
         """Yield the full-size probabilities in bands of rows."""
         height, width = self.size
-        planes, grid_height, grid_width = self.probabilities_lowres.shape
+        channels, grid_height, grid_width = self.probabilities_lowres.shape
         down = _bilinear_weights(grid_height, height)
         across = _bilinear_weights(grid_width, width).T
-        step = max(1, _BAND_VALUES // (planes * width))
+        step = max(1, _BAND_VALUES // (channels * width))
         for top in range(0, height, step):
             rows = slice(top, min(top + step, height))
             yield rows, down[rows] @ self.probabilities_lowres @ across

@@ -172,14 +172,14 @@ def mask_loss(
 ) -> Float[Array, " p"]:
     """Return 20 times the focal loss, and the dice loss with its weight."""
     truth, known = asked.truth.astype(jnp.float32), asked.known.astype(jnp.float32)
-    chance = jax.nn.sigmoid(logits)
-    wrong = chance * (1 - truth) + (1 - chance) * truth
+    probability = jax.nn.sigmoid(logits)
+    wrong = probability * (1 - truth) + (1 - probability) * truth
     entropy = optax.sigmoid_binary_cross_entropy(logits, truth)
     balance = alpha * truth + (1 - alpha) * (1 - truth)
     pixels = jnp.maximum(known.sum(axis=(1, 2)), 1)
     focal = (known * balance * wrong**GAMMA * entropy).sum(axis=(1, 2)) / pixels
-    both = (known * chance * truth).sum(axis=(1, 2))
-    total = (known * (chance + truth)).sum(axis=(1, 2))
+    both = (known * probability * truth).sum(axis=(1, 2))
+    total = (known * (probability + truth)).sum(axis=(1, 2))
     return 20 * focal + dice * (1 - (2 * both + 1) / (total + 1))
 
 

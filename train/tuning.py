@@ -143,12 +143,12 @@ def _count(
     segmenter: Segmenter, context: Context, pairs: Sequence[Pair], labels: Sequence[int]
 ) -> Counts:
     total = no_counts(len(labels))
-    slot_of = np.zeros(256, np.uint8)
-    slot_of[list(labels)] = np.arange(1, len(labels) + 1)
-    slot_of[IGNORE] = IGNORE
+    class_id_of = np.zeros(256, np.uint8)
+    class_id_of[list(labels)] = np.arange(1, len(labels) + 1)
+    class_id_of[IGNORE] = IGNORE
     results = segmenter.segment_many([pair.image for pair in pairs], context)
     for result, pair in zip(results, pairs, strict=True):
-        total += count_result(result, slot_of[pair.mask], labels=labels)
+        total += count_result(result, class_id_of[pair.mask], labels=labels)
     return total
 
 

@@ -57,7 +57,7 @@ class Engine(Protocol):
         passes: Passes,
         seg_type: str,
         size: int,
-    ) -> list[Float32[np.ndarray, "planes _ _"]]:
+    ) -> list[Float32[np.ndarray, "k _ _"]]:
         """Return the probabilities of background and labels, as many together as it can."""
         ...
 
@@ -109,7 +109,7 @@ class SegGPTEngine:
         passes: Passes,
         seg_type: str,
         size: int,
-    ) -> list[Float32[np.ndarray, "planes _ _"]]:
+    ) -> list[Float32[np.ndarray, "k _ _"]]:
         """Return what the passes found, brought together."""
         squares = [squeeze_image(load_source(source), size) for source in sources]
         queries = normalize(jnp.asarray(np.stack(squares)))

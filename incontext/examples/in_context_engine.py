@@ -102,8 +102,8 @@ class InContextEngine:
     ) -> Cache:
         """Encode one example from its picture's embedding."""
         colours = jnp.asarray(2 * pass_palette(passes) - 1)
-        slots = [_slots(labels, part, embedding.image.shape[1:3]) for part in passes]
-        return self._encode(self.params, embedding, np.stack(slots), colours)
+        class_ids = [_class_ids(labels, part, embedding.image.shape[1:3]) for part in passes]
+        return self._encode(self.params, embedding, np.stack(class_ids), colours)
 
     def find(
         self,
@@ -113,7 +113,7 @@ class InContextEngine:
         passes: Passes,
         seg_type: str,
         size: int,
-    ) -> list[Float32[np.ndarray, "planes _ _"]]:
+    ) -> list[Float32[np.ndarray, "k _ _"]]:
         """Return what the passes found, brought together and corrected by a prompt's heads."""
         del seg_type
         heads = arrays.heads if isinstance(arrays, HeadContext) else None
@@ -124,7 +124,7 @@ class InContextEngine:
 
     def find_embedded(
         self, embedding: Embedding, cache: Cache, passes: Passes, *, heads: PyTree | None = None
-    ) -> list[Float32[np.ndarray, "planes _ _"]]:
+    ) -> list[Float32[np.ndarray, "k _ _"]]:
         """Return what `find` does of encoded pictures."""
         colors = palette(max(len(part) for part in passes))
         rgb = self._rgb(embedding, cache, len(passes))
@@ -135,10 +135,10 @@ class InContextEngine:
         return [self.correct(row, one, heads) for row, one in zip(rows, found, strict=True)]
 
     def correct(
-        self, embedding: Embedding, chances: Float32[np.ndarray, "planes h w"], heads: PyTree
-    ) -> Float32[np.ndarray, "planes h w"]:
+        self, embedding: Embedding, probabilities: Float32[np.ndarray, "k h w"], heads: PyTree
+    ) -> Float32[np.ndarray, "k h w"]:
         """Apply a prompt's heads to what was found in one picture."""
-        return np.asarray(self._correct(self.params, heads, embedding, chances))
+        return np.asarray(self._correct(self.params, heads, embedding, probabilities))
 
     def head_inputs(self, embedding: Embedding) -> tuple[Array, Array]:
         """Return an image's tokens as a grid, and its pixels' features at stride 4."""
@@ -265,15 +265,15 @@ def pass_palette(passes: Passes) -> Float32[np.ndarray, "k 3"]:
     return np.pad(colours, ((0, LABELS_PER_PASS + 1 - len(colours)), (0, 0)))
 
 
-def _slots(
+def _class_ids(
     labels: Int32[np.ndarray, "h w"], part: Sequence[int], shape: tuple[int, ...]
 ) -> Int32[np.ndarray, "h2 w2"]:
     """Return which colour of a pass each pixel of the resized picture has (nearest)."""
-    slots = np.zeros(labels.shape, np.uint8)
-    for slot, label in enumerate(part, 1):
-        slots[labels == label] = slot
+    class_ids = np.zeros(labels.shape, np.uint8)
+    for class_id, label in enumerate(part, 1):
+        class_ids[labels == label] = class_id
     height, width = shape
-    resized = Image.fromarray(slots).resize((width, height), Image.Resampling.NEAREST)
+    resized = Image.fromarray(class_ids).resize((width, height), Image.Resampling.NEAREST)
     return np.asarray(resized, np.int32)
 
 

@@ -19,13 +19,13 @@ def encode_example(
     graphdef: nnx.GraphDef[InContextModel],
     params: PyTree,
     embedding: Embedding,
-    slots: Array,
+    class_ids: Array,
     colours: Array,
 ) -> Cache:
     """Encode one example in every pass."""
-    model, passes = nnx.merge(graphdef, params), len(slots)
+    model, passes = nnx.merge(graphdef, params), len(class_ids)
     repeated = jax.tree.map(lambda a: jnp.repeat(a, passes, axis=0), _cast(model, embedding))
-    return model.encode(repeated, slots, jnp.broadcast_to(colours, (passes, *colours.shape)))
+    return model.encode(repeated, class_ids, jnp.broadcast_to(colours, (passes, *colours.shape)))
 
 
 def paint_queries(
@@ -61,11 +61,11 @@ def correct_found(
     params: PyTree,
     heads: PyTree,
     embedding: Embedding,
-    chances: Float[Array, "planes h w"],
-) -> Float[Array, "planes h w"]:
+    probabilities: Float[Array, "k h w"],
+) -> Float[Array, "k h w"]:
     """Apply a prompt's heads to the probabilities found in one image."""
     tokens, pixels = see_pixels(graphdef, params, embedding)
-    return correct(heads, tokens, pixels, chances)
+    return correct(heads, tokens, pixels, probabilities)
 
 
 def _cast(model: InContextModel, embedding: Embedding) -> Embedding:

@@ -19,10 +19,13 @@ def paint_passes(
 ) -> Float[Array, "p n h w 3"]:
     """Paint label maps in every pass, which takes the labels of the others for background."""
     colors = palette(max(len(part) for part in passes))
-    slots = np.stack(
-        [sum((maps == label) * slot for slot, label in enumerate(part, 1)) for part in passes]
+    class_ids = np.stack(
+        [
+            sum((maps == label) * class_id for class_id, label in enumerate(part, 1))
+            for part in passes
+        ]
     )
-    return paint(jnp.asarray(slots), jnp.asarray(colors))
+    return paint(jnp.asarray(class_ids), jnp.asarray(colors))
 
 
 def encode_examples(

@@ -14,11 +14,11 @@ def combine_passes(
     rgb: Float32[np.ndarray, "passes h w 3"],
     passes: Sequence[Sequence[int]],
     colors: Float32[np.ndarray, "k 3"],
-) -> Float32[np.ndarray, "planes h w"]:
+) -> Float32[np.ndarray, "k h w"]:
     """Bring passes together by each label's odds against the background of its own pass."""
     odds = []
     for painted, part in zip(rgb, passes, strict=True):
-        chances = color_probabilities(painted, colors[: len(part) + 1])
-        odds.append(chances[1:] / chances[:1])
+        probabilities = color_probabilities(painted, colors[: len(part) + 1])
+        odds.append(probabilities[1:] / probabilities[:1])
     stacked = np.concatenate([np.ones_like(odds[0][:1]), *odds])
     return (stacked / stacked.sum(axis=0)).astype(np.float32)

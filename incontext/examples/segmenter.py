@@ -147,15 +147,15 @@ class ExampleSegmenter:
                 image if isinstance(image, EncodedPicture) else picture
                 for image, picture in zip(part, pictures, strict=True)
             ]
-            probabilities = self._probabilities(known, context, count, size)
-            for source, picture, chances in zip(part, pictures, probabilities, strict=True):
+            rows = self._probabilities(known, context, count, size)
+            for source, picture, probabilities in zip(part, pictures, rows, strict=True):
                 if detail == "tiles":
                     boxes = tile_boxes(picture.shape[:2])
                     crops = [picture[b.top : b.bottom, b.left : b.right] for b in boxes]
                     tiles = self._tiles(crops, context, count)
-                    chances = blend(chances, boxes, tiles, size=picture.shape[:2])
+                    probabilities = blend(probabilities, boxes, tiles, size=picture.shape[:2])
                 yield Result(
-                    probabilities_lowres=chances,
+                    probabilities_lowres=probabilities,
                     labels=context.labels,
                     size=picture.shape[:2],
                     image=picture,
@@ -176,7 +176,7 @@ class ExampleSegmenter:
 
     def _tiles(
         self, crops: Sequence[np.ndarray], context: Context, batch_size: int
-    ) -> list[Float32[np.ndarray, "planes gh gw"]]:
+    ) -> list[Float32[np.ndarray, "k gh gw"]]:
         """Return the probabilities of any number of crops."""
         size = self.engine.size
         parts = (crops[i : i + batch_size] for i in range(0, len(crops), batch_size))
@@ -190,7 +190,7 @@ class ExampleSegmenter:
         context: Context,
         batch_size: int,
         size: int,
-    ) -> list[Float32[np.ndarray, "planes gh gw"]]:
+    ) -> list[Float32[np.ndarray, "k gh gw"]]:
         """Return the probabilities of background and labels, of pictures seen at a size."""
         # A short last batch is filled up, so that one compiled program serves all.
         filled = [*pictures, *[pictures[-1]] * (batch_size - len(pictures))]

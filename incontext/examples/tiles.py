@@ -42,15 +42,15 @@ def _starts(length: int, side: float) -> list[int]:
 
 
 def blend(
-    coarse: Float32[np.ndarray, "planes gh gw"],
+    coarse: Float32[np.ndarray, "k gh gw"],
     boxes: Sequence[Box],
-    tiles: Sequence[Float32[np.ndarray, "planes _ _"]],
+    tiles: Sequence[Float32[np.ndarray, "k _ _"]],
     *,
     size: tuple[int, int],
-) -> Float32[np.ndarray, "planes fh fw"]:
+) -> Float32[np.ndarray, "k fh fw"]:
     """Lay tiles over the whole image, on a grid as fine as that of the finest tile."""
     fine = tuple(_fine(coarse.shape[axis + 1], boxes, size, axis) for axis in (0, 1))
-    total = resize_planes(coarse, fine)
+    total = resize_channels(coarse, fine)
     weights = np.ones(fine, np.float32)
     for box, tile in zip(boxes, tiles, strict=True):
         top, bottom = _cells(box.top, box.bottom, fine[0] / size[0])
@@ -59,7 +59,7 @@ def blend(
         # Where the box ends inside the picture its weight ends; at the picture's rim it does not.
         rim = (box.top > 0, box.bottom < size[0], box.left > 0, box.right < size[1])
         weight = WEIGHT * np.outer(_ramp(shape[0], *rim[:2]), _ramp(shape[1], *rim[2:]))
-        total[:, top:bottom, left:right] += weight * resize_planes(tile, shape)
+        total[:, top:bottom, left:right] += weight * resize_channels(tile, shape)
         weights[top:bottom, left:right] += weight
     return total / weights
 
@@ -83,12 +83,12 @@ def _ramp(cells: int, falls_first: bool, falls_last: bool) -> Float32[np.ndarray
     return np.minimum(rising, falling)
 
 
-def resize_planes(
-    planes: Float32[np.ndarray, "planes gh gw"], shape: tuple[int, ...]
-) -> Float32[np.ndarray, "planes h w"]:
-    """Resize planes (bilinear)."""
+def resize_channels(
+    channels: Float32[np.ndarray, "k gh gw"], shape: tuple[int, ...]
+) -> Float32[np.ndarray, "k h w"]:
+    """Resize channels (bilinear)."""
     height, width = shape
     resized = [
-        Image.fromarray(p).resize((width, height), Image.Resampling.BILINEAR) for p in planes
+        Image.fromarray(p).resize((width, height), Image.Resampling.BILINEAR) for p in channels
     ]
     return np.stack([np.asarray(p, np.float32) for p in resized])

@@ -36,9 +36,9 @@ def correct(
     """
     label = _which(result.labels, about)
     row = 1 + result.labels.index(label)
-    chances = result.probabilities_lowres
+    probabilities = result.probabilities_lowres
     at_threshold = _logit(result.threshold)
-    proposal = _logit(_resized(chances[row], state.mask_shape)) - at_threshold
+    proposal = _logit(_resized(probabilities[row], state.mask_shape)) - at_threshold
     answer = model.predict(
         state,
         points=points,
@@ -52,13 +52,13 @@ def correct(
     height, width = result.size
     shape = (max(1, round(height * scale)), max(1, round(width * scale)))
     marked = 0.5 * (1 + np.tanh(0.5 * _resized(logits.astype(np.float32), shape)))
-    planes = np.stack([_resized(plane, shape) for plane in chances])
-    others = np.delete(planes, row, axis=0)
-    planes *= (1 - marked) / np.maximum(others.sum(axis=0), 1e-6)
-    planes[row] = marked
-    # Where nothing else had a chance, the background has what is left.
-    planes[0] += 1 - planes.sum(axis=0)
-    return dataclasses.replace(result, probabilities_lowres=planes.astype(np.float32))
+    channels = np.stack([_resized(channel, shape) for channel in probabilities])
+    others = np.delete(channels, row, axis=0)
+    channels *= (1 - marked) / np.maximum(others.sum(axis=0), 1e-6)
+    channels[row] = marked
+    # Where nothing else was probable, the background has what is left.
+    channels[0] += 1 - channels.sum(axis=0)
+    return dataclasses.replace(result, probabilities_lowres=channels.astype(np.float32))
 
 
 def _which(labels: tuple[int, ...], about: int | None) -> int:
@@ -72,15 +72,15 @@ def _which(labels: tuple[int, ...], about: int | None) -> int:
     return next(iter(labels))
 
 
-def _logit(chance: Any) -> Any:
+def _logit(probability: Any) -> Any:
     """Return the log odds of a number or an array."""
-    clipped = np.clip(chance, 1e-4, 1 - 1e-4)
+    clipped = np.clip(probability, 1e-4, 1 - 1e-4)
     return np.log(clipped / (1.0 - clipped))
 
 
 def _resized(
-    plane: Float32[np.ndarray, "h w"], shape: tuple[int, int]
+    channel: Float32[np.ndarray, "h w"], shape: tuple[int, int]
 ) -> Float32[np.ndarray, "h2 w2"]:
     height, width = shape
-    resized = Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR)
+    resized = Image.fromarray(channel).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(resized, np.float32)

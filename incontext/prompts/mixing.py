@@ -43,9 +43,9 @@ def mixing_loss(
 ) -> Float[Array, ""]:
     """Return the dice loss plus the focal loss of the mixed mask."""
     mixed = jnp.einsum("c,chw->hw", weights, logits)
-    chance = jax.nn.sigmoid(mixed)
-    dice = 1 - (2 * (chance * mask).sum() + 1) / (chance.sum() + mask.sum() + 1)
-    right = jnp.where(mask > 0, chance, 1 - chance)
+    probability = jax.nn.sigmoid(mixed)
+    dice = 1 - (2 * (probability * mask).sum() + 1) / (probability.sum() + mask.sum() + 1)
+    right = jnp.where(mask > 0, probability, 1 - probability)
     balance = jnp.where(mask > 0, _FOCAL_ALPHA, 1 - _FOCAL_ALPHA)
     surprise = optax.sigmoid_binary_cross_entropy(mixed, mask)
     return dice + (balance * (1 - right) ** _FOCAL_GAMMA * surprise).mean()

@@ -17,12 +17,12 @@ def make_result(
     )
 
 
-def share(logits: Float32[np.ndarray, "labels h w"]) -> Float32[np.ndarray, "planes h w"]:
+def share(logits: Float32[np.ndarray, "labels h w"]) -> Float32[np.ndarray, "k h w"]:
     """Turn each label's logits into shares of background and labels that sum to 1.
 
     The background has what the strongest label leaves, so a label wins where its logit is the
     highest and above 0.
     """
-    chances = 0.5 * (1.0 + np.tanh(0.5 * logits))
-    planes = np.concatenate([1.0 - chances.max(axis=0, keepdims=True), chances])
-    return (planes / planes.sum(axis=0)).astype(np.float32)
+    probabilities = 0.5 * (1.0 + np.tanh(0.5 * logits))
+    channels = np.concatenate([1.0 - probabilities.max(axis=0, keepdims=True), probabilities])
+    return (channels / channels.sum(axis=0)).astype(np.float32)

@@ -152,7 +152,7 @@ def score_context(segmenter: ExampleSegmenter, context: Context, pictures: Pictu
 
     def count(row: int) -> Counts:
         [result] = segmenter.segment_many([pictures.images[row]], context)
-        return count_result(result, pictures.slots[row], labels=pictures.labels)
+        return count_result(result, pictures.class_ids[row], labels=pictures.labels)
 
     first = count(0)  # alone, to compile once
     with open_pool() as pool:
@@ -160,15 +160,15 @@ def score_context(segmenter: ExampleSegmenter, context: Context, pictures: Pictu
 
 
 def count_result(
-    result: Result, slots: UInt8[np.ndarray, "h w"], *, labels: Sequence[int]
+    result: Result, class_ids: UInt8[np.ndarray, "h w"], *, labels: Sequence[int]
 ) -> Counts:
-    """Count what was found on one picture, whose slots number the labels from 1."""
+    """Count what was found on one picture, whose class_ids number the labels from 1."""
     low = result.probabilities_lowres
-    chances = np.zeros((len(labels) + 1, *low.shape[1:]), np.float32)
-    chances[0] = low[0]
-    for label, plane in zip(result.labels, low[1:], strict=True):
-        chances[1 + labels.index(label)] = plane
-    return count_pixels(chances, slots, labels=labels)
+    probabilities = np.zeros((len(labels) + 1, *low.shape[1:]), np.float32)
+    probabilities[0] = low[0]
+    for label, channel in zip(result.labels, low[1:], strict=True):
+        probabilities[1 + labels.index(label)] = channel
+    return count_pixels(probabilities, class_ids, labels=labels)
 
 
 def as_examples(pictures: Pictures) -> list[Example]:
@@ -176,8 +176,8 @@ def as_examples(pictures: Pictures) -> list[Example]:
     values = np.zeros(256, np.int32)
     values[1 : len(pictures.labels) + 1] = pictures.labels
     return [
-        Example(image, values[slots], kind="labels")
-        for image, slots in zip(pictures.images, pictures.slots, strict=True)
+        Example(image, values[class_ids], kind="labels")
+        for image, class_ids in zip(pictures.images, pictures.class_ids, strict=True)
     ]
 
 

@@ -30,14 +30,14 @@ class Bank(NamedTuple):
         tokens: (n, gh, gw, f).
         pixels: At stride 4, (n, h, w, c).
         guess: Logarithms of the probabilities that the model finds, at stride 4, (n, h, w, k).
-        slots: At stride 2, (n, 2 h, 2 w); 255 is ignored.
+        class_ids: At stride 2, (n, 2 h, 2 w); 255 is ignored.
         grids: How many tokens each picture has, (n, 2).
     """
 
     tokens: Array
     pixels: Array
     guess: Array
-    slots: Array
+    class_ids: Array
     grids: Array
 
 
@@ -54,7 +54,7 @@ def fill_bank(
     tokens: Sequence[np.ndarray],
     pixels: Sequence[np.ndarray],
     guesses: Sequence[np.ndarray],
-    slots: Sequence[np.ndarray],
+    class_ids: Sequence[np.ndarray],
 ) -> Bank:
     """Return pictures of any shapes as one bank."""
     grids = np.array([one.shape[:2] for one in tokens], np.int32)
@@ -62,7 +62,7 @@ def fill_bank(
         tokens=_stack(tokens, 0),
         pixels=_stack(pixels, 0),
         guess=_stack(guesses, 0),
-        slots=_stack([one[1::2, 1::2] for one in slots], IGNORE),
+        class_ids=_stack([one[1::2, 1::2] for one in class_ids], IGNORE),
         grids=jnp.asarray(grids),
     )
 
@@ -111,9 +111,9 @@ def cut(
 
     tokens = part(bank.tokens, 2)
     kept = jax.random.bernoulli(key_drop, 1 - DROP, tokens.shape[-1:]) / (1 - DROP)
-    guess, slots = part(bank.guess, patch // 2), part(bank.slots, patch)
-    height, width, planes = guess.shape
-    truth = label_fractions(slots[None].astype(jnp.int32), planes - 1, (height, width))[0]
+    guess, class_ids = part(bank.guess, patch // 2), part(bank.class_ids, patch)
+    height, width, channels = guess.shape
+    truth = label_fractions(class_ids[None].astype(jnp.int32), channels - 1, (height, width))[0]
     return Crop(tokens * kept, part(bank.pixels, patch // 2), guess, truth)
 
 
@@ -125,17 +125,17 @@ def head_loss(
     logs = jax.nn.log_softmax(crops.guess + head(crops.tokens, crops.pixels, crops.guess), axis=-1)
     weighted = crops.truth * weights
     entropy = -(weighted * logs).sum() / jnp.maximum(weighted.sum(), 1e-6)
-    chances = jnp.exp(logs) * crops.truth.sum(axis=-1, keepdims=True)
-    hits, both = ((a * crops.truth).sum(axis=(0, 1, 2)) for a in (chances, jnp.ones(())))
-    union = chances.sum(axis=(0, 1, 2)) + both - hits
+    probabilities = jnp.exp(logs) * crops.truth.sum(axis=-1, keepdims=True)
+    hits, both = ((a * crops.truth).sum(axis=(0, 1, 2)) for a in (probabilities, jnp.ones(())))
+    union = probabilities.sum(axis=(0, 1, 2)) + both - hits
     least = SMALLEST * crops.truth.size / crops.truth.shape[-1]
     return entropy + (1 - (hits + least) / (union + least))[1:].mean()
 
 
 def balance(bank: Bank, rows: Sequence[int]) -> Float[Array, " k"]:
     """Return the weight of each label by its share in some pictures."""
-    slots = np.asarray(bank.slots)[list(rows)]
-    counts = np.bincount(slots[slots != IGNORE].ravel(), minlength=bank.guess.shape[-1])
+    class_ids = np.asarray(bank.class_ids)[list(rows)]
+    counts = np.bincount(class_ids[class_ids != IGNORE].ravel(), minlength=bank.guess.shape[-1])
     return jnp.asarray(np.maximum(counts / max(counts.sum(), 1), LEAST_SHARE) ** -BALANCE)
 
 

@@ -20,7 +20,7 @@ from incontext.tune.baselines import MOST_EXAMPLES, Plain, as_examples, cover_la
 from incontext.tune.config import RATES, TuneConfig
 from incontext.tune.head import Bank, fill_bank, learn_head, make_update
 from incontext.tune.loop import Progress
-from incontext.tune.outcome import Chances, Tuned, describe
+from incontext.tune.outcome import Probabilities, Tuned, describe
 from incontext.tune.pictures import Pictures, read_pictures, warn_of_single
 from incontext.tune.scores import Counts, add_counts, count_pixels
 from seggpt.encoder import Embedding
@@ -42,12 +42,12 @@ class Found:
     pictures: Pictures
     passes: tuple[tuple[int, ...], ...]
     embeddings: list[Embedding]
-    chances: list[Chances]
+    probabilities: list[Probabilities]
     folds: list[list[int]]
 
-    def count(self, chances: Sequence[Chances]) -> Counts:
+    def count(self, probabilities: Sequence[Probabilities]) -> Counts:
         """Count what was found in all pictures."""
-        pairs = zip(chances, self.pictures.slots, strict=True)
+        pairs = zip(probabilities, self.pictures.class_ids, strict=True)
         return add_counts([count_pixels(*pair, labels=self.pictures.labels) for pair in pairs])
 
 
@@ -96,10 +96,10 @@ def tune_head(
     try:
         run = _Run(engine, found, config, before=plain.score, tell=tell)
         steps = run.choose_steps(deadline)
-        heads, chances, losses = run.learn(steps)
+        heads, probabilities, losses = run.learn(steps)
     except KeyboardInterrupt:
         return outcome(tuned_context=kept, tuned=plain.counts, ending="interrupted", history=[])
-    counts = found.count(chances)
+    counts = found.count(probabilities)
     assert isinstance(plain.context.arrays, HeadContext)
     arrays = replace(plain.context.arrays, heads=jax.device_get(heads))
     tuned = replace(plain.context, arrays=arrays)
@@ -109,7 +109,7 @@ def tune_head(
         tuned=counts,
         ending="steps" if steps == config.steps else "minutes",
         history=[(steps, float(np.mean(losses)), score)],
-        left_out=list(zip(found.chances, chances, strict=True)),
+        left_out=list(zip(found.probabilities, probabilities, strict=True)),
     )
 
 
@@ -152,7 +152,7 @@ def _untuned(found: Found, order: Sequence[int], *, model: str, seg_type: SegTyp
         seg_type=seg_type,
     )
     count = f"all {len(shown)}" if len(shown) == len(order) else f"{len(shown)} of {len(order)}"
-    return Plain(f"{count} examples", context, found.count(found.chances), tuple(shown))
+    return Plain(f"{count} examples", context, found.count(found.probabilities), tuple(shown))
 
 
 def divide(total: int, order: Sequence[int]) -> list[list[int]]:
@@ -181,13 +181,15 @@ def find_by_others(
     shown = order[: MOST_EXAMPLES * len(folds) // (len(folds) - 1)]
     maps = label_maps(pictures)
     caches = {row: engine.encode_embedding(embeddings[row], maps[row], passes) for row in shown}
-    chances: dict[int, Chances] = {}
+    probabilities: dict[int, Probabilities] = {}
     for fold in folds:
         others = [row for row in shown if row not in fold][:MOST_EXAMPLES]
         cache = join_caches([caches[row] for row in others])
         for row in fold:
-            [chances[row]] = engine.find_embedded(embeddings[row], cache, passes)
-    return Found(pictures, passes, embeddings, [chances[r] for r in range(len(chances))], folds)
+            [probabilities[row]] = engine.find_embedded(embeddings[row], cache, passes)
+    return Found(
+        pictures, passes, embeddings, [probabilities[r] for r in range(len(probabilities))], folds
+    )
 
 
 def label_maps(pictures: Pictures) -> list[np.ndarray]:
@@ -222,9 +224,9 @@ class _Run:
         affordable = int((deadline - time.monotonic()) / (len(self.found.folds) * pace))
         return min(self.config.steps, max(affordable, LEAST_STEPS))
 
-    def learn(self, steps: int) -> tuple[PyTree, list[Chances], list[float]]:
+    def learn(self, steps: int) -> tuple[PyTree, list[Probabilities], list[float]]:
         """Return a head of the others for each fold, what it finds there, and the losses."""
-        corrected: dict[int, Chances] = {}
+        corrected: dict[int, Probabilities] = {}
         heads, losses = [], []
         for number, fold in enumerate(self.found.folds):
             rows = [row for row in range(len(self.found.pictures)) if row not in fold]
@@ -232,8 +234,8 @@ class _Run:
             heads.append(jax.tree.map(lambda a: a[None], head))
             losses.append(loss)
             for row in fold:
-                embedding, chances = self.found.embeddings[row], self.found.chances[row]
-                corrected[row] = self.engine.correct(embedding, chances, heads[-1])
+                embedding, probabilities = self.found.embeddings[row], self.found.probabilities[row]
+                corrected[row] = self.engine.correct(embedding, probabilities, heads[-1])
         stacked = jax.tree.map(lambda *a: jnp.concatenate(a), *heads)
         return stacked, [corrected[row] for row in range(len(corrected))], losses
 
@@ -266,9 +268,9 @@ class _Run:
 
 def _bank(engine: InContextEngine, found: Found) -> Bank:
     tokens, pixels, guesses = [], [], []
-    for embedding, chances in zip(found.embeddings, found.chances, strict=True):
+    for embedding, probabilities in zip(found.embeddings, found.probabilities, strict=True):
         grid, fine = engine.head_inputs(embedding)
         tokens.append(np.asarray(grid[0]))
         pixels.append(np.asarray(fine[0]))
-        guesses.append(np.asarray(guess_of(jnp.asarray(chances), fine)[0]))
-    return fill_bank(tokens, pixels, guesses, found.pictures.slots)
+        guesses.append(np.asarray(guess_of(jnp.asarray(probabilities), fine)[0]))
+    return fill_bank(tokens, pixels, guesses, found.pictures.class_ids)

@@ -131,7 +131,7 @@ def learn_prompt(
 def count_views(run: Run) -> int:
     """Return how many views are prepared together: as many as memory allows."""
     batch = run.config.batch_size
-    view_bytes = 4 * 4 * run.config.view_size**2  # colours and a slot, 4 bytes each
+    view_bytes = 4 * 4 * run.config.view_size**2  # colours and a class_id, 4 bytes each
     fit = min(run.config.views, run.config.pool_bytes // view_bytes)
     return max(batch, fit // batch * batch)
 
@@ -160,8 +160,8 @@ def _draw_views(run: Run, rng: np.random.Generator, deadline: float) -> View:
     keys = jax.random.split(jax.random.key(int(rng.integers(2**31))), total)
     views = []
     for row, key in zip(np.concatenate(turns)[:total], keys, strict=True):
-        image, slots = run.pictures.images[row], run.pictures.slots[row]
-        views.append(draw_view(image, slots, key, config=run.config))
+        image, class_ids = run.pictures.images[row], run.pictures.class_ids[row]
+        views.append(draw_view(image, class_ids, key, config=run.config))
         if time.monotonic() > deadline and len(views) >= run.config.batch_size:
             break
     return jax.tree.map(lambda *a: jnp.stack(a), *views)

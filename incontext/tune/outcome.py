@@ -18,7 +18,7 @@ Judging = Literal[
 ]
 """Which pictures the scores are of."""
 
-Chances = Float32[np.ndarray, "planes h w"]
+Probabilities = Float32[np.ndarray, "k h w"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class Tuned:
     learned_from: Pictures
     judged_by: Pictures
     judging: Judging
-    left_out: Sequence[tuple[Chances, Chances]] = ()
+    left_out: Sequence[tuple[Probabilities, Probabilities]] = ()
 
     @property
     def context(self) -> Context:

@@ -33,13 +33,13 @@ class Pictures:
 
     Attributes:
         images: RGB.
-        slots: 0 background, i the i-th of `labels`, 255 ignored.
+        class_ids: 0 background, i the i-th of `labels`, 255 ignored.
         labels: The labels of the masks, rising.
         files: What the pictures are called.
     """
 
     images: tuple[UInt8[np.ndarray, "h w 3"], ...]
-    slots: tuple[UInt8[np.ndarray, "h w"], ...]
+    class_ids: tuple[UInt8[np.ndarray, "h w"], ...]
     labels: tuple[int, ...]
     files: tuple[str, ...]
 
@@ -49,19 +49,24 @@ class Pictures:
     def take(self, index: Sequence[int]) -> "Pictures":
         """Return some of the pictures."""
         rows = list(index)
-        images, slots = (tuple(part[i] for i in rows) for part in (self.images, self.slots))
+        images, class_ids = (tuple(part[i] for i in rows) for part in (self.images, self.class_ids))
         files = tuple(self.files[i] for i in rows)
-        return Pictures(images, slots, self.labels, files)
+        return Pictures(images, class_ids, self.labels, files)
 
     def joined(self, other: "Pictures") -> "Pictures":
         """Return these pictures and others with the same labels."""
-        images, slots = self.images + other.images, self.slots + other.slots
-        return Pictures(images, slots, self.labels, self.files + other.files)
+        images, class_ids = self.images + other.images, self.class_ids + other.class_ids
+        return Pictures(images, class_ids, self.labels, self.files + other.files)
 
     def shares(self) -> np.ndarray:
         """Return the share of each picture that each label covers, of (pictures, labels)."""
         numbers = range(1, len(self.labels) + 1)
-        return np.array([[(slots == slot).mean() for slot in numbers] for slots in self.slots])
+        return np.array(
+            [
+                [(class_ids == class_id).mean() for class_id in numbers]
+                for class_ids in self.class_ids
+            ]
+        )
 
 
 def read_pictures(
@@ -113,13 +118,13 @@ def read_pictures(
     found = sorted({label for mask in masks for label in mask.classes})
     kept = _choose_labels(found, labels)
     is_void = any(mask.kind in ("labels", "indexed") for mask in masks) and IGNORE not in found
-    slots = tuple(np.zeros(mask.labels.shape, np.uint8) for mask in masks)
-    for row, mask in zip(slots, masks, strict=True):
-        for slot, label in enumerate(kept, 1):
-            row[mask.labels == label] = slot
+    class_ids = tuple(np.zeros(mask.labels.shape, np.uint8) for mask in masks)
+    for row, mask in zip(class_ids, masks, strict=True):
+        for class_id, label in enumerate(kept, 1):
+            row[mask.labels == label] = class_id
         if is_void:
             row[mask.labels == IGNORE] = IGNORE
-    return Pictures(tuple(images), slots, kept, names)
+    return Pictures(tuple(images), class_ids, kept, names)
 
 
 def hold_out(pictures: Pictures, count: int | None, *, seed: int) -> tuple[list[int], list[int]]:
@@ -151,13 +156,13 @@ def warn_of_single(pictures: Pictures) -> set[int]:
     """Say which labels are in one picture only; return those pictures."""
     shown = pictures.shares() > 0
     only: set[int] = set()
-    for slot in np.flatnonzero(shown.sum(axis=0) == 1):
-        row = int(np.flatnonzero(shown[:, slot])[0])
+    for class_id in np.flatnonzero(shown.sum(axis=0) == 1):
+        row = int(np.flatnonzero(shown[:, class_id])[0])
         only.add(row)
         logger.warning(
             "label %d is in one picture only (%s): it is learned from there and its score is "
             "not known; add pictures that show it",
-            pictures.labels[slot],
+            pictures.labels[class_id],
             one_line(pictures.files[row]),
         )
     return only

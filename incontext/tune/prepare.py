@@ -125,9 +125,13 @@ def _spread(
     order = cover_labels(train, np.random.default_rng([seed, 5]))[:SPREAD]
     rows = [order[i % len(order)] for i in range(max(len(order), prompt.pairs))]
     start = jax.jit(dataclasses.replace(prompt, pairs=1).start)
-    small = [squeeze_labels(train.slots[row].astype(np.int32), model.image_size) for row in rows]
+    small = [
+        squeeze_labels(train.class_ids[row].astype(np.int32), model.image_size) for row in rows
+    ]
     step = model.patch_size
-    middles = np.stack([slots[step // 2 :: step, step // 2 :: step].ravel() for slots in small])
+    middles = np.stack(
+        [class_ids[step // 2 :: step, step // 2 :: step].ravel() for class_ids in small]
+    )
     parts = []
     for row, kept in zip(rows, choose_tokens(middles, prompt.pairs, seed=seed), strict=True):
         cache = start(engine.params, *_pairs(train.take([row]), palette, model.image_size))
@@ -136,28 +140,28 @@ def _spread(
 
 
 def choose_tokens(
-    slots: Int[np.ndarray, "pictures tokens"], pairs: int, *, seed: int
+    class_ids: Int[np.ndarray, "pictures tokens"], pairs: int, *, seed: int
 ) -> list[Int[np.ndarray, " _"]]:
     """Draw which tokens of each picture to keep, as many as `pairs` pictures have in all.
 
     Those of rare labels are drawn more often: a few would be left of them, or none.
     """
-    shares = np.bincount(slots.ravel(), minlength=256) / slots.size
-    chance = shares[slots.ravel()] ** -RARITY
-    kept = np.zeros(slots.size, bool)
+    shares = np.bincount(class_ids.ravel(), minlength=256) / class_ids.size
+    chance = shares[class_ids.ravel()] ** -RARITY
+    kept = np.zeros(class_ids.size, bool)
     rng = np.random.default_rng([seed, 6])
-    count = pairs * slots.shape[1]
-    kept[rng.choice(slots.size, count, replace=False, p=chance / chance.sum())] = True
-    return [np.flatnonzero(row) for row in kept.reshape(slots.shape)]
+    count = pairs * class_ids.shape[1]
+    kept[rng.choice(class_ids.size, count, replace=False, p=chance / chance.sum())] = True
+    return [np.flatnonzero(row) for row in kept.reshape(class_ids.shape)]
 
 
 def _pairs(pictures: Pictures, palette: Palette, size: int) -> tuple[jax.Array, jax.Array]:
     """Return pictures and their targets in every pass, in the model's units."""
     images = np.stack([squeeze_image(image, size) for image in pictures.images])
-    slots = np.stack([squeeze_labels(s.astype(np.int32), size) for s in pictures.slots])
+    class_ids = np.stack([squeeze_labels(s.astype(np.int32), size) for s in pictures.class_ids])
     passes = len(palette.passes)
     pixels = jnp.broadcast_to(normalize(jnp.asarray(images)), (passes, *images.shape))
-    return pixels, palette.targets(jnp.asarray(slots))
+    return pixels, palette.targets(jnp.asarray(class_ids))
 
 
 def _pass_bytes(prompt: Prompt, params: PyTree) -> int:

@@ -27,7 +27,7 @@ Kind = Literal["pixels", "tokens", "cache"]
 class Palette:
     """Which labels are painted together and in which colours.
 
-    `slots` numbers labels from 1 in the order of a label map; `passes` holds those numbers.
+    `class_ids` numbers labels from 1 in the order of a label map; `passes` holds those numbers.
     """
 
     passes: tuple[tuple[int, ...], ...]
@@ -42,13 +42,13 @@ class Palette:
         table = np.zeros((len(self.passes), 256), np.int32)
         table[:, IGNORE] = IGNORE
         for row, part in zip(table, self.passes, strict=True):
-            for place, slot in enumerate(part, 1):
-                row[slot] = place
+            for place, class_id in enumerate(part, 1):
+                row[class_id] = place
         return table
 
-    def targets(self, slots: Int[Array, "*b h w"]) -> Float[Array, "p *b h w 3"]:
+    def targets(self, class_ids: Int[Array, "*b h w"]) -> Float[Array, "p *b h w 3"]:
         """Paint label maps once for each pass, in the model's units."""
-        places = jnp.asarray(self.places())[:, slots]
+        places = jnp.asarray(self.places())[:, class_ids]
         return normalize(paint(places, jnp.asarray(self.colors)))
 
 

@@ -100,8 +100,8 @@ def _draw_rows(tuned: Tuned, segmenter: ExampleSegmenter) -> list[str]:
     values = np.zeros(256, np.int32)
     values[1 : len(shown.labels) + 1] = shown.labels
     rows = []
-    for number, (image, slots) in enumerate(zip(shown.images, shown.slots, strict=True)):
-        maps = [np.where(slots == IGNORE, 0, values[slots])]
+    for number, (image, class_ids) in enumerate(zip(shown.images, shown.class_ids, strict=True)):
+        maps = [np.where(class_ids == IGNORE, 0, values[class_ids])]
         maps += [result.label_map for result in _results(tuned, segmenter, number)]
         rows.append(_draw_row(image, maps, title=shown.files[number]))
     return rows

@@ -30,7 +30,7 @@ def run_key(config: TuneConfig, pictures: Pictures, model: str) -> str:
     """Return what tells a run from others: settings, pictures and model."""
     settings = {name: value for name, value in asdict(config).items() if name not in _FREE}
     digest = hashlib.sha256(json.dumps([settings, model, pictures.labels]).encode())
-    for array in (*pictures.images, *pictures.slots):
+    for array in (*pictures.images, *pictures.class_ids):
         digest.update(array.tobytes())
     return digest.hexdigest()[:16]
 

@@ -51,10 +51,10 @@ class Run:
         """Return what a prompt finds on the pictures that judge."""
         arrays = self._expand(self.params, learned)
         total = no_counts(len(self.held.labels))
-        for query, slots in zip(self._queries, self.held.slots, strict=True):
+        for query, class_ids in zip(self._queries, self.held.class_ids, strict=True):
             rgb = np.asarray(self._paint(self.params, arrays, query))
-            chances = combine_passes(rgb, self.palette.passes, self.palette.colors)
-            total += count_pixels(chances, slots, labels=self.held.labels)
+            probabilities = combine_passes(rgb, self.palette.passes, self.palette.colors)
+            total += count_pixels(probabilities, class_ids, labels=self.held.labels)
         return total
 
     def context(self, learned: PyTree) -> Context:
@@ -62,13 +62,15 @@ class Run:
         labels = self.pictures.labels
         arrays = round_half(self._expand(self.params, learned))
         colors = {
-            str(labels[slot - 1]): "#" + "".join(f"{round(255 * c):02x}" for c in color)
+            str(labels[class_id - 1]): "#" + "".join(f"{round(255 * c):02x}" for c in color)
             for part in self.palette.passes
-            for slot, color in zip(part, self.palette.colors[1:], strict=False)
+            for class_id, color in zip(part, self.palette.colors[1:], strict=False)
         }
         return Context(
             labels=labels,
-            passes=tuple(tuple(labels[slot - 1] for slot in part) for part in self.palette.passes),
+            passes=tuple(
+                tuple(labels[class_id - 1] for class_id in part) for part in self.palette.passes
+            ),
             arrays=arrays,
             model=self.model,
             ensemble="feature",

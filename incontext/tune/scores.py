@@ -62,19 +62,19 @@ def nearest(threshold: float) -> int:
 
 
 def count_pixels(
-    chances: Float32[np.ndarray, "planes gh gw"],
-    slots: UInt8[np.ndarray, "h w"],
+    probabilities: Float32[np.ndarray, "k gh gw"],
+    class_ids: UInt8[np.ndarray, "h w"],
     *,
     labels: Sequence[int],
 ) -> Counts:
-    """Count one picture; planes are background and labels, and slots number the labels from 1."""
-    h, w = slots.shape
+    """Count one picture; channels are background and labels, which `class_ids` number from 1."""
+    h, w = class_ids.shape
     size = (int(h), int(w))
     full = Result(
-        probabilities_lowres=chances, labels=tuple(range(1, len(labels) + 1)), size=size
+        probabilities_lowres=probabilities, labels=tuple(range(1, len(labels) + 1)), size=size
     ).probabilities()
-    known = slots != IGNORE
-    truth = slots[known]
+    known = class_ids != IGNORE
+    truth = class_ids[known]
     background, label = full[0][known], full[1:, known].argmax(axis=0)
     top = np.take_along_axis(full[1:, known], label[None], axis=0)[0]
     # The rule of `Result`: a label wins where top / (top + background) exceeds the threshold;
@@ -83,11 +83,11 @@ def count_pixels(
     reached = np.searchsorted(np.asarray(THRESHOLDS, np.float32), level, side="left")
     places = len(THRESHOLDS) + 1
     counts = no_counts(len(labels))
-    for slot in range(len(labels)):
-        mine, true = label == slot, truth == slot + 1
-        counts.hits[:, slot] = _at_least(reached[mine & true], places)
-        counts.wrong[:, slot] = _at_least(reached[mine & ~true], places)
-        counts.marked[slot] = true.sum()
+    for class_id in range(len(labels)):
+        mine, true = label == class_id, truth == class_id + 1
+        counts.hits[:, class_id] = _at_least(reached[mine & true], places)
+        counts.wrong[:, class_id] = _at_least(reached[mine & ~true], places)
+        counts.marked[class_id] = true.sum()
     return counts
 
 

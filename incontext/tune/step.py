@@ -25,25 +25,25 @@ WARMUP = 10  # steps
 ADAM = optax.scale_by_adam(b1=0.9, b2=0.98)
 
 View = tuple[Array, Array]
-"""A query in the model's units and its slots; views of a round are stacked."""
+"""A query in the model's units and its class_ids; views of a round are stacked."""
 
 
 @partial(jax.jit, static_argnames="config")
 def draw_view(
     image: UInt8[Array, "side side 3"],
-    slots: UInt8[Array, "side side"],
+    class_ids: UInt8[Array, "side side"],
     key: Array,
     *,
     config: TuneConfig,
 ) -> View:
     """Cut a view out of a picture by a key, and change its colours."""
     key_cut, key_color = jax.random.split(key)
-    pixels, slots = cut_view(
-        key_cut, image, slots, size=config.view_size, scale=config.scale, turns=config.turns
+    pixels, class_ids = cut_view(
+        key_cut, image, class_ids, size=config.view_size, scale=config.scale, turns=config.turns
     )
     if config.jitter:
         pixels = change_colors(key_color, pixels, amount=config.jitter)
-    return normalize(pixels), slots
+    return normalize(pixels), class_ids
 
 
 def make_step(
@@ -96,10 +96,10 @@ def view_loss(
     config: TuneConfig,
 ) -> Float[Array, ""]:
     """Return how far what is painted on some views is from their true colours and their labels."""
-    queries, slots = views
+    queries, class_ids = views
     painted = prompt.paint(params, arrays, queries, remat=config.remat).astype(jnp.float32)
-    places = jnp.moveaxis(jnp.asarray(palette.places())[:, slots], 0, 1)
-    targets = jnp.moveaxis(palette.targets(slots), 0, 1)
+    places = jnp.moveaxis(jnp.asarray(palette.places())[:, class_ids], 0, 1)
+    targets = jnp.moveaxis(palette.targets(class_ids), 0, 1)
     weights = balanced_weights(
         places,
         places != IGNORE,
@@ -130,9 +130,9 @@ def soft_iou_loss(
     squares = ((denormalize(painted)[..., None, :] - colors) ** 2).sum(axis=-1)
     shares = 1 / (squares + SOFT)
     known = (places != IGNORE)[..., None]
-    chances = known * shares / shares.sum(axis=-1, keepdims=True)
+    probabilities = known * shares / shares.sum(axis=-1, keepdims=True)
     truth = (places[..., None] == jnp.arange(len(colors))) & known
-    hits = (chances * truth).sum(axis=(1, 2))
-    union = (chances + truth).sum(axis=(1, 2)) - hits
+    hits = (probabilities * truth).sum(axis=(1, 2))
+    union = (probabilities + truth).sum(axis=(1, 2)) - hits
     least = SMALLEST * places.shape[1] * places.shape[2]
     return (1 - (hits + least) / (union + least))[:, 1:].mean()

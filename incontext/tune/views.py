@@ -49,18 +49,20 @@ def cut_pixels(
     return jnp.where(window.on_side, pixels.swapaxes(0, 1), pixels)
 
 
-def cut_labels(slots: UInt8[Array, "side side"], window: Window, *, size: int) -> Int[Array, "s s"]:
+def cut_labels(
+    class_ids: UInt8[Array, "side side"], window: Window, *, size: int
+) -> Int[Array, "s s"]:
     """Cut a window out of a label map and resize it to the nearest."""
-    places = _grid(window, len(slots), size)
-    rows, cols = (jnp.clip(jnp.round(p).astype(int), 0, len(slots) - 1) for p in places)
-    cut = slots[rows][:, cols].astype(jnp.int32)
+    places = _grid(window, len(class_ids), size)
+    rows, cols = (jnp.clip(jnp.round(p).astype(int), 0, len(class_ids) - 1) for p in places)
+    cut = class_ids[rows][:, cols].astype(jnp.int32)
     return jnp.where(window.on_side, cut.T, cut)
 
 
 def cut_view(
     key: Array,
     image: UInt8[Array, "side side 3"],
-    slots: UInt8[Array, "side side"],
+    class_ids: UInt8[Array, "side side"],
     *,
     size: int,
     scale: float,
@@ -69,7 +71,7 @@ def cut_view(
     """Cut a random window out of a picture and its labels: RGB in 0..1 and labels."""
     window = draw_window(key, scale=scale, turns=turns)
     pixels = cut_pixels(image.astype(jnp.float32) / 255, window, size=size)
-    return pixels, cut_labels(slots, window, size=size)
+    return pixels, cut_labels(class_ids, window, size=size)
 
 
 def change_colors(

@@ -20,13 +20,13 @@ class Head(nnx.Module):
     It starts as no correction. Tokens see their neighbours first, then meet the pixels.
     """
 
-    def __init__(self, feats: int, planes: int, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, feats: int, channels: int, *, rngs: nnx.Rngs) -> None:
         self.tokens = Dense(feats, TOKENS, rngs=rngs)
-        self.coarse = Conv3x3(TOKENS + planes, TOKENS, rngs=rngs)
-        self.fine = Conv3x3(TOKENS + FINE + planes, CELLS, rngs=rngs)
+        self.coarse = Conv3x3(TOKENS + channels, TOKENS, rngs=rngs)
+        self.fine = Conv3x3(TOKENS + FINE + channels, CELLS, rngs=rngs)
         self.finer = Conv3x3(CELLS, CELLS, rngs=rngs)
-        self.kernel = nnx.Param(jnp.zeros((CELLS, planes)))
-        self.bias = nnx.Param(jnp.zeros(planes))
+        self.kernel = nnx.Param(jnp.zeros((CELLS, channels)))
+        self.bias = nnx.Param(jnp.zeros(channels))
         self.trust = nnx.Param(jnp.ones(()))
 
     def __call__(
@@ -47,32 +47,35 @@ class Head(nnx.Module):
         return added + (self.trust[...] - 1) * guess
 
 
-def split_head(feats: int, planes: int) -> nnx.GraphDef[Head]:
+def split_head(feats: int, channels: int) -> nnx.GraphDef[Head]:
     """Return the structure of a head."""
-    return nnx.graphdef(nnx.eval_shape(lambda: Head(feats, planes, rngs=nnx.Rngs(0))))
+    return nnx.graphdef(nnx.eval_shape(lambda: Head(feats, channels, rngs=nnx.Rngs(0))))
 
 
 def correct(
-    heads: PyTree, tokens: Array, pixels: Array, chances: Float[Array, "k h w"]
+    heads: PyTree, tokens: Array, pixels: Array, probabilities: Float[Array, "k h w"]
 ) -> Float[Array, "k h w"]:
     """Return the probabilities of one picture after the mean correction of several heads.
 
     `heads` are weights, stacked along the first axis.
     """
-    graphdef, guess = split_head(tokens.shape[-1], len(chances)), guess_of(chances, pixels)
+    graphdef, guess = (
+        split_head(tokens.shape[-1], len(probabilities)),
+        guess_of(probabilities, pixels),
+    )
     added = jax.vmap(lambda head: nnx.merge(graphdef, head)(tokens, pixels, guess))(heads)
-    logs = log_chances(jnp.moveaxis(chances, 0, -1)[None])
+    logs = log_probabilities(jnp.moveaxis(probabilities, 0, -1)[None])
     logs = logs + jax.image.resize(added.mean(axis=0), logs.shape, "linear")
     return jnp.moveaxis(jax.nn.softmax(logs, axis=-1)[0], -1, 0)
 
 
-def guess_of(chances: Float[Array, "k h w"], pixels: Float[Array, "1 h4 w4 c"]) -> Array:
+def guess_of(probabilities: Float[Array, "k h w"], pixels: Float[Array, "1 h4 w4 c"]) -> Array:
     """Return the logarithms of probabilities as a head sees them, (1, h4, w4, k)."""
-    image = jnp.moveaxis(chances, 0, -1)[None]
+    image = jnp.moveaxis(probabilities, 0, -1)[None]
     small = jax.image.resize(image, (*pixels.shape[:3], image.shape[-1]), "linear")
-    return log_chances(small)
+    return log_probabilities(small)
 
 
-def log_chances(chances: Array) -> Array:
+def log_probabilities(probabilities: Array) -> Array:
     """Return logarithms of probabilities, never infinite."""
-    return jnp.log(jnp.maximum(chances, 1e-6))
+    return jnp.log(jnp.maximum(probabilities, 1e-6))

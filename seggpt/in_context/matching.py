@@ -53,10 +53,10 @@ def rarity(fractions: Float[Array, "b m k"], shares: Float[Array, "b k"]) -> Flo
 
 
 def label_fractions(
-    slots: Int[Array, "b h w"], labels: int, grid: tuple[int, int]
+    class_ids: Int[Array, "b h w"], labels: int, grid: tuple[int, int]
 ) -> Float[Array, "b gh gw k"]:
     """Return the share of each label 0..labels in the cells of a grid; ignored pixels have none."""
-    known = jnp.where(slots == IGNORE, labels + 1, slots)
+    known = jnp.where(class_ids == IGNORE, labels + 1, class_ids)
     return pool(jax.nn.one_hot(known, labels + 1), grid)
 
 

@@ -147,18 +147,18 @@ class InContextModel(nnx.Module):
     def encode(
         self,
         examples: Embedding,
-        slots: Int[Array, "b h w"],
+        class_ids: Int[Array, "b h w"],
         colours: Float[Array, "b k 3"],
     ) -> Cache:
         """Encode examples of one size, each by itself.
 
-        `slots` say which row of `colours` each pixel is painted with; 0 is the background.
+        `class_ids` say which row of `colours` each pixel is painted with; 0 is the background.
         """
         grid = examples.grid(self.config.encoder.patch_size)
         fine_grid = (2 * grid[0], 2 * grid[1])
-        target = jax.vmap(paint)(slots, colours)
+        target = jax.vmap(paint)(class_ids, colours)
         feats = jnp.concatenate(examples.layers, axis=-1)
-        fractions = label_fractions(slots, colours.shape[1] - 1, fine_grid)
+        fractions = label_fractions(class_ids, colours.shape[1] - 1, fine_grid)
         pyramid = self.stem(examples.image)
         tokens = self.image(feats) + self.target(to_patches(target, self.config.encoder.patch_size))
         tokens = tokens + place_waves(grid, self.config.width) + self.example_token[...]
@@ -173,11 +173,11 @@ class InContextModel(nnx.Module):
                 for matching, (layer, _) in zip(self.matchings, self.config.matchings, strict=True)
             ),
             colours=cell_colours(target, grid),
-            fractions=pool(fractions, grid).reshape(len(slots), -1, fractions.shape[-1]),
+            fractions=pool(fractions, grid).reshape(len(class_ids), -1, fractions.shape[-1]),
             fine=self._fine(pyramid, examples.image, feats, grid),
             pixels=pixel_statistics(examples.image, fine_grid),
             fine_colours=cell_colours(target, fine_grid),
-            fine_fractions=fractions.reshape(len(slots), -1, fractions.shape[-1]),
+            fine_fractions=fractions.reshape(len(class_ids), -1, fractions.shape[-1]),
             blocks=tuple(blocks),
         )
 

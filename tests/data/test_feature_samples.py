@@ -86,8 +86,8 @@ def test_masks_lie_on_what_they_mark(cache, make_sampler):
     for step in range(3):
         batch = sampler.batch(step)
         images = batch.query_images.reshape(-1, *batch.query_images.shape[2:])
-        slots = batch.query_slots.reshape(-1, *batch.query_slots.shape[2:])
-        for image, own in zip(images, slots, strict=True):
+        class_ids = batch.query_class_ids.reshape(-1, *batch.query_class_ids.shape[2:])
+        for image, own in zip(images, class_ids, strict=True):
             pixels = ((image + 1) * 127.5).round().astype(np.uint8)
             for top in range(GRID - SIDE + 1):
                 for left in range(GRID - SIDE + 1):
@@ -120,10 +120,10 @@ def test_shapes_are_what_the_config_says(make_sampler):
         assert batch.query_features.shape == (b, 2, n, f)
         pixels = (side * PATCH, side * PATCH)
         assert batch.example_images.shape == (b, e, *pixels, 3)
-        assert batch.example_slots.shape == (b, e, *pixels)
+        assert batch.example_class_ids.shape == (b, e, *pixels)
         assert batch.colours.shape == (b, sampler.config.labels + 1, 3)
         assert batch.query_images.shape == (b, 2, *pixels, 3)
-        assert batch.query_slots.shape == batch.query_weights.shape == (b, 2, *pixels)
+        assert batch.query_class_ids.shape == batch.query_weights.shape == (b, 2, *pixels)
         seen[e, side, b] = seen.get((e, side, b), 0) + 1
     assert set(seen) == {(1, 2, 4), (3, 2, 4), (1, 4, 2)}
     assert seen[1, 2, 4] > seen[3, 2, 4]
@@ -132,8 +132,8 @@ def test_shapes_are_what_the_config_says(make_sampler):
 def test_examples_show_what_is_asked_for(make_sampler):
     sampler = make_sampler(same_class=1.0)
     for step in range(20):
-        slots = sampler.batch(step).example_slots
-        assert ((slots > 0) & (slots != 255)).any(axis=(2, 3)).all()
+        class_ids = sampler.batch(step).example_class_ids
+        assert ((class_ids > 0) & (class_ids != 255)).any(axis=(2, 3)).all()
 
 
 def test_queries_of_a_class_are_other_pictures(cache, make_sampler):
@@ -168,10 +168,10 @@ def test_each_label_has_a_row_of_the_colours(make_sampler):
     sampler = make_sampler()
     for step in range(10):
         batch = sampler.batch(step)
-        for colours, *slots in zip(
-            batch.colours, batch.example_slots, batch.query_slots, strict=True
+        for colours, *class_ids in zip(
+            batch.colours, batch.example_class_ids, batch.query_class_ids, strict=True
         ):
-            shown, asked = ({*np.unique(a).tolist()} - {255} for a in slots)
+            shown, asked = ({*np.unique(a).tolist()} - {255} for a in class_ids)
             assert min(shown | asked) >= 0
             used = max(shown | asked) + 1
             assert used <= sampler.config.labels + 1
@@ -202,7 +202,7 @@ def test_ignored_pixels_do_not_count(make_sampler):
     ignored = 0
     for step in range(10):
         batch = make_sampler().batch(step)
-        out = batch.query_slots == 255
+        out = batch.query_class_ids == 255
         ignored += out.sum()
         assert (batch.query_weights[out] == 0).all()
         assert (batch.query_weights[~out] > 0).all()
@@ -213,23 +213,23 @@ def test_ignored_pixels_do_not_count(make_sampler):
 
 
 def test_labels_share_the_balanced_part_alike():
-    slots = np.zeros((20, 20), np.int32)
-    slots[:5] = 1
-    slots[5] = 3
-    weights = loss_weights(slots, balanced=1.0, floor=0.01)
-    parts = [weights[slots == slot].sum() for slot in (0, 1, 3)]
+    class_ids = np.zeros((20, 20), np.int32)
+    class_ids[:5] = 1
+    class_ids[5] = 3
+    weights = loss_weights(class_ids, balanced=1.0, floor=0.01)
+    parts = [weights[class_ids == class_id].sum() for class_id in (0, 1, 3)]
     np.testing.assert_allclose(parts, 400 / 3, rtol=1e-5)
-    np.testing.assert_allclose(loss_weights(slots, balanced=0.0, floor=0.01), 1)
+    np.testing.assert_allclose(loss_weights(class_ids, balanced=0.0, floor=0.01), 1)
     # One pixel of 400 counts as four would.
-    slots[:] = 0
-    slots[0, 0] = 2
-    weights = loss_weights(slots, balanced=1.0, floor=0.01)
+    class_ids[:] = 0
+    class_ids[0, 0] = 2
+    weights = loss_weights(class_ids, balanced=1.0, floor=0.01)
     assert weights[0, 0] / weights[1, 1] == pytest.approx(399 / 4)
 
 
 def test_nothing_but_ignored_pixels_weighs_nothing():
-    slots = np.full((4, 4), 255, np.int32)
-    assert not loss_weights(slots, balanced=0.35, floor=0.01).any()
+    class_ids = np.full((4, 4), 255, np.int32)
+    assert not loss_weights(class_ids, balanced=0.35, floor=0.01).any()
 
 
 def test_a_cache_that_cannot_give_a_shape_is_told(make_sampler):

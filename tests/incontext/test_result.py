@@ -16,16 +16,18 @@ from seggpt.errors import InputError
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
-def probabilities(planes, height, width, seed=0):
-    """Random planes that sum to 1 everywhere."""
-    logits = np.random.default_rng(seed).normal(size=(planes, height, width)) * 3
+def probabilities(channels, height, width, seed=0):
+    """Random channels that sum to 1 everywhere."""
+    logits = np.random.default_rng(seed).normal(size=(channels, height, width)) * 3
     exponents = np.exp(logits)
     return (exponents / exponents.sum(axis=0)).astype(np.float32)
 
 
-def make(planes=3, grid=(5, 6), size=(23, 31), seed=0, **fields):
-    fields.setdefault("labels", tuple(range(1, planes)))
-    return Result(probabilities_lowres=probabilities(planes, *grid, seed=seed), size=size, **fields)
+def make(channels=3, grid=(5, 6), size=(23, 31), seed=0, **fields):
+    fields.setdefault("labels", tuple(range(1, channels)))
+    return Result(
+        probabilities_lowres=probabilities(channels, *grid, seed=seed), size=size, **fields
+    )
 
 
 def picture(size=(23, 31)):
@@ -37,9 +39,9 @@ def picture(size=(23, 31)):
 
 @settings(deadline=None)
 @given(st.integers(2, 5), SIZES, SIZES, st.integers(0, 9))
-def test_probabilities_sum_to_one_at_every_size(planes, grid, size, seed):
-    full = make(planes, grid, size, seed).probabilities()
-    assert full.shape == (planes, *size)
+def test_probabilities_sum_to_one_at_every_size(channels, grid, size, seed):
+    full = make(channels, grid, size, seed).probabilities()
+    assert full.shape == (channels, *size)
     assert full.dtype == np.float32
     np.testing.assert_allclose(full.sum(axis=0), 1, atol=1e-5)
     assert full.min() >= 0
@@ -53,8 +55,8 @@ def test_enlarging_is_bilinear_with_half_pixel_centres(grid, scale_y, scale_x):
     rows = (np.arange(size[0]) + 0.5) / scale_y - 0.5
     columns = (np.arange(size[1]) + 0.5) / scale_x - 0.5
     coordinates = np.meshgrid(rows, columns, indexing="ij")
-    for plane, full in zip(result.probabilities_lowres, result.probabilities(), strict=True):
-        expected = map_coordinates(plane, coordinates, order=1, mode="nearest")
+    for channel, full in zip(result.probabilities_lowres, result.probabilities(), strict=True):
+        expected = map_coordinates(channel, coordinates, order=1, mode="nearest")
         np.testing.assert_allclose(full, expected, atol=1e-5)
 
 
@@ -73,8 +75,8 @@ def test_a_grid_of_the_same_size_is_not_changed():
 
 @settings(deadline=None)
 @given(st.integers(3, 5), SIZES, st.integers(0, 9))
-def test_the_label_map_is_the_argmax_of_the_probabilities(planes, size, seed):
-    result = make(planes, (4, 5), size, seed)
+def test_the_label_map_is_the_argmax_of_the_probabilities(channels, size, seed):
+    result = make(channels, (4, 5), size, seed)
     np.testing.assert_array_equal(result.label_map, result.probabilities().argmax(axis=0))
     assert result.label_map.dtype == np.int32
 
@@ -133,8 +135,8 @@ def test_labels_name_the_planes_and_masks_follow_their_order():
 def test_a_score_is_the_mean_probability_inside_the_region():
     result = make(4, labels=(1, 5, 7))
     full = result.probabilities()
-    for plane, label in enumerate(result.labels, 1):
-        expected = full[plane][result.label_map == label].mean()
+    for channel, label in enumerate(result.labels, 1):
+        expected = full[channel][result.label_map == label].mean()
         assert result.scores[label] == pytest.approx(float(expected), abs=1e-5)
 
 
@@ -158,7 +160,7 @@ def test_a_result_cannot_be_changed():
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"labels": (1,)}, "3 planes"),
+        ({"labels": (1,)}, "3 channels"),
         ({"labels": (1, 1)}, "distinct"),
         ({"labels": (0, 1)}, "positive"),
         ({"image": picture((23, 30))}, "does not have the size"),
@@ -179,7 +181,7 @@ def test_the_label_map_of_a_large_picture_needs_little_more_than_itself():
     tracemalloc.stop()
     one_plane = 4 * size[0] * size[1]
     assert label_map.nbytes == one_plane
-    # All 9 planes take 108 MB; a band takes 16 MiB, and what is made from it about as much.
+    # All 9 channels take 108 MB; a band takes 16 MiB, and what is made from it about as much.
     assert peak < one_plane + 80e6
 
 

@@ -74,9 +74,9 @@ def test_decoding_undoes_painting(classes: int, seed: int) -> None:
     labels = rng.integers(0, classes + 1, (5, 7))
     colors = palette(classes)
     painted = paint(jnp.asarray(labels), jnp.asarray(colors))
-    chances = color_probabilities(np.asarray(painted), colors)
-    np.testing.assert_array_equal(chances.argmax(axis=0), labels)
-    np.testing.assert_allclose(chances.sum(axis=0), 1, atol=1e-5)
+    probabilities = color_probabilities(np.asarray(painted), colors)
+    np.testing.assert_array_equal(probabilities.argmax(axis=0), labels)
+    np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
 
 
 def test_confidence_is_half_halfway_and_falls_with_distance() -> None:

@@ -137,16 +137,16 @@ def walk_randomly(image: UInt8[np.ndarray, "h w 3"], prompt: Prompt) -> Bool[np.
     if not {0, _INSIDE, _OUTSIDE} <= set(np.unique(seeds).tolist()):  # nowhere to walk
         return draw_disks(image, prompt)
     small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
-    chances = random_walker(
+    probabilities = random_walker(
         small / 255,
         seeds,
         beta=_BETA,
         mode="bf",
         return_full_prob=True,
-        prob_tol=1.0,  # chances slightly outside 0..1 do no harm
+        prob_tol=1.0,  # probabilities slightly outside 0..1 do no harm
         channel_axis=-1,
     )
-    enlarged = Image.fromarray(chances[0].astype(np.float32)).resize(
+    enlarged = Image.fromarray(probabilities[0].astype(np.float32)).resize(
         (size[1], size[0]), Image.Resampling.BILINEAR
     )
     mask = np.asarray(enlarged) > 0.5

@@ -143,10 +143,10 @@ def position_directions(encoder: LoadedEncoder) -> list[Array]:
 
 def paint_batch(model: InContextModel, batch: SampleBatch) -> Float[Array, "b q h w 3"]:
     """Paint all queries of a batch."""
-    b, e = batch.example_slots.shape[:2]
+    b, e = batch.example_class_ids.shape[:2]
     examples = _embed(model, batch.example_features, batch.example_images)
-    slots = _merge_samples(jnp.asarray(batch.example_slots))
-    each = model.encode(examples, slots, jnp.repeat(batch.colours, e, axis=0))
+    class_ids = _merge_samples(jnp.asarray(batch.example_class_ids))
+    each = model.encode(examples, class_ids, jnp.repeat(batch.colours, e, axis=0))
     together = jax.tree.map(lambda a: a.reshape(b, -1, *a.shape[2:]), each)
     queries = _embed(model, batch.query_features, batch.query_images)
     return model.decode(together, queries).reshape(batch.query_images.shape)
@@ -164,7 +164,7 @@ def _merge_samples(views: Shaped[Array, "b v *d"]) -> Shaped[Array, "bv *d"]:
 
 
 def _target(batch: SampleBatch) -> Float[Array, "b q h w 3"]:
-    return jax.vmap(paint)(jnp.asarray(batch.query_slots), jnp.asarray(batch.colours))
+    return jax.vmap(paint)(jnp.asarray(batch.query_class_ids), jnp.asarray(batch.colours))
 
 
 def score_batch(
@@ -172,15 +172,17 @@ def score_batch(
 ) -> Float[np.ndarray, " labels"]:
     """Return the IoU of every label that is in a query, each pixel having its nearest colour's."""
     found = []
-    for sample, colours, slots in zip(painted, batch.colours, batch.query_slots, strict=True):
-        used = int(slots[slots != IGNORE].max(initial=0)) + 1
+    for sample, colours, class_ids in zip(
+        painted, batch.colours, batch.query_class_ids, strict=True
+    ):
+        used = int(class_ids[class_ids != IGNORE].max(initial=0)) + 1
         squares = ((sample[..., None, :] - colours[:used]) ** 2).sum(axis=-1)
         nearest = squares.argmin(axis=-1)
-        for guess, truth in zip(nearest, slots, strict=True):
+        for guess, truth in zip(nearest, class_ids, strict=True):
             known = truth != IGNORE
-            for slot in sorted(set(np.unique(truth[known]).tolist()) - {0}):
-                either = ((guess == slot) | (truth == slot)) & known
-                both = (guess == slot) & (truth == slot)
+            for class_id in sorted(set(np.unique(truth[known]).tolist()) - {0}):
+                either = ((guess == class_id) | (truth == class_id)) & known
+                both = (guess == class_id) & (truth == class_id)
                 found.append(both.sum() / max(1, either.sum()))
     return np.asarray(found)
 
@@ -191,8 +193,8 @@ def draw_sheet(painted: list[np.ndarray], batches: list[SampleBatch]) -> Image.I
     for output, batch in zip(painted[:SHEET_ROWS], batches, strict=False):
         colours = jnp.asarray(batch.colours[0])
         example, truth = (
-            np.asarray(paint(jnp.asarray(slots[0, 0]), colours))
-            for slots in (batch.example_slots, batch.query_slots)
+            np.asarray(paint(jnp.asarray(class_ids[0, 0]), colours))
+            for class_ids in (batch.example_class_ids, batch.query_class_ids)
         )
         cells = [batch.example_images[0, 0], example, batch.query_images[0, 0]]
         rows.append(np.concatenate([*cells, output[0, 0], truth], axis=1))

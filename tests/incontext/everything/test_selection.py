@@ -23,8 +23,8 @@ def pick(**given):
 
 
 def result(marked):
-    planes = np.stack([~marked, marked]).astype(np.float32)
-    return Result(probabilities_lowres=planes, labels=(1,), size=marked.shape)
+    channels = np.stack([~marked, marked]).astype(np.float32)
+    return Result(probabilities_lowres=channels, labels=(1,), size=marked.shape)
 
 
 def test_points_keep_what_they_lie_in():

@@ -19,7 +19,7 @@ def test_any_number_and_any_field_counts():
     params = {"a": np.arange(4, dtype=np.float32), "b": np.ones(3, np.float32)}
     base = fingerprint(CONFIG, params)
     assert fingerprint(CONFIG, dict(params)) == base
-    assert fingerprint(CONFIG, params | {"b": np.float32([1, 1, 2])}) != base
+    assert fingerprint(CONFIG, params | {"b": np.arange(3, dtype=np.float32)}) != base
     assert fingerprint(tiny_seggpt("mutual").to_dict(), params) != base
     assert fingerprint(CONFIG, params, "below") != base
 

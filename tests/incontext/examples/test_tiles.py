@@ -32,7 +32,7 @@ def test_tiles_of_a_long_picture_stay_about_square() -> None:
     assert {(b.bottom - b.top, b.right - b.left) for b in boxes} == {(57, 57)}
 
 
-def planes(value: float, shape: tuple[int, int] = (8, 8)) -> np.ndarray:
+def channels(value: float, shape: tuple[int, int] = (8, 8)) -> np.ndarray:
     return np.stack([np.full(shape, 1 - value), np.full(shape, value)]).astype(np.float32)
 
 
@@ -40,7 +40,7 @@ def planes(value: float, shape: tuple[int, int] = (8, 8)) -> np.ndarray:
 @given(SIZES, st.floats(0, 1))
 def test_looks_that_agree_change_nothing(size: tuple[int, int], value: float) -> None:
     boxes = tile_boxes(size)
-    fine = blend(planes(value), boxes, [planes(value)] * len(boxes), size=size)
+    fine = blend(channels(value), boxes, [channels(value)] * len(boxes), size=size)
     np.testing.assert_allclose(fine[1], value, atol=1e-5)
     np.testing.assert_allclose(fine.sum(axis=0), 1, atol=1e-5)
     assert fine.shape[1] <= max(size[0], 8)
@@ -48,7 +48,7 @@ def test_looks_that_agree_change_nothing(size: tuple[int, int], value: float) ->
 
 def test_a_closer_look_replaces_the_coarse_one_inside_and_fades_to_its_rim() -> None:
     box = Box(40, 40, 120, 120)
-    fine = blend(planes(0.0), [box], [planes(1.0)], size=(160, 160))
+    fine = blend(channels(0.0), [box], [channels(1.0)], size=(160, 160))
     cells = fine.shape[1] / 160
     assert fine[1][round(80 * cells), round(80 * cells)] > 0.95
     assert fine[1][round(10 * cells), round(80 * cells)] == 0
@@ -59,6 +59,6 @@ def test_a_closer_look_replaces_the_coarse_one_inside_and_fades_to_its_rim() -> 
 @pytest.mark.parametrize("size", [(90, 90), (33, 200)])
 def test_the_grid_is_finer_where_boxes_are_smaller_than_the_picture(size) -> None:
     boxes = tile_boxes(size)
-    fine = blend(planes(0.5), boxes, [planes(0.5)] * len(boxes), size=size)
+    fine = blend(channels(0.5), boxes, [channels(0.5)] * len(boxes), size=size)
     assert fine.shape[1] > 8
     assert fine.shape[2] > 8

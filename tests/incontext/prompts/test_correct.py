@@ -39,10 +39,12 @@ class Told(Promptable):
 
 def make_result(labels=(3, 7), *, size=(SIDE, SIDE), seed=0, **changes):
     rng = np.random.default_rng(seed)
-    chances = rng.uniform(0.05, 1, (1 + len(labels), SIDE, SIDE)).astype(np.float32)
-    chances /= chances.sum(axis=0)
+    probabilities = rng.uniform(0.05, 1, (1 + len(labels), SIDE, SIDE)).astype(np.float32)
+    probabilities /= probabilities.sum(axis=0)
     image = rng.integers(0, 256, (*size, 3), np.uint8)
-    return Result(probabilities_lowres=chances, labels=labels, size=size, image=image, **changes)
+    return Result(
+        probabilities_lowres=probabilities, labels=labels, size=size, image=image, **changes
+    )
 
 
 def draw_logits(seed=1):
@@ -56,8 +58,8 @@ def corrected(result, logits, *, about=None):
     return correct(result, model, state, points=None, labels=None, boxes=BOX, about=about)
 
 
-def logit(chances):
-    return np.log(chances / (1 - chances))
+def logit(probabilities):
+    return np.log(probabilities / (1 - probabilities))
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.3])
@@ -65,11 +67,11 @@ def logit(chances):
 def test_chances_sum_to_one_and_the_label_has_what_the_model_says(threshold, about):
     result = make_result(threshold=threshold)
     logits = draw_logits()
-    planes = corrected(result, logits, about=about).probabilities_lowres
-    np.testing.assert_allclose(planes.sum(axis=0), 1, atol=1e-5)
-    assert planes.min() >= -1e-6
+    channels = corrected(result, logits, about=about).probabilities_lowres
+    np.testing.assert_allclose(channels.sum(axis=0), 1, atol=1e-5)
+    assert channels.min() >= -1e-6
     np.testing.assert_allclose(
-        planes[1 + result.labels.index(about)],
+        channels[1 + result.labels.index(about)],
         1 / (1 + np.exp(-logits - logit(threshold))),
         atol=1e-5,
     )
@@ -107,13 +109,13 @@ def test_what_is_taken_from_a_label_nobody_else_loses():
 
 
 def test_the_background_has_what_nobody_had_a_chance_of():
-    chances = np.zeros((3, SIDE, SIDE), np.float32)
-    chances[1] = 1
-    result = dataclasses.replace(make_result(), probabilities_lowres=chances)
-    planes = corrected(result, np.full((SIDE, SIDE), -9.0), about=3).probabilities_lowres
-    assert planes[0].min() > 0.999
-    np.testing.assert_allclose(planes.sum(axis=0), 1, atol=1e-5)
-    np.testing.assert_array_equal(planes[2], 0)
+    probabilities = np.zeros((3, SIDE, SIDE), np.float32)
+    probabilities[1] = 1
+    result = dataclasses.replace(make_result(), probabilities_lowres=probabilities)
+    channels = corrected(result, np.full((SIDE, SIDE), -9.0), about=3).probabilities_lowres
+    assert channels[0].min() > 0.999
+    np.testing.assert_allclose(channels.sum(axis=0), 1, atol=1e-5)
+    np.testing.assert_array_equal(channels[2], 0)
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.3])
@@ -147,11 +149,11 @@ def test_the_result_that_was_corrected_stays_as_it_was():
 
 @pytest.mark.parametrize("size", [(2 * MOST_SIDE, 28), (24, MOST_SIDE + 400), (40, 30)])
 def test_chances_are_as_fine_as_the_picture_up_to_a_limit(size):
-    planes = corrected(make_result(size=size), draw_logits(), about=3).probabilities_lowres
+    channels = corrected(make_result(size=size), draw_logits(), about=3).probabilities_lowres
     most = max(size)
     scale = min(1, MOST_SIDE / most)
-    assert planes.shape == (3, *(round(extent * scale) for extent in size))
-    np.testing.assert_allclose(planes.sum(axis=0), 1, atol=1e-5)
+    assert channels.shape == (3, *(round(extent * scale) for extent in size))
+    np.testing.assert_allclose(channels.sum(axis=0), 1, atol=1e-5)
 
 
 def test_a_correction_can_be_corrected():
@@ -214,9 +216,9 @@ def test_a_picture_is_segmented_and_corrected(segmenter, context):
     np.testing.assert_allclose(after.probabilities_lowres, want.probabilities_lowres, atol=1e-5)
     assert after.labels == (4, 6)
     assert after.label_map.shape == (40, 60)
-    chances = after.probabilities()
-    np.testing.assert_allclose(chances.sum(axis=0), 1, atol=1e-4)
-    assert np.abs(chances - plain.probabilities()).max() > 0.01
+    probabilities = after.probabilities()
+    np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-4)
+    assert np.abs(probabilities - plain.probabilities()).max() > 0.01
     again = segmenter.segment(picture, context)
     np.testing.assert_array_equal(again.probabilities_lowres, plain.probabilities_lowres)
 

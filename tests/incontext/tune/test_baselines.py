@@ -12,7 +12,7 @@ def test_counts_of_pictures_add_up(segmenter, examples):
     alone = [
         score_context(segmenter, context, pictures.take([row])) for row in range(len(pictures))
     ]
-    assert [counts.marked[0] for counts in alone] == [(s == 1).sum() for s in pictures.slots]
+    assert [counts.marked[0] for counts in alone] == [(s == 1).sum() for s in pictures.class_ids]
     assert len({int(counts.wrong.sum()) for counts in alone}) > 1
     whole = score_context(segmenter, context, pictures)
     for name in ("hits", "wrong", "marked"):

@@ -55,18 +55,18 @@ def bank():
         tokens = rng.normal(size=(gh, gw, 8)).astype(np.float32)
         tokens[..., 1] = 3 * marked
         cells = (gh * PATCH // 4, gw * PATCH // 4)
-        slots = np.kron(marked, np.ones((PATCH, PATCH))).astype(np.uint8)
+        class_ids = np.kron(marked, np.ones((PATCH, PATCH))).astype(np.uint8)
         guess = np.log(np.full((*cells, 2), 0.5, np.float32))
         pixels = np.zeros((*cells, 48), np.float32)
-        for part, array in zip(arrays, (tokens, pixels, guess, slots), strict=True):
+        for part, array in zip(arrays, (tokens, pixels, guess, class_ids), strict=True):
             part.append(array)
     return fill_bank(*arrays)
 
 
 def test_a_head_starts_as_no_correction(in_context, learnt, two_labels):
     shown = learnt.arrays
-    planes, feats = 3, 3 * in_context.config.encoder.width
-    one = start_head(_bank_of(feats, planes), seed=0)
+    channels, feats = 3, 3 * in_context.config.encoder.width
+    one = start_head(_bank_of(feats, channels), seed=0)
     fresh = jax.tree.map(lambda a: np.asarray(a)[None], one)
     plain, start, after = (
         in_context.segment(two_labels[0].image, dataclasses.replace(learnt, arrays=arrays))
@@ -81,10 +81,10 @@ def test_a_head_starts_as_no_correction(in_context, learnt, two_labels):
     assert np.abs(after.probabilities_lowres - found).max() > 1e-3
 
 
-def _bank_of(feats, planes):
+def _bank_of(feats, channels):
     tokens, pixels, guess = (
         [np.zeros((side, side, channels), np.float32)]
-        for side, channels in ((2, feats), (7, 48), (7, planes))
+        for side, channels in ((2, feats), (7, 48), (7, channels))
     )
     return fill_bank(tokens, pixels, guess, [np.zeros((28, 28), np.uint8)])
 
@@ -221,8 +221,8 @@ def test_a_head_that_does_worse_is_not_kept(in_context, examples, monkeypatch):
     score = head_run.Found.count
     calls = []
 
-    def worse(self, chances):
-        counts = score(self, chances)
+    def worse(self, probabilities):
+        counts = score(self, probabilities)
         calls.append(1)
         counts.hits[:] = (0.9 if len(calls) == 1 else 0.8) * counts.marked
         counts.wrong[:] = 0

@@ -15,19 +15,19 @@ def test_labels_are_numbered_in_order_and_ignored_pixels_stay(example):
     mask[:10], mask[10:, :15], mask[18:] = 7, 9, 255
     pictures = read_pictures([Example(example(0).image, mask)], side=20)
     assert pictures.labels == (7, 9)
-    assert np.unique(pictures.slots[0]).tolist() == [0, 1, 2, 255]
+    assert np.unique(pictures.class_ids[0]).tolist() == [0, 1, 2, 255]
     assert [image.shape for image in pictures.images] == [(20, 20, 3)]
 
 
 def test_pictures_may_keep_their_aspect(example):
     pictures = read_pictures([example(0)], side=20, fit=lambda shape: (shape[0] // 2, shape[1]))
-    assert (pictures.images[0].shape, pictures.slots[0].shape) == ((10, 30, 3), (10, 30))
+    assert (pictures.images[0].shape, pictures.class_ids[0].shape) == ((10, 30, 3), (10, 30))
 
 
 def test_only_some_labels_can_be_asked_for(two_labels):
     pictures = read_pictures(two_labels, side=8, labels=[4])
     assert pictures.labels == (4,)
-    assert set(np.unique(pictures.slots)) == {0, 1}
+    assert set(np.unique(pictures.class_ids)) == {0, 1}
     with pytest.raises(PromptError, match=r"label 5 is in no mask; there are \[3, 4\]"):
         read_pictures(two_labels, side=8, labels=[5])
 

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
+from incontext.examples.contents import Encoded
 from incontext.tune import prepare, tuner
 from incontext.tune.baselines import Plain
 from incontext.tune.config import TuneConfig
@@ -33,19 +34,21 @@ def test_a_spread_start_on_one_picture_is_that_example(segmenter, examples):
 
 def test_a_spread_start_has_tokens_of_every_picture(segmenter, examples):
     run, arrays = begin(segmenter, examples, start="spread", prompts=4)
+    assert isinstance(arrays, Encoded)
     tokens = np.asarray(arrays.blocks[0][0])[0]
     assert len(tokens) == 4 * segmenter.config.grid**2
     for row in range(len(examples)):
         _, own = begin(segmenter, examples[row : row + 1], start="best")
+        assert isinstance(own, Encoded)
         distance = np.abs(tokens[:, None] - np.asarray(own.blocks[0][0])[0]).max(axis=(2, 3))
         assert (distance.min(axis=1) < 1e-5).sum() >= 1
     assert run.config.start == "spread"
 
 
 def test_tokens_of_rare_labels_are_kept_more_often():
-    slots = (np.random.default_rng(0).random((7, 400)) < 0.02).astype(int)
-    kept = prepare.choose_tokens(slots, 2, seed=0)
+    class_ids = (np.random.default_rng(0).random((7, 400)) < 0.02).astype(int)
+    kept = prepare.choose_tokens(class_ids, 2, seed=0)
     assert sum(map(len, kept)) == 2 * 400
     assert all((np.diff(rows) > 0).all() for rows in kept)
-    chosen = np.concatenate([row[some] for row, some in zip(slots, kept, strict=True)])
-    assert chosen.mean() > 1.5 * slots.mean()
+    chosen = np.concatenate([row[some] for row, some in zip(class_ids, kept, strict=True)])
+    assert chosen.mean() > 1.5 * class_ids.mean()

@@ -15,9 +15,9 @@ def make_prompt(segmenter, kind, *, pairs=2):
 def make_pairs(passes=2, pairs=2, size=16):
     rng = np.random.default_rng(0)
     images = rng.normal(size=(1, pairs, size, size, 3)).repeat(passes, axis=0)
-    slots = rng.integers(0, 4, (pairs, size, size))
+    class_ids = rng.integers(0, 4, (pairs, size, size))
     palette = Palette(((1, 2), (3,)))
-    return jnp.asarray(images, jnp.float32), palette.targets(jnp.asarray(slots))
+    return jnp.asarray(images, jnp.float32), palette.targets(jnp.asarray(class_ids))
 
 
 KINDS = [
@@ -48,8 +48,8 @@ def test_an_unlearned_prompt_paints_as_its_examples(request, attention, kind):
 
 def test_colours_of_passes_do_not_change_with_the_order_of_pictures():
     palette = Palette(((1, 2), (3,)))
-    slots = jnp.asarray([[[0, 1], [2, 3]]])
-    targets = np.asarray(palette.targets(slots))
+    class_ids = jnp.asarray([[[0, 1], [2, 3]]])
+    targets = np.asarray(palette.targets(class_ids))
     assert targets.shape == (2, 1, 2, 2, 3)
     np.testing.assert_array_equal(targets[1, 0, 0, 1], targets[1, 0, 0, 0])  # another pass' label
     np.testing.assert_array_equal(targets[0, 0, 0, 1], targets[1, 0, 1, 1])  # first in its pass

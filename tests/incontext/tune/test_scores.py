@@ -10,24 +10,24 @@ from incontext.tune.scores import THRESHOLDS, Counts, count_pixels, no_counts
 @pytest.mark.parametrize("labels", [1, 3])
 def test_counts_are_those_of_the_label_map(labels):
     rng = np.random.default_rng(labels)
-    chances = rng.random((labels + 1, 4, 4)).astype(np.float32)
-    chances /= chances.sum(axis=0)
-    slots = rng.integers(0, labels + 1, (12, 10)).astype(np.uint8)
-    slots[:2] = 255
-    counts = count_pixels(chances, slots, labels=range(labels))
-    known = slots != 255
+    probabilities = rng.random((labels + 1, 4, 4)).astype(np.float32)
+    probabilities /= probabilities.sum(axis=0)
+    class_ids = rng.integers(0, labels + 1, (12, 10)).astype(np.uint8)
+    class_ids[:2] = 255
+    counts = count_pixels(probabilities, class_ids, labels=range(labels))
+    known = class_ids != 255
     for row, threshold in enumerate(THRESHOLDS):
         found = Result(
-            probabilities_lowres=chances,
+            probabilities_lowres=probabilities,
             labels=tuple(range(1, labels + 1)),
             size=(12, 10),
             threshold=threshold,
         ).label_map
-        for slot in range(1, labels + 1):
-            mine, true = (found == slot) & known, (slots == slot) & known
-            assert abs(int(counts.hits[row, slot - 1]) - (mine & true).sum()) <= 1
-            assert abs(int(counts.wrong[row, slot - 1]) - (mine & ~true).sum()) <= 1
-            assert counts.marked[slot - 1] == true.sum()
+        for class_id in range(1, labels + 1):
+            mine, true = (found == class_id) & known, (class_ids == class_id) & known
+            assert abs(int(counts.hits[row, class_id - 1]) - (mine & true).sum()) <= 1
+            assert abs(int(counts.wrong[row, class_id - 1]) - (mine & ~true).sum()) <= 1
+            assert counts.marked[class_id - 1] == true.sum()
 
 
 def test_a_label_that_no_picture_shows_has_no_score():

@@ -55,7 +55,7 @@ def test_the_loss_falls(plain_run):
     run, learned = plain_run
     pictures = run.pictures
     views = [
-        draw_view(pictures.images[i], pictures.slots[i], jax.random.key(i), config=run.config)
+        draw_view(pictures.images[i], pictures.class_ids[i], jax.random.key(i), config=run.config)
         for i in range(2)
     ]
     pool = jax.tree.map(lambda *a: jnp.stack(a), *views)

@@ -74,19 +74,19 @@ def test_rarity_has_limits():
 
 
 def test_shares_of_labels_are_counts_of_pixels():
-    slots = np.random.default_rng(0).integers(0, 4, (2, 6, 8))
-    found = label_fractions(jnp.asarray(slots), 3, (2, 4))
+    class_ids = np.random.default_rng(0).integers(0, 4, (2, 6, 8))
+    found = label_fractions(jnp.asarray(class_ids), 3, (2, 4))
     assert found.shape == (2, 2, 4, 4)
     np.testing.assert_allclose(found.sum(axis=-1), 1, rtol=1e-6)
-    own = slots[1, 3:6, 2:4]
-    np.testing.assert_allclose(found[1, 1, 1], [(own == slot).mean() for slot in range(4)])
+    own = class_ids[1, 3:6, 2:4]
+    np.testing.assert_allclose(found[1, 1, 1], [(own == class_id).mean() for class_id in range(4)])
 
 
 def test_ignored_pixels_are_of_no_label():
-    slots = np.zeros((1, 4, 4), np.int32)
-    slots[:, :, :2] = 255
-    slots[:, 0, 2] = 1
-    found = label_fractions(jnp.asarray(slots), 1, (1, 2))
+    class_ids = np.zeros((1, 4, 4), np.int32)
+    class_ids[:, :, :2] = 255
+    class_ids[:, 0, 2] = 1
+    found = label_fractions(jnp.asarray(class_ids), 1, (1, 2))
     np.testing.assert_allclose(found, [[[[0, 0], [7 / 8, 1 / 8]]]], atol=1e-6)
 
 

@@ -51,16 +51,16 @@ def embed(count, grid, *, seed=0):
 
 
 def blobs(count, grid, *, seed=0):
-    """Return slots of two labels and some ignored pixels, each a rectangle of tokens."""
+    """Return class_ids of two labels and some ignored pixels, each a rectangle of tokens."""
     rng = np.random.default_rng(seed)
-    slots = np.zeros((count, *grid), np.int32)
+    class_ids = np.zeros((count, *grid), np.int32)
     for number in range(count):
         y, x, top, left = rng.integers(0, (*grid, *grid)).tolist()
-        slots[number, y, x] = 2
-        slots[number, top : top + 2, left : left + 2] = 1
-    slots = slots.repeat(PATCH, axis=1).repeat(PATCH, axis=2)
-    slots[:, :3, :3] = 255
-    return jnp.asarray(slots)
+        class_ids[number, y, x] = 2
+        class_ids[number, top : top + 2, left : left + 2] = 1
+    class_ids = class_ids.repeat(PATCH, axis=1).repeat(PATCH, axis=2)
+    class_ids[:, :3, :3] = 255
+    return jnp.asarray(class_ids)
 
 
 def colours(count):
@@ -96,8 +96,8 @@ def query():
 
 
 def test_examples_that_were_encoded_apart_paint_the_same(encode, decode, examples, cache, query):
-    features, slots = examples
-    apart = [encode(take(features, i), slots[i : i + 1], colours(1)) for i in range(2)]
+    features, class_ids = examples
+    apart = [encode(take(features, i), class_ids[i : i + 1], colours(1)) for i in range(2)]
     joined = join_caches(apart)
     assert jax.tree.map(jnp.shape, joined) == jax.tree.map(jnp.shape, cache)
     assert_close(decode(joined, query), decode(cache, query))
@@ -117,8 +117,8 @@ def test_the_order_of_examples_does_not_matter(encode, decode, query):
 
 
 def test_an_example_given_twice_counts_once(encode, decode, examples, query):
-    features, slots = examples
-    once = encode(take(features, 0), slots[:1], colours(1))
+    features, class_ids = examples
+    once = encode(take(features, 0), class_ids[:1], colours(1))
     twice = join_caches([once, once])
     assert_close(decode(twice, query), decode(once, query))
 
@@ -127,8 +127,8 @@ def test_an_example_given_twice_counts_once(encode, decode, examples, query):
 
 
 def test_queries_in_a_batch_are_painted_as_alone(decode, encode, examples, query):
-    features, slots = examples
-    rows = encode(features, slots, colours(2))  # two rows with an example each
+    features, class_ids = examples
+    rows = encode(features, class_ids, colours(2))  # two rows with an example each
     queries = embed(2, (3, 4), seed=3)
     painted = decode(rows, queries)
     for row in range(2):
@@ -138,8 +138,8 @@ def test_queries_in_a_batch_are_painted_as_alone(decode, encode, examples, query
 
 
 def test_a_row_serves_several_queries_in_turn(decode, encode, examples):
-    features, slots = examples
-    rows = encode(features, slots, colours(2))
+    features, class_ids = examples
+    rows = encode(features, class_ids, colours(2))
     queries = embed(4, (2, 3), seed=4)
     painted = decode(rows, queries)
     assert painted.shape == (4, 2 * PATCH, 3 * PATCH, 3)
@@ -161,11 +161,11 @@ def test_queries_may_have_any_size(decode, cache, grid):
 
 def test_a_fresh_model_finds_what_it_was_shown_in_the_same_picture(encode, decode):
     features = embed(1, (3, 4), seed=5)
-    slots = np.zeros((1, 3 * PATCH, 4 * PATCH), np.int32)
-    slots[:, PATCH:, PATCH : 3 * PATCH] = 1
-    painted = decode(encode(features, jnp.asarray(slots), colours(1)), features)
+    class_ids = np.zeros((1, 3 * PATCH, 4 * PATCH), np.int32)
+    class_ids[:, PATCH:, PATCH : 3 * PATCH] = 1
+    painted = decode(encode(features, jnp.asarray(class_ids), colours(1)), features)
     squares = ((np.asarray(painted)[..., None, :] - COLOURS[:2]) ** 2).sum(axis=-1)
-    found, truth = squares.argmin(axis=-1) == 1, slots == 1
+    found, truth = squares.argmin(axis=-1) == 1, class_ids == 1
     assert (found & truth).sum() / (found | truth).sum() > 0.9
 
 
@@ -177,11 +177,11 @@ def priors_of(model, cache, query):
 
 
 def test_permuted_labels_give_permuted_colours(model, encode, examples, query):
-    features, slots = examples
+    features, class_ids = examples
     order = np.array([1, 2, 0])  # the background's, too
     run = jax.jit(lambda cache: priors_of(model, cache, query))
     one, other = (
-        run(together(encode(features, slots, colours(2)[:, order] if turned else colours(2))))
+        run(together(encode(features, class_ids, colours(2)[:, order] if turned else colours(2))))
         for turned in (False, True)
     )
     # Every found colour is a mixture of the table's; the same mixture of the turned table's.
@@ -192,27 +192,30 @@ def test_permuted_labels_give_permuted_colours(model, encode, examples, query):
 
 
 def test_numbers_of_labels_mean_nothing(encode, decode, examples, query):
-    features, slots = examples
+    features, class_ids = examples
     order = np.array([0, 2, 1])
-    renamed = jnp.where(slots == 255, 255, jnp.asarray(order)[jnp.where(slots == 255, 0, slots)])
-    one = decode(together(encode(features, slots, colours(2))), query)
+    renamed = jnp.where(
+        class_ids == 255, 255, jnp.asarray(order)[jnp.where(class_ids == 255, 0, class_ids)]
+    )
+    one = decode(together(encode(features, class_ids, colours(2))), query)
     other = decode(together(encode(features, renamed, colours(2)[:, order])), query)
     assert_close(other, one)
 
 
 def test_rows_of_the_colours_without_a_label_change_nothing(encode, decode, examples, query):
-    features, slots = examples
+    features, class_ids = examples
     padded = jnp.pad(colours(2), ((0, 0), (0, 2), (0, 0)))
     one, other = (
-        decode(together(encode(features, slots, table)), query) for table in (colours(2), padded)
+        decode(together(encode(features, class_ids, table)), query)
+        for table in (colours(2), padded)
     )
     assert_close(other, one)
 
 
 def test_ignored_pixels_are_painted_as_background(encode, decode, examples, query):
-    features, slots = examples
-    cache = encode(features, slots, colours(2))
-    plain = encode(features, jnp.where(slots == 255, 0, slots), colours(2))
+    features, class_ids = examples
+    cache = encode(features, class_ids, colours(2))
+    plain = encode(features, jnp.where(class_ids == 255, 0, class_ids), colours(2))
     np.testing.assert_array_equal(cache.colours, plain.colours)
     ratio = cache.fractions.sum(axis=-1)
     assert ratio.min() < 0.99  # but do not count as it
@@ -223,14 +226,14 @@ def test_ignored_pixels_are_painted_as_background(encode, decode, examples, quer
 
 
 def test_gradients_reach_every_weight(model, examples, query):
-    features, slots = examples
+    features, class_ids = examples
     graphdef, params = nnx.split(model, nnx.Param)
 
     @jax.jit
     @jax.grad
     def gradients(params):
         model = nnx.merge(graphdef, params)
-        cache = together(model.encode(features, slots, colours(2)))
+        cache = together(model.encode(features, class_ids, colours(2)))
         return jnp.square(model.decode(cache, query)).mean()
 
     for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.as_pure(gradients(params))):
@@ -252,12 +255,12 @@ def test_the_encoder_is_no_part_of_the_model(model):
 def test_a_model_in_bfloat16_paints_in_float32(model, examples, query):
     graphdef, params = nnx.split(model, nnx.Param)
     half = nnx.merge(graphdef, jax.tree.map(lambda a: a.astype(jnp.bfloat16), params))
-    features, slots = examples
+    features, class_ids = examples
 
-    def paint(features, slots, query):
-        return half.decode(together(half.encode(features, slots, colours(2))), query)
+    def paint(features, class_ids, query):
+        return half.decode(together(half.encode(features, class_ids, colours(2))), query)
 
-    painted = jax.eval_shape(paint, features, slots, query)
+    painted = jax.eval_shape(paint, features, class_ids, query)
     assert painted.dtype == jnp.float32
 
 

@@ -221,15 +221,15 @@ def test_blind_matchings_start_without_the_directions_of_positions(root):
 
 def test_scores_are_of_every_label_in_every_query(task):
     batch = task.sampler.batch(0)
-    slots = np.zeros_like(batch.query_slots)
-    slots[0, 0, :4] = 1
-    slots[0, 1, :, :3] = 2
-    slots[1, 0, :2] = 1
-    slots[1, :, -1] = 255
+    class_ids = np.zeros_like(batch.query_class_ids)
+    class_ids[0, 0, :4] = 1
+    class_ids[0, 1, :, :3] = 2
+    class_ids[1, 0, :2] = 1
+    class_ids[1, :, -1] = 255
     colours = batch.colours.copy()
     colours[:, :3] = [[-1, -1, -1], [1, 1, 1], [1, -1, 0]]
-    batch = batch._replace(query_slots=slots, colours=colours)
-    shown = np.where(slots == 255, 1, slots)  # what is ignored is wrong
+    batch = batch._replace(query_class_ids=class_ids, colours=colours)
+    shown = np.where(class_ids == 255, 1, class_ids)  # what is ignored is wrong
     painted = np.stack([own[labels] for own, labels in zip(colours, shown, strict=True)])
     np.testing.assert_array_equal(score_batch(painted, batch), [1, 1, 1])
     painted[0, 0, :2] = -1
