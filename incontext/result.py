@@ -70,6 +70,27 @@ class Result:
         if not 0 <= self.threshold <= 1:
             raise InputError(f"threshold {self.threshold} is not in 0..1")
 
+    @classmethod
+    def from_logits(
+        cls,
+        logits: Float32[np.ndarray, "labels h w"],
+        labels: tuple[int, ...],
+        image: UInt8[np.ndarray, "h w 3"],
+    ) -> "Result":
+        """Give each pixel the label with the highest logit, if that is above 0.
+
+        The probability of the background is what the strongest label leaves, then all are scaled
+        to sum to 1.
+        """
+        found = 0.5 * (1.0 + np.tanh(0.5 * logits))
+        both = np.concatenate([1.0 - found.max(axis=0, keepdims=True), found])
+        return cls(
+            probabilities_lowres=(both / both.sum(axis=0)).astype(np.float32),
+            labels=labels,
+            size=image.shape[:2],
+            image=image,
+        )
+
     def __repr__(self) -> str:
         height, width = self.size
         return f"Result({width}x{height}, labels={self.labels}, source={self.source!r})"

@@ -17,7 +17,7 @@ from incontext.examples.encoded import EncodedPicture, load_source
 from incontext.examples.fingerprint import fingerprint
 from incontext.examples.painting import encode_examples, paint_passes, paint_queries
 from incontext.examples.passes import combine_passes
-from incontext.examples.squeeze import squeeze_image, squeeze_labels
+from incontext.examples.squares import labels_to_square, to_square
 from incontext.options import Dtype
 from seggpt.canvas import denormalize, normalize
 from seggpt.config import SegGPTConfig
@@ -95,8 +95,8 @@ class SegGPTEngine:
         self, examples: Sequence[LoadedExample], passes: Passes, *, seg_type: str
     ) -> Encoded | Pixels:
         """Return cached keys and values, or the examples as they are."""
-        images = np.stack([squeeze_image(e.image, self.size) for e in examples])
-        maps = np.stack([squeeze_labels(e.labels, self.size) for e in examples])
+        images = np.stack([to_square(e.image, self.size) for e in examples])
+        maps = np.stack([labels_to_square(e.labels, self.size) for e in examples])
         pixels = jnp.asarray(np.broadcast_to(images, (len(passes), *images.shape)))
         targets = normalize(paint_passes(maps, passes))
         return self._encode(self.params, normalize(pixels), targets, KINDS[seg_type])
@@ -111,7 +111,7 @@ class SegGPTEngine:
         size: int,
     ) -> list[Float32[np.ndarray, "k _ _"]]:
         """Return what the passes found, brought together."""
-        squares = [squeeze_image(load_source(source), size) for source in sources]
+        squares = [to_square(load_source(source), size) for source in sources]
         queries = normalize(jnp.asarray(np.stack(squares)))
         rows = self._paint(self.params, arrays, queries, KINDS[seg_type], passes=len(passes))
         rgb = np.clip(np.asarray(denormalize(rows)), 0, 1)

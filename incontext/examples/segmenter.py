@@ -12,9 +12,9 @@ from incontext.device import choose_device, default_dtype
 from incontext.examples.context import Context, Example, check_labels, load_examples, split_labels
 from incontext.examples.encoded import EncodedPicture, Source, load_source
 from incontext.examples.engine import Engine, Picture, SegGPTEngine
-from incontext.examples.ensemble import tile_examples
 from incontext.examples.in_context_engine import InContextEngine, load_in_context
 from incontext.examples.passes import LABELS_PER_PASS
+from incontext.examples.squares import tile_examples
 from incontext.examples.tiles import blend, tile_boxes
 from incontext.options import AskedEnsemble, Detail, Dtype, SegType
 from incontext.result import Result

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Bool, Float, Float32, Int, PyTree
 
 from incontext.examples.context import Example, load_examples
@@ -21,8 +22,6 @@ from incontext.options import PersamMethod
 from incontext.prompts.answers import Answer
 from incontext.prompts.checks import Prompts
 from incontext.prompts.engine import PromptEngine
-from incontext.prompts.likeness import describe, find_extremes, guide, measure_likeness
-from incontext.prompts.mixing import tune_mixing
 from incontext.prompts.promptable import (
     EncodedImage,
     OnPromptable,
@@ -30,9 +29,13 @@ from incontext.prompts.promptable import (
     check_model,
     place_prompts,
 )
-from incontext.prompts.shares import make_result
+from incontext.prompts.similarity import describe, find_extremes, guide, measure_similarity
 from incontext.result import Result
 from seggpt.prompts import Guidance
+
+# Of persam_f.py; the weight decay is torch's default.
+_STEPS, _RATE, _EPSILON, _DECAY = 1000, 1e-3, 1e-4, 0.01
+_FOCAL_ALPHA, _FOCAL_GAMMA = 0.25, 2.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,7 +102,7 @@ class PerSAM(OnPromptable):
         mixing = target.mixing if target.mixing is not None else [None] * len(target.labels)
         answers = [self._find(state, *one) for one in zip(target.features, mixing, strict=True)]
         logits = np.stack([answer.logits()[0, 0] for answer in answers])
-        return make_result(logits, target.labels, picture)
+        return Result.from_logits(logits, target.labels, picture)
 
     def _find(
         self,
@@ -108,8 +111,8 @@ class PerSAM(OnPromptable):
         mixing: Float32[np.ndarray, " 3"] | None,
     ) -> Answer:
         """Return the one mask of a label, refined twice."""
-        likeness = measure_likeness(self.model.engine.patches(state.embedding), feature)
-        most, least = find_extremes(likeness, state.frame)
+        similarity = measure_similarity(self.model.engine.patches(state.embedding), feature)
+        most, least = find_extremes(similarity, state.frame)
         if mixing is not None:
             points = {"points": [most], "labels": [1]}
             found = self.model.predict(state, **points)
@@ -117,7 +120,7 @@ class PerSAM(OnPromptable):
             found = self.model.predict(state, **points, **_again(found), boxes=_box(found)).best()
         else:
             points = {"points": [most, least], "labels": [1, 0]}
-            found = self._guide(state, points, feature, likeness)
+            found = self._guide(state, points, feature, similarity)
             found = self.model.predict(state, **points, **_again(found)).best()
         return self.model.predict(state, **points, **_again(found), boxes=_box(found)).best()
 
@@ -126,7 +129,7 @@ class PerSAM(OnPromptable):
         state: EncodedImage,
         points: dict[str, Any],
         feature: Float32[np.ndarray, " d"],
-        likeness: Float32[np.ndarray, "gh gw"],
+        similarity: Float32[np.ndarray, "gh gw"],
     ) -> Answer:
         """Ask for the mask of a clear prompt, with attention drawn to what looks alike."""
         prompts = Prompts(
@@ -136,7 +139,7 @@ class PerSAM(OnPromptable):
             masks=None,
         )
         slots = place_prompts(prompts, state.frame)
-        places = guide(likeness, state.frame).reshape(1, -1)
+        places = guide(similarity, state.frame).reshape(1, -1)
         guidance = Guidance(jnp.asarray(places), jnp.asarray(feature[None]))
         found = self._guided(
             self.model.engine.params, state.embedding, slots.coords, slots.labels, guidance
@@ -150,8 +153,8 @@ class PerSAM(OnPromptable):
         feature: Float32[np.ndarray, " d"],
         mask: Bool[np.ndarray, "h w"],
     ) -> Float32[np.ndarray, " 3"]:
-        likeness = measure_likeness(self.model.engine.patches(state.embedding), feature)
-        most, _ = find_extremes(likeness, state.frame)
+        similarity = measure_similarity(self.model.engine.patches(state.embedding), feature)
+        most, _ = find_extremes(similarity, state.frame)
         return tune_mixing(self.model.predict(state, points=[most]).logits()[0], mask)
 
 
@@ -186,3 +189,46 @@ def _guided(
     found = engine.look(params, embedding, coords, labels, guidance=guidance)
     masks = engine.draw(params, embedding, found)
     return masks[:, :1], engine.scores(params, found)[:, :1]
+
+
+def tune_mixing(
+    logits: Float32[np.ndarray, "3 h w"], mask: Bool[np.ndarray, "h w"], *, steps: int = _STEPS
+) -> Float32[np.ndarray, " 3"]:
+    """Return the weights, of sum 1, with which three masks together are most like the example's."""
+    weights = _tune(jnp.asarray(logits), jnp.asarray(mask, jnp.float32), steps=steps)
+    return np.asarray(weights)
+
+
+@partial(jax.jit, static_argnames="steps")
+def _tune(
+    logits: Float[Array, "3 h w"], mask: Float[Array, "h w"], *, steps: int
+) -> Float[Array, " 3"]:
+    schedule = optax.cosine_decay_schedule(_RATE, steps)
+    optimizer = optax.adamw(schedule, eps=_EPSILON, weight_decay=_DECAY)
+
+    def step(_: Array, state: tuple[Array, optax.OptState]) -> tuple[Array, optax.OptState]:
+        free, momenta = state
+        gradient = jax.grad(lambda free: mixing_loss(_complete(free), logits, mask))(free)
+        updates, momenta = optimizer.update(gradient, momenta, free)
+        return jnp.asarray(optax.apply_updates(free, updates)), momenta
+
+    free = jnp.full(2, 1 / 3)
+    return _complete(jax.lax.fori_loop(0, steps, step, (free, optimizer.init(free)))[0])
+
+
+def mixing_loss(
+    weights: Float[Array, " 3"], logits: Float[Array, "3 h w"], mask: Float[Array, "h w"]
+) -> Float[Array, ""]:
+    """Return the dice loss plus the focal loss of the mixed mask."""
+    mixed = jnp.einsum("c,chw->hw", weights, logits)
+    probability = jax.nn.sigmoid(mixed)
+    dice = 1 - (2 * (probability * mask).sum() + 1) / (probability.sum() + mask.sum() + 1)
+    right = jnp.where(mask > 0, probability, 1 - probability)
+    balance = jnp.where(mask > 0, _FOCAL_ALPHA, 1 - _FOCAL_ALPHA)
+    surprise = optax.sigmoid_binary_cross_entropy(mixed, mask)
+    return dice + (balance * (1 - right) ** _FOCAL_GAMMA * surprise).mean()
+
+
+def _complete(free: Float[Array, " 2"]) -> Float[Array, " 3"]:
+    """Add the weight that the other two leave, in front."""
+    return jnp.concatenate([1 - free.sum(keepdims=True), free])

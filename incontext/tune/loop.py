@@ -131,7 +131,7 @@ def learn_prompt(
 def count_views(run: Run) -> int:
     """Return how many views are prepared together: as many as memory allows."""
     batch = run.config.batch_size
-    view_bytes = 4 * 4 * run.config.view_size**2  # colours and a class_id, 4 bytes each
+    view_bytes = 4 * 4 * run.config.view_size**2  # colours and a class id, 4 bytes each
     fit = min(run.config.views, run.config.pool_bytes // view_bytes)
     return max(batch, fit // batch * batch)
 

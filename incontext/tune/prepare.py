@@ -11,7 +11,7 @@ from jaxtyping import Int, PyTree
 from incontext.examples.context import split_labels
 from incontext.examples.engine import SegGPTEngine
 from incontext.examples.passes import LABELS_PER_PASS
-from incontext.examples.squeeze import squeeze_image, squeeze_labels
+from incontext.examples.squares import labels_to_square, to_square
 from incontext.options import SegType
 from incontext.tune.baselines import Plain, best_single, cover_labels
 from incontext.tune.config import MAX_PROMPT_BYTES, TuneConfig
@@ -126,7 +126,7 @@ def _spread(
     rows = [order[i % len(order)] for i in range(max(len(order), prompt.pairs))]
     start = jax.jit(dataclasses.replace(prompt, pairs=1).start)
     small = [
-        squeeze_labels(train.class_ids[row].astype(np.int32), model.image_size) for row in rows
+        labels_to_square(train.class_ids[row].astype(np.int32), model.image_size) for row in rows
     ]
     step = model.patch_size
     middles = np.stack(
@@ -157,8 +157,8 @@ def choose_tokens(
 
 def _pairs(pictures: Pictures, palette: Palette, size: int) -> tuple[jax.Array, jax.Array]:
     """Return pictures and their targets in every pass, in the model's units."""
-    images = np.stack([squeeze_image(image, size) for image in pictures.images])
-    class_ids = np.stack([squeeze_labels(s.astype(np.int32), size) for s in pictures.class_ids])
+    images = np.stack([to_square(image, size) for image in pictures.images])
+    class_ids = np.stack([labels_to_square(s.astype(np.int32), size) for s in pictures.class_ids])
     passes = len(palette.passes)
     pixels = jnp.broadcast_to(normalize(jnp.asarray(images)), (passes, *images.shape))
     return pixels, palette.targets(jnp.asarray(class_ids))

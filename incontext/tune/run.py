@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Float32, PyTree
 
 from incontext.examples.context import Context
 from incontext.examples.passes import combine_passes
-from incontext.examples.squeeze import squeeze_image
+from incontext.examples.squares import to_square
 from incontext.options import SegType
 from incontext.tune.config import TuneConfig
 from incontext.tune.pictures import Pictures
@@ -81,7 +81,7 @@ class Run:
     @cached_property
     def _queries(self) -> list[Float32[Array, "s s 3"]]:
         size = self.prompt.config.image_size
-        return [normalize(jnp.asarray(squeeze_image(i, size))) for i in self.held.images]
+        return [normalize(jnp.asarray(to_square(i, size))) for i in self.held.images]
 
     @cached_property
     def _step(self) -> Callable[..., tuple[PyTree, PyTree, PyTree, Array]]:

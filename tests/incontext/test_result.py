@@ -270,3 +270,12 @@ def test_nothing_is_written_when_one_format_is_impossible(tmp_path, fields, form
     with pytest.raises(InputError, match=words):
         make(**fields).save(tmp_path, formats)
     assert not os.listdir(tmp_path)
+
+
+def test_of_logits_a_label_wins_where_its_own_is_the_highest_and_above_zero() -> None:
+    logits = np.random.default_rng(0).normal(size=(3, 8, 9)).astype(np.float32)
+    result = Result.from_logits(logits, (2, 5, 9), np.zeros((8, 9, 3), np.uint8))
+    want = np.where(logits.max(axis=0) > 0, np.array([2, 5, 9])[logits.argmax(axis=0)], 0)
+    np.testing.assert_array_equal(result.label_map, want)
+    large = Result.from_logits(20 * logits, (2, 5, 9), np.zeros((8, 9, 3), np.uint8))
+    np.testing.assert_allclose(large.probabilities_lowres.sum(axis=0), 1.0, rtol=1e-6)

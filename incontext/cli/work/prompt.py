@@ -14,7 +14,6 @@ from incontext.cli.plan import Job
 from incontext.cli.run import Model, check_examples, one_by_one, pick_formats, run_all
 from incontext.prompts.engine import SAMEngine
 from incontext.prompts.promptable import Promptable
-from incontext.prompts.shares import make_result
 from incontext.result import OUTPUT_SUFFIXES, Result
 from seggpt.errors import PromptError
 
@@ -68,7 +67,7 @@ def _by_prompt(model: Promptable, args: argparse.Namespace) -> Ask:
     def ask(picture: np.ndarray) -> tuple[Result, Mapping[int, float]]:
         answer = model.predict(model.encode(picture), **_prompt(args)).best()
         labels = tuple(range(1, len(answer.scores) + 1))
-        result = make_result(answer.logits()[:, 0], labels, picture)
+        result = Result.from_logits(answer.logits()[:, 0], labels, picture)
         return result, dict(zip(labels, map(float, answer.scores[:, 0]), strict=True))
 
     return ask

@@ -7,8 +7,8 @@ import pytest
 
 import incontext
 from incontext.files import rle
-from incontext.prompts.likeness import find_extremes, measure_likeness
 from incontext.prompts.persam import PerSAM
+from incontext.prompts.similarity import find_extremes, measure_similarity
 from seggpt.errors import InputError, PromptError
 
 SAM = Path(__file__).parents[2] / "seggpt" / "golden" / "sam"
@@ -57,10 +57,10 @@ def test_three_steps_each_start_from_the_last(finder, picture, mask):
     target = finder.learn(example(picture, mask))
     other = picture[::-1].copy()
     state = model.encode(other)
-    likeness = measure_likeness(np.asarray(state.embedding[0]), target.features[0])
-    most, least = find_extremes(likeness, state.frame)
+    similarity = measure_similarity(np.asarray(state.embedding[0]), target.features[0])
+    most, least = find_extremes(similarity, state.frame)
     points = {"points": [most, least], "labels": [1, 0]}
-    found = finder._guide(state, points, target.features[0], likeness)
+    found = finder._guide(state, points, target.features[0], similarity)
     found = model.predict(state, **points, mask=found.low_res[0, 0])
     best = found.scores[0].argmax()
     box = np.array(rle.bounding_box(found.masks()[0, best]))
@@ -74,10 +74,10 @@ def test_guidance_changes_the_first_mask(finder, picture, mask):
     model = finder.model
     state = model.encode(picture)
     feature = finder.learn(example(picture, mask)).features[0]
-    likeness = measure_likeness(np.asarray(state.embedding[0]), feature)
-    points = {"points": [find_extremes(likeness, state.frame)[0]], "labels": [1]}
+    similarity = measure_similarity(np.asarray(state.embedding[0]), feature)
+    points = {"points": [find_extremes(similarity, state.frame)[0]], "labels": [1]}
     plain = model.predict(state, **points, multimask=False)
-    drawn = finder._guide(state, points, feature, likeness)
+    drawn = finder._guide(state, points, feature, similarity)
     assert plain.low_res.shape == drawn.low_res.shape
     assert np.abs(plain.low_res - drawn.low_res).max() > 1e-3
 

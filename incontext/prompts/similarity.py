@@ -27,7 +27,7 @@ def describe(
     return 0.5 * (mean + inside.max(axis=0)) if peaks else mean
 
 
-def measure_likeness(
+def measure_similarity(
     embedding: Float32[np.ndarray, "gh gw d"], feature: Float32[np.ndarray, " d"]
 ) -> Float32[np.ndarray, "gh gw"]:
     """Return the cosine between each patch and a feature."""
@@ -36,21 +36,21 @@ def measure_likeness(
 
 
 def find_extremes(
-    likeness: Float32[np.ndarray, "gh gw"], frame: Frame
+    similarity: Float32[np.ndarray, "gh gw"], frame: Frame
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return the pixels (x, y) of the picture that look most and least like the thing.
 
     Patches become pixels by the resizing of masks: fourfold first, then as the decoder's masks.
     """
-    gh, gw = likeness.shape
+    gh, gw = similarity.shape
     rows, cols = frame.upsampling((4 * gh, 4 * gw))
     down, across = rows @ bilinear_matrix(gh, 4 * gh), cols @ bilinear_matrix(gw, 4 * gw)
-    full = (down.astype(np.float32) @ likeness) @ across.astype(np.float32).T
+    full = (down.astype(np.float32) @ similarity) @ across.astype(np.float32).T
     (y1, x1), (y0, x0) = (np.unravel_index(i, full.shape) for i in (full.argmax(), full.argmin()))
     return (int(x1), int(y1)), (int(x0), int(y0))
 
 
-def guide(likeness: Float32[np.ndarray, "gh gw"], frame: Frame) -> Float32[np.ndarray, "gh gw"]:
+def guide(similarity: Float32[np.ndarray, "gh gw"], frame: Frame) -> Float32[np.ndarray, "gh gw"]:
     """Return what attention is drawn by: the sigmoid of standard deviations above the mean.
 
     Both are those of the patches that the picture fills. The authors take them at the picture's
@@ -58,10 +58,10 @@ def guide(likeness: Float32[np.ndarray, "gh gw"], frame: Frame) -> Float32[np.nd
     """
     rows, cols = (
         -(-extent * count // outer)
-        for extent, count, outer in zip(frame.inner, likeness.shape, frame.outer, strict=True)
+        for extent, count, outer in zip(frame.inner, similarity.shape, frame.outer, strict=True)
     )
-    inner = likeness[:rows, :cols]
-    standard = (likeness - inner.mean()) / max(float(inner.std()), 1e-12)
+    inner = similarity[:rows, :cols]
+    standard = (similarity - inner.mean()) / max(float(inner.std()), 1e-12)
     return (0.5 * (1 + np.tanh(0.5 * standard))).astype(np.float32)
 
 

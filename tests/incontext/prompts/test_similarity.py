@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from incontext.prompts.likeness import describe, find_extremes, guide, measure_likeness
+from incontext.prompts.similarity import describe, find_extremes, guide, measure_similarity
 from seggpt.frame import Frame
 
 GRID, SIDE, WIDTH = 6, 24, 5
@@ -31,19 +31,19 @@ def bilinear(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(24, 24), (30, 20), (11, 40)])
-def test_the_points_are_where_the_enlarged_likeness_is_extreme(embedding, size):
+def test_the_points_are_where_the_enlarged_similarity_is_extreme(embedding, size):
     frame = Frame.in_square(size, SIDE)
     feature = np.arange(1.0, 1.0 + WIDTH, dtype=np.float32)
     cosine = np.empty((GRID, GRID))
     for y, x in np.ndindex(GRID, GRID):
         patch = embedding[y, x] / np.linalg.norm(embedding[y, x])
         cosine[y, x] = patch @ (feature / np.linalg.norm(feature))
-    likeness = measure_likeness(embedding, feature)
-    np.testing.assert_allclose(likeness, cosine, atol=1e-6)
+    similarity = measure_similarity(embedding, feature)
+    np.testing.assert_allclose(similarity, cosine, atol=1e-6)
     square = bilinear(bilinear(cosine, (4 * GRID, 4 * GRID)), (SIDE, SIDE))
     height, width = frame.inner
     full = bilinear(square[:height, :width], size)
-    (x1, y1), (x0, y0) = find_extremes(likeness, frame)
+    (x1, y1), (x0, y0) = find_extremes(similarity, frame)
     assert full[y1, x1] == pytest.approx(full.max(), abs=1e-6)
     assert full[y0, x0] == pytest.approx(full.min(), abs=1e-6)
 
@@ -68,10 +68,10 @@ def test_a_thing_smaller_than_a_patch_has_the_feature_of_its_patch(embedding):
 
 
 def test_guidance_is_the_sigmoid_of_standard_scores_in_the_picture(embedding):
-    likeness = embedding[..., 0]
-    inner = likeness[:3]  # the picture fills the upper half
-    want = 1 / (1 + np.exp(-(likeness - inner.mean()) / inner.std()))
-    np.testing.assert_allclose(guide(likeness, Frame.in_square((30, 60), SIDE)), want, rtol=1e-5)
+    similarity = embedding[..., 0]
+    inner = similarity[:3]  # the picture fills the upper half
+    want = 1 / (1 + np.exp(-(similarity - inner.mean()) / inner.std()))
+    np.testing.assert_allclose(guide(similarity, Frame.in_square((30, 60), SIDE)), want, rtol=1e-5)
 
 
 def test_a_picture_of_one_colour_draws_nowhere():

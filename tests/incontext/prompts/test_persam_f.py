@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from incontext.prompts.mixing import mixing_loss, tune_mixing
+from incontext.prompts.persam import mixing_loss, tune_mixing
 
 
 @pytest.fixture
