@@ -1,4 +1,4 @@
-"""From indices to augmented views, on the accelerator: pure JAX, driven by keys.
+"""Data augmentation on the accelerator: crops, flips and colour jitter, driven by keys.
 
 Pictures stay uint8 until they are cut out. A crop with its flips and its resize to the model's
 size is two small matrix products for the picture and two look-ups for the ids.

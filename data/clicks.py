@@ -1,4 +1,4 @@
-"""Objects to ask for, and the prompts that someone who sees the truth would give for them.
+"""Targets for interactive segmentation, and simulated prompts: clicks at errors, tight boxes.
 
 The clicks follow the literature on interactive segmentation (Xu et al. 2016, "Deep Interactive
 Object Selection"; Sofiiuk et al. 2021, RITM): each goes to the middle of the largest error. The

@@ -1,4 +1,4 @@
-"""What the data part of a recipe says."""
+"""The dataclasses of a recipe's data part."""
 
 from dataclasses import dataclass, field
 

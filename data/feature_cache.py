@@ -1,4 +1,4 @@
-"""Views and what a frozen encoder says of them, once, on disk.
+"""A cache on disk of views and a frozen encoder's features of them.
 
     python -m data.feature_cache --data PATH... --encoder FILE --out CACHE
 

@@ -1,4 +1,4 @@
-"""Make what comes next while the present is in use."""
+"""Prefetch: compute the next items in a thread while the present one is used."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable

@@ -1,4 +1,4 @@
-"""Things to point at, from a feature cache: windows of views, and masks of what is in them.
+"""Samples for prompts from a feature cache: windows of views, and target masks in them.
 
 A window shows instances, connected parts of classes, or a whole class. A batch depends on the seed
 and its step alone.

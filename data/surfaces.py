@@ -1,4 +1,4 @@
-"""Grounds to draw on: blurred photos or noise of two grains, lit from one side, with a contrast."""
+"""Backgrounds for drawn pictures: blurred photos or noise of two scales, with a light gradient."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What segmenting one picture gives: probabilities on a coarse grid, and everything made from them.
+"""The result of one image: probabilities on a coarse grid, and all that is made of them.
 
 A `Result` keeps the coarse grid and computes full-size arrays when asked, a band of rows at a time:
 a 24-megapixel picture needs its label map and little else.

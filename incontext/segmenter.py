@@ -1,4 +1,4 @@
-"""The library's front door: examples, points, tuning, on one model."""
+"""`Segmenter`: examples, points and tuning on one model."""
 
 import logging
 from collections.abc import Mapping, Sequence

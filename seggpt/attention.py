@@ -1,4 +1,4 @@
-"""Who sees whom: attention over K example grids and one query grid, with relative position.
+"""Attention masks of SegGPT: example grids and a query grid, with relative position.
 
 Positions are those of a canvas on which every example lies right above the query; nothing is
 copied to make it. The relative-position bias is never made whole: a query carries its bias for

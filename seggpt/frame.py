@@ -1,4 +1,4 @@
-"""From any picture to the one that a promptable model sees, and back."""
+"""The mapping between an image and what a promptable model sees: sizes, coordinates, masks."""
 
 from dataclasses import dataclass
 from functools import lru_cache

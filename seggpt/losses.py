@@ -1,4 +1,4 @@
-"""What training minimises: smooth L1 between painted and true colours where it counts."""
+"""Smooth L1 between painted and true colours, with weights of pixels."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int

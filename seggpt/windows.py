@@ -1,4 +1,4 @@
-"""Attention inside one picture: everywhere, or in windows that do not see each other."""
+"""Attention within one image: global, or in windows."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float

@@ -1,4 +1,4 @@
-"""What a recipe says: model, data, optimiser, loss and the run."""
+"""The dataclasses of a recipe: model, data, optimiser, loss and run."""
 
 from dataclasses import dataclass, field
 from typing import Literal

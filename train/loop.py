@@ -1,4 +1,4 @@
-"""The training run, top to bottom."""
+"""The training loop."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""AdamW, warm-up and cosine, decay only where it belongs, a rate for each depth."""
+"""AdamW with warm-up, cosine schedule, weight decay by path and layer-wise rates."""
 
 import operator
 from functools import partial

@@ -1,4 +1,4 @@
-"""Training heads for prompts: someone who points, is shown a mask, and points at its mistakes.
+"""Simulated interactive segmentation for training heads: prompts, rounds of clicks, loss.
 
 Each window is encoded once. Then come rounds: the first prompt is a point or a box, or a mask that
 is there already with a point at its mistakes; every later round adds a click where the last mask

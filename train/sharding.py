@@ -1,4 +1,4 @@
-"""Where arrays live: batches split over all devices, large parameters too (FSDP)."""
+"""Placement of arrays: batches split over devices, large parameters too (FSDP)."""
 
 from functools import partial
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""What a run carries from step to step."""
+"""The state of a training run."""
 
 from dataclasses import dataclass
 from pathlib import Path

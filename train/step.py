@@ -1,4 +1,4 @@
-"""Pure step factories: indices in, a new state and numbers to log out."""
+"""The training step of SegGPT, and the update shared by all tasks."""
 
 from collections.abc import Callable
 from functools import partial

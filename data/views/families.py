@@ -1,4 +1,4 @@
-"""Families of drawn pictures with masks, for what no open data set shows enough of.
+"""Procedurally drawn families of pictures with masks, for what open data sets lack.
 
 Thin lines, packed cells, textured regions and small spots. A family fixes what its pictures share
 (ground, colours, widths), all of it drawn from one generator; each call of what it returns draws

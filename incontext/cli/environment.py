@@ -1,4 +1,4 @@
-"""What a command settles before jax is imported, and which versions it runs on."""
+"""Environment variables that must be set before jax is imported, and package versions."""
 
 import importlib.metadata
 import os

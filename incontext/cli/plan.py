@@ -1,4 +1,4 @@
-"""Decide before anything is computed: which pictures become which files, and what forbids it."""
+"""The plan of a run, made before any computation: inputs, outputs, and what forbids them."""
 
 import os
 from collections.abc import Iterable, Sequence

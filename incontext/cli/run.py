@@ -1,4 +1,4 @@
-"""Any work over many pictures: plan, files, log, counts, progress and exit code."""
+"""The loop of all verbs over images: plan, files, log, counts, progress and exit code."""
 
 import argparse
 import errno

@@ -1,4 +1,4 @@
-"""Many pictures through one model in a steady amount of memory, whatever some of them are."""
+"""A stream of images through one model in bounded memory, with a failure for each bad one."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Where everything mode looks: crops of a picture in layers, and grids of points in each."""
+"""Crops of an image in layers, and grids of points in each."""
 
 import itertools
 import math

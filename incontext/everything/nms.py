@@ -1,4 +1,4 @@
-"""Of masks that mean the same thing, keep the best."""
+"""Non-maximum suppression of boxes."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Boxes of what a picture may show, from few points: prompts that take the place of many points.
+"""Box proposals from a sparse grid of points.
 
 MobileSAMv2 (arXiv 2312.09579) has a trained detector for them. Here the model itself proposes: the
 coarse masks of a sparse grid, of which nothing but the boxes is kept.

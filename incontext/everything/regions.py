@@ -1,4 +1,4 @@
-"""Small holes and islands of a mask."""
+"""Removal of small holes and islands of a mask."""
 
 import numpy as np
 import scipy.ndimage

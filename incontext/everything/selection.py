@@ -1,4 +1,4 @@
-"""Which of all things in a picture are meant: by points, boxes, or what examples found.
+"""Selection among the masks of an image: by points, boxes, or the result of examples.
 
 Things are found once; any number of selections after that costs next to nothing (FastSAM's
 "segment, then select", arXiv 2306.12156).

@@ -1,4 +1,4 @@
-"""Many prompts on one picture, sifted before their masks are made large.
+"""Batched decoding of many prompts on one image, filtered before masks are upsampled.
 
 What depends on the picture alone is computed once (`seggpt.prompts.transformer`). The predicted IoU
 of a mask needs none of its pixels, so only prompts with a mask that is good enough are drawn, and

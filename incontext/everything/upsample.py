@@ -1,4 +1,4 @@
-"""Coarse masks in the size of their picture, many of them: each with its exact stability."""
+"""Upsampling of many coarse masks to the size of their image, with exact stability."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What a context holds: one kind of arrays for each kind of model, and how a file has them."""
+"""The arrays of a context, one type for each kind of model, and their layout in a file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

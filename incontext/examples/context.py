@@ -1,4 +1,4 @@
-"""Examples, and what a model makes of them: a small immutable value to keep and reuse."""
+"""Examples, and the context that a model makes of them: immutable, saved as one file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

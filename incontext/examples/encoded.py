@@ -1,4 +1,4 @@
-"""A picture that was encoded once, for any number of contexts."""
+"""An image that was encoded once, for any number of contexts."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What a segmenter runs: how one family of models encodes examples and paints pictures by them."""
+"""The interface behind a segmenter: encode examples, segment images; and SegGPT behind it."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

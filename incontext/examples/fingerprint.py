@@ -1,4 +1,4 @@
-"""What tells one model from another, whatever device or precision it runs in."""
+"""A hash of a model's architecture and weights, whatever device or precision it runs in."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What a segmenter compiles: examples to what a context keeps, and queries to painted ones."""
+"""The compiled programs of SegGPT: encode examples, paint queries."""
 
 from collections.abc import Sequence
 from typing import Any

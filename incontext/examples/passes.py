@@ -1,4 +1,4 @@
-"""More labels than a model paints at once: what a pass holds, and passes brought together."""
+"""More labels than a model paints at once: groups of labels (passes), combined."""
 
 from collections.abc import Sequence
 

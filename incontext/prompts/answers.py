@@ -1,4 +1,4 @@
-"""What a promptable model answers: masks of one or more prompts about one picture."""
+"""Predictions of a promptable model: masks of one or more prompts about one image."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What counts as a prompt: points, boxes and earlier masks, checked before a model sees them."""
+"""Checks of prompts: points, boxes and earlier masks, before a model sees them."""
 
 from dataclasses import dataclass
 

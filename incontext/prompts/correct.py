@@ -1,4 +1,4 @@
-"""What examples proposed, corrected by points and a box: the proposal enters as a mask prompt."""
+"""Correction of a result by points and a box; the result enters as the mask prompt."""
 
 import dataclasses
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a promptable model runs: how one family encodes pictures, and answers prompts about them."""
+"""The interface behind a promptable model: encode, decode prompts; for SAM and our heads."""
 
 from collections.abc import Mapping
 from functools import partial

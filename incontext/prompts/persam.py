@@ -1,4 +1,4 @@
-"""One example picture with a mask, and the same thing in other pictures: PerSAM and PerSAM-F.
+"""PerSAM and PerSAM-F: find the thing that one example marks in other images.
 
 The method of Zhang et al., "Personalize Segment Anything Model with One Shot" (arXiv 2305.03048),
 for any promptable model. Constants without another source are those of its authors' code, persam.py

@@ -1,4 +1,4 @@
-"""`Predictor`: points, boxes and masks under the names that SAM's users know."""
+"""`Predictor`: SAM's interface for points, boxes and masks."""
 
 from typing import Literal
 

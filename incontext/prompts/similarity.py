@@ -1,4 +1,4 @@
-"""How a thing looks in a model's features, and where in a picture something looks like it."""
+"""Feature similarity for PerSAM: target feature, similarity map, extreme points, guidance."""
 
 import numpy as np
 from jaxtyping import Bool, Float32

@@ -1,1 +1,1 @@
-"""Learn a prompt for a task: the model stays as it is, what it is shown is what learns."""
+"""Tuning: learn a prompt or a small head from labelled images; the model does not change."""

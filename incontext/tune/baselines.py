@@ -1,4 +1,4 @@
-"""What examples reach without tuning: the contexts that a tuned prompt must beat."""
+"""Baselines for tuning: what the examples reach without it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What a tuning run is told; every default is what works without being told."""
+"""Settings of a tuning run, with working defaults."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Learning a head: crops of cached features, the loss and the update; pure functions."""
+"""Training a correction head: crops of cached features, loss and update, as pure functions."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""Heads from labelled pictures: each is painted by others, and judged by a head of others."""
+"""Head tuning by cross-validation: heads correct what other folds find in an image."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

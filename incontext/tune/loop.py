@@ -1,4 +1,4 @@
-"""The loop: rounds of views and updates, a look at held-out pictures after each, the best kept."""
+"""The tuning loop: rounds of updates, held-out scores after each; the best is kept."""
 
 import time
 from collections.abc import Callable

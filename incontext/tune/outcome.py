@@ -1,4 +1,4 @@
-"""What tuning came to, and what a context says of itself."""
+"""The outcome of tuning: scores, the better context, and its description."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Labelled pictures for tuning: read once, kept small, divided into those to learn from and others.
+"""Labelled images for tuning: loading, resizing, and the held-out split.
 
 However large the files are, a picture takes 4 bytes a pixel of its small size once read, and one is
 decoded at a time: 300 of 24 megapixels need no more memory than a few.

@@ -1,4 +1,4 @@
-"""What a run starts from: how large its prompt is, which colours, and the arrays themselves."""
+"""The start of a tuning run: size of the prompt, colours, and first arrays."""
 
 import dataclasses
 from collections.abc import Sequence

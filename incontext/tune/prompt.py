@@ -1,4 +1,4 @@
-"""What is learned and how a model reads it: pixels, tokens, or keys and values.
+"""The kinds of learned prompts: pixels, tokens, or keys and values.
 
 `expand` makes of what is learned the arrays that a `Context` holds.
 """

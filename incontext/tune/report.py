@@ -1,4 +1,4 @@
-"""What tuning brought, as a table of text and as a page with pictures."""
+"""The report of a tuning run: a text table and an HTML page."""
 
 import base64
 import html

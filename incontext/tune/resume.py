@@ -1,4 +1,4 @@
-"""What a stopped run leaves beside its prompt, to go on from."""
+"""The saved state of an unfinished tuning run."""
 
 import hashlib
 import json

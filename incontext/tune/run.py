@@ -1,4 +1,4 @@
-"""A prompt being learned: the pictures and the model, what is found with it, and its context."""
+"""A prompt in training: model, images, scores, and its context."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How well painted probabilities meet masks: IoU by label, at every threshold at once."""
+"""IoU of probabilities and masks by label, at every threshold at once."""
 
 import functools
 import operator

@@ -1,4 +1,4 @@
-"""One update of a prompt, and the pictures that it sees: pure functions, compiled once."""
+"""One update of a prompt and the views that it sees, as pure functions."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""From labelled pictures to a prompt that beats them, or to the word that none does."""
+"""Tuning from labelled images; returns the better of the tuned and the untuned context."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""From a picture and a prompt to four masks, each with how good it will probably be."""
+"""The mask decoder: four masks of a prompt, each with its predicted IoU."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""What a prompt says, as tokens: points, the corners of boxes, and an earlier mask."""
+"""The prompt encoder: tokens of points and box corners, embedding of an earlier mask."""
 
 from functools import partial
 

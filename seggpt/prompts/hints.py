@@ -1,4 +1,4 @@
-"""What a prompt says about every patch of a picture, before any attention.
+"""Dense features of a prompt for every patch and pixel, before any attention.
 
 How near it is to points, whether it lies in the box, and how much it looks like what the prompt
 marks: a frozen encoder's features, compared within the picture, carry a mark from the patches

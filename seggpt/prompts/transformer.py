@@ -1,4 +1,4 @@
-"""A transformer of two ways: prompt tokens look at the picture, and the picture looks at them.
+"""The two-way transformer: prompt tokens attend to the image, and the image to them.
 
 The picture's tokens have a batch axis of one as long as they are the same for every prompt, so
 what is computed from them alone is computed once.

@@ -1,4 +1,4 @@
-"""SAM or one of its relatives, as a config says."""
+"""The model of a SAM config: SAM or one of its relatives."""
 
 from flax import nnx
 

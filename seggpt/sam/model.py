@@ -1,4 +1,4 @@
-"""SAM: a picture is encoded once, then points, boxes and masks ask for masks."""
+"""SAM: image encoder, prompt encoder and mask decoder."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""Published tensors against a table of names: everything that is wrong, said once."""
+"""Comparison of published tensors with a table of names; all differences in one error."""
 
 from collections.abc import Collection
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Arrays that were read from a file, in the place of a model's own."""
+"""Loaded arrays in the structure of a model's own, checked."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which kind of file this is, told from its first bytes: names and suffixes lie."""
+"""The kind of a file, from its first bytes and not from its name."""
 
 import os
 import stat

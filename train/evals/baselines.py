@@ -1,4 +1,4 @@
-"""Predictors that learn nothing, which a model must clear by a wide margin."""
+"""Few-shot baselines without learning."""
 
 from collections.abc import Callable, Sequence
 

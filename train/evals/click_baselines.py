@@ -1,4 +1,4 @@
-"""Classical answers to clicks and boxes, which a model must clear by a wide margin.
+"""Interactive baselines: GrabCut, random walker, filled boxes.
 
 GrabCut (Rother et al. 2004, by OpenCV) and the random walker (Grady 2006, by scikit-image) need the
 extra `eval`. All of them start anew with every click.

@@ -1,4 +1,4 @@
-"""What predictors reached on the objects of each data set, as tables and as JSON."""
+"""Scores of clicks and boxes by data set, as tables and JSON."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field

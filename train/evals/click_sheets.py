@@ -1,4 +1,4 @@
-"""Pictures of objects that were clicked on: what was true, and what came of all clicks."""
+"""Contact sheets of clicked objects: truth, and the mask after all clicks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

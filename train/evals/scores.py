@@ -1,4 +1,4 @@
-"""What predictors reached over episodes: counts of pixels, and the tables made of them.
+"""Scores over episodes: pixel counts, and the tables made of them.
 
 Intersection and union are added up per class over all episodes of a data set; its number is the
 mean of its classes' IoU in percent, as for COCO-20i. Pixels marked as ignored do not count.

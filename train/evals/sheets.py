@@ -1,4 +1,4 @@
-"""Pictures of episodes: what was shown, asked, predicted and true."""
+"""Contact sheets of episodes: examples, query, prediction, truth."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the command-line tools beside training share."""
+"""What the evaluation programs share: arguments, errors, progress."""
 
 import json
 import logging

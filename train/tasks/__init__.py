@@ -1,4 +1,4 @@
-"""What can be trained: each task knows its data, its step, its held-out look and its file."""
+"""The tasks that can be trained."""
 
 import jax
 

@@ -1,4 +1,4 @@
-"""What tasks on a frozen encoder's cached features have in common."""
+"""What tasks on cached encoder features share."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

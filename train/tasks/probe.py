@@ -1,4 +1,4 @@
-"""A quick look at a run: fixed held-out samples, scored and drawn."""
+"""Fixed held-out samples, scored and drawn during training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Heads for points, boxes and masks on an in-context model, which stays as it is."""
+"""The task that trains heads for points, boxes and masks on a frozen in-context model."""
 
 from collections.abc import Callable
 from functools import cache, partial

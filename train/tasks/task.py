@@ -1,4 +1,4 @@
-"""What the training loop asks of a task; it knows nothing else of it."""
+"""The interface between the training loop and a task."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The entries of an uncompressed zip archive, checked before a byte of them is believed.
+"""The entries of an uncompressed zip archive, checked before they are used.
 
 Not the standard library's `zipfile`: it reads a central directory of any size into memory, and
 before Python 3.11.8 it accepts entries that overlap. torch writes one plain kind of archive, so a
