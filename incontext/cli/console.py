@@ -13,7 +13,7 @@ PREFIX = "seggpt: "
 
 
 class Console:
-    """The mouth of one command.
+    """Writes a command's messages, events and progress.
 
     Args:
         quiet: Say only errors.
@@ -27,7 +27,7 @@ class Console:
         self.events = events
 
     def say(self, text: str) -> None:
-        """Tell people something that they may miss."""
+        """Write a message for people, unless quiet."""
         if not self.quiet:
             print(PREFIX + one_line(text), file=sys.stderr, flush=True)
 

@@ -104,7 +104,7 @@ class SAMEngine:
         self.graphdef, wanted = nnx.split(abstract, nnx.Param)
         tree = jax.tree.map(np.asarray, graft(nnx.as_pure(wanted), params))
         self.fingerprint = fingerprint(config.to_dict(), tree)
-        # The heads stay exact: they are small, and an angle in bfloat16 is no place.
+        # The heads stay in float32: bfloat16 has too few digits for encodings of places.
         encoder = {name: tree[name] for name in type(abstract).encoder}
         cast = jnp.dtype(dtype)
         tree |= jax.tree.map(lambda a: a.astype(cast), encoder)
@@ -184,7 +184,7 @@ class HeadsEngine:
         self.graphdef, wanted = nnx.split(heads, nnx.Param)
         self._stem, _ = nnx.split(stem, nnx.Param)
         tree = graft(nnx.as_pure(wanted), params)
-        # They stay exact: they are small, and an angle in bfloat16 is no place.
+        # In float32: bfloat16 has too few digits for encodings of places.
         self.params = jax.device_put(jax.tree.map(jnp.float32, tree), self.device)
         self.fingerprint = fingerprint(config.to_dict(), tree, engine.fingerprint)
         self._read = jax.jit(self._read_embedding)
