@@ -19,12 +19,9 @@ EXTRAS = {
     "coco": "pycocotools",
     "demo": "skimage",
     "eval": "cv2",
-    "export": "contourpy",
     "heif": "pillow_heif",
     "hub": "huggingface_hub",
     "train": "grain",
-    "video": "av",
-    "web": "starlette",
 }
 SIZE = 128
 GOOD_IOU = 0.5  # far below what any of our weights reach on a disc, far above chance
