@@ -12,18 +12,16 @@ from pathlib import Path, PurePath
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8
-from PIL import Image
 
-from incontext.files.drawing import cut_out, draw_overlay, make_palette, save_png
 from incontext.files.mask_rules import Color
+from incontext.outputs.formats import (
+    NEED_IMAGE,
+    OUTPUT_SUFFIXES,
+    Drawing,
+    check_labels,
+    write_output,
+)
 from seggpt.errors import InputError, one_line
-
-OUTPUT_SUFFIXES: Mapping[str, str] = {
-    "mask": ".png",
-    "overlay": ".overlay.png",
-    "cutout": ".cutout.png",
-}
-"""What each format of `Result.save` appends to the name."""
 
 # Full-size float values held at a time while a result is computed: 16 MiB.
 _BAND_VALUES = 1 << 22
@@ -131,32 +129,52 @@ class Result:
         formats: str | Sequence[str] = ("mask",),
         *,
         name: str | PathLike[str] | None = None,
+        instances: bool = False,
     ) -> list[Path]:
-        """Write pictures of the result into a folder, and return their paths.
+        """Write files of the result into a folder, and return their paths.
 
-        "mask" is `NAME.png`, an 8-bit palette PNG whose values are the labels. "overlay" is
-        `NAME.overlay.png`, the picture with tinted regions. "cutout" is `NAME.cutout.png`, the
-        picture with transparent background. Metadata of the picture (EXIF, GPS) is never copied,
-        an existing file is replaced, and a file is never seen half-written.
+        | format | file | |
+        |---|---|---|
+        | mask | `NAME.png` | 8-bit palette PNG whose values are the labels |
+        | labels | `NAME.labels.png` | grey PNG of the labels, 8 bits, or 16 where they need it |
+        | binary | `NAME.binary/LABEL.png` | 0 and 255, a file for each label |
+        | overlay | `NAME.overlay.png` | the picture with tinted regions |
+        | cutout | `NAME.cutout.png` | the picture with transparent background |
+        | probabilities | `NAME.npz` | `probabilities` (labels + 1, h, w) in float16, and `labels` |
+        | labelme | `NAME.json` | polygons |
+        | yolo | `NAME.txt` | polygons in 0..1; the class is the label's place, from 0 |
+        | geojson | `NAME.geojson` | polygons with holes, in pixels, as QuPath reads them |
+
+        Metadata of the picture (EXIF, GPS) is never copied, an existing file is replaced, and a
+        file is never seen half-written.
 
         Args:
             out_dir: Made if absent.
-            formats: One or more of `OUTPUT_SUFFIXES`.
+            formats: One or more of these.
             name: Path below `out_dir` without suffix; the stem of `source` by default.
+            instances: Count connected components (8-connectivity) as things of their own: `labels`
+                numbers them, `labelme` and `geojson` have an entry for each.
 
         Raises:
-            InputError: The format or the name is impossible, a label exceeds 255, the result has no
-                picture to draw on, or a file cannot be written.
+            InputError: The format or the name is impossible, a label does not fit, the result has
+                no picture to draw on, or a file cannot be written.
         """
         formats = (formats,) if isinstance(formats, str) else formats
         stem = self._stem(name)
         self._check_formats(formats)
-        paths: list[Path] = []
-        for output in formats:
-            path = Path(out_dir, stem.parent, stem.name + OUTPUT_SUFFIXES[output])
-            # Masks are small and read often; drawn pictures are large and seldom read.
-            save_png(path, self._draw(output), compress_level=6 if output == "mask" else 3)
-            paths.append(path)
+        drawing = Drawing(
+            label_map=self.label_map,
+            labels=self.labels,
+            image=self.image,
+            source=self.source,
+            names=self.names or {},
+            colors=self.colors,
+            probabilities=self.probabilities,
+            instances=instances,
+        )
+        paths = [Path(out_dir, stem.parent, stem.name + OUTPUT_SUFFIXES[o]) for o in formats]
+        for output, path in zip(formats, paths, strict=True):
+            write_output(drawing, output, path)
         return paths
 
     def _stem(self, name: str | PathLike[str] | None) -> PurePath:
@@ -174,23 +192,9 @@ class Result:
             if output not in OUTPUT_SUFFIXES:
                 known = ", ".join(OUTPUT_SUFFIXES)
                 raise InputError(f"unknown format {output!r}; choose from {known}")
-            if output != "mask" and self.image is None:
+            if output in NEED_IMAGE and self.image is None:
                 raise InputError(f"{output} needs the picture; make the Result with image=...")
-        if max(self.labels, default=0) > 255:
-            raise InputError(
-                f"label {max(self.labels)} does not fit an 8-bit mask; use labels up to 255"
-            )
-
-    def _draw(self, output: str) -> Image.Image:
-        palette = make_palette(self.colors)
-        if output == "mask":
-            mask = Image.fromarray(self.label_map.astype(np.uint8))
-            mask.putpalette(palette.tobytes())
-            return mask
-        assert self.image is not None  # _check_formats
-        if output == "cutout":
-            return Image.fromarray(cut_out(self.image, self.label_map))
-        return Image.fromarray(draw_overlay(self.image, self.label_map, palette=palette))
+            check_labels(self.labels, output)
 
     @cached_property
     def _solution(self) -> tuple[Int32[np.ndarray, "h w"], Mapping[int, float]]:

@@ -23,6 +23,7 @@ from incontext.cli.verbs import (
     demo,
     doctor,
     everything,
+    export,
     models,
     prompt,
     segment,
@@ -32,7 +33,7 @@ from seggpt import __version__
 from seggpt.errors import SegGPTError, one_line
 
 # Each has `add_parser`, which sets the default `run`.
-VERBS = (segment, prompt, everything, tune, convert, models, doctor, bench, demo)
+VERBS = (segment, prompt, everything, tune, export, convert, models, doctor, bench, demo)
 
 Run = Callable[[argparse.Namespace, Console], Exit]
 

@@ -1,7 +1,5 @@
-"""Label maps as pictures, and pictures as files that appear whole or not at all."""
+"""Label maps as pictures: palettes, overlays, cutouts, and PNG files of them."""
 
-import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,14 +7,13 @@ import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 from PIL import Image
 
+from incontext.files.atomic import write_whole
 from incontext.files.mask_rules import Color
 from incontext.files.masks import VOC_PALETTE
-from seggpt.errors import InputError, one_line
 
 # Outline thickness is the longer side divided by this: one pixel up to about 900, four at 2400.
 _OUTLINE_FRACTION = 600
 _ROWS = 256
-_LONGEST_NAME = 200  # bytes; file systems allow 255, and the name of a part file is longer
 
 
 def make_palette(colors: Mapping[int, Color] | None = None) -> UInt8[np.ndarray, "256 3"]:
@@ -81,21 +78,7 @@ def save_png(path: Path, image: Image.Image, *, compress_level: int = 6) -> None
     Raises:
         InputError: The file cannot be written.
     """
-    name = path.name
-    if len(os.fsencode(name)) > _LONGEST_NAME:
-        name = hashlib.sha256(os.fsencode(name)).hexdigest()
-    part = path.with_name(f"{name}.tmp-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            image.save(part, "PNG", compress_level=compress_level)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        name = one_line(path)
-        raise InputError(f"cannot write {name}: {reason}; choose another folder") from error
+    write_whole(path, lambda part: image.save(part, "PNG", compress_level=compress_level))
 
 
 def _edge(label_map: Int32[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

@@ -10,7 +10,8 @@ from PIL import Image
 from scipy.ndimage import map_coordinates
 
 from incontext.files.masks import VOC_PALETTE, load_mask
-from incontext.result import OUTPUT_SUFFIXES, Result
+from incontext.outputs.formats import OUTPUT_SUFFIXES
+from incontext.result import Result
 from seggpt.errors import InputError
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -209,7 +210,7 @@ def test_a_saved_mask_is_read_back_as_the_label_map(tmp_path, labels):
 
 def test_every_format_is_written_in_the_order_asked(tmp_path):
     result = make(image=picture(), source="a.jpg")
-    paths = result.save(tmp_path / "new", list(OUTPUT_SUFFIXES))
+    paths = result.save(tmp_path / "new", ["mask", "overlay", "cutout"])
     assert [path.name for path in paths] == ["a.png", "a.overlay.png", "a.cutout.png"]
     assert sorted(os.listdir(tmp_path / "new")) == sorted(path.name for path in paths)
     with Image.open(paths[2]) as cutout:
@@ -243,11 +244,15 @@ def test_a_name_may_not_leave_the_folder(tmp_path, name):
         make().save(tmp_path, name=name)
 
 
+def read_all(path):
+    return [p.read_bytes() for p in sorted(path.iterdir())] if path.is_dir() else path.read_bytes()
+
+
 def test_the_same_result_gives_the_same_bytes(tmp_path):
     formats = list(OUTPUT_SUFFIXES)
     first = make(image=picture()).save(tmp_path / "1", formats)
     second = make(image=picture()).save(tmp_path / "2", formats)
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert [read_all(path) for path in first] == [read_all(path) for path in second]
 
 
 def test_colours_of_the_result_reach_the_files(tmp_path):

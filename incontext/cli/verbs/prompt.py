@@ -61,7 +61,7 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
     )
     add_picture_options(
         parser,
-        formats="mask (default), overlay, cutout; several with commas",
+        formats="mask (default) or any of seggpt segment's; several with commas",
         model="weights with heads for prompts: the default ones, or SAM's",
     )
     return parser

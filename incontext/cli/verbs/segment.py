@@ -15,7 +15,10 @@ from incontext.cli.options import (
 from incontext.cli.outcome import Exit, UsageError
 from incontext.options import AskedEnsemble, AskedKind, Detail, SegType
 
-FORMATS_HELP = "mask (default), overlay, cutout, ...; several with commas or repeated"
+FORMATS_HELP = (
+    "mask (default), overlay, cutout, labels, binary, probabilities, labelme, yolo, geojson; "
+    "several with commas or repeated"
+)
 EPILOG = """\
 examples:
   seggpt segment photos/ -e leaf.jpg leaf_mask.png -o masks/
@@ -49,6 +52,11 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
         metavar="PX",
         help="longer side at which pictures are seen (default: the model's, 448); larger for thin "
         "and small things",
+    )
+    groups.output.add_argument(
+        "--instances",
+        action="store_true",
+        help="number connected components: each is a thing of its own in labels, labelme, geojson",
     )
     groups.inputs.add_argument(
         "--batch", type=positive, metavar="N", help="pictures at a time (default: what fits)"
@@ -98,6 +106,9 @@ def _add_prompt(parser: argparse.ArgumentParser) -> None:
         choices=get_args(AskedKind),
         default="auto",
         help="how to read example masks (default: by their pixels)",
+    )
+    group.add_argument(
+        "--names", metavar="FILE.json", help='names of labels: {"1": "crop", "2": "weed"}'
     )
     group.add_argument(
         "--ensemble",

@@ -12,9 +12,10 @@ from incontext.cli.console import Console
 from incontext.cli.outcome import Exit
 from incontext.cli.plan import Job
 from incontext.cli.run import Model, check_examples, one_by_one, pick_formats, run_all
+from incontext.outputs.formats import OUTPUT_SUFFIXES
 from incontext.prompts.engine import SAMEngine
 from incontext.prompts.promptable import Promptable
-from incontext.result import OUTPUT_SUFFIXES, Result
+from incontext.result import Result
 from seggpt.errors import PromptError
 
 # Returns what is found in a picture, and how good each label probably is.

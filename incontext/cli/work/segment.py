@@ -2,18 +2,20 @@
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import incontext
 from incontext.cli.console import Console
+from incontext.cli.names import read_names
 from incontext.cli.options import prompt_files
 from incontext.cli.outcome import Exit
 from incontext.cli.plan import Job
 from incontext.cli.run import Model, check_examples, failure_of, load_job, pick_formats, run_all
 from incontext.cli.stream import Failure, Stream
-from incontext.result import OUTPUT_SUFFIXES
+from incontext.outputs.formats import OUTPUT_SUFFIXES
 from seggpt.errors import InputError
 
 FEW = 8  # pictures for which finding a batch size would take longer than it saves
@@ -54,7 +56,7 @@ def _begin(args: argparse.Namespace, formats: list[str], count: int) -> Model:
                 yield job, outcome
                 continue
             try:
-                outcome.save(Path(args.output), formats, name=job.name)
+                outcome.save(Path(args.output), formats, name=job.name, instances=args.instances)
             except InputError as error:
                 yield job, failure_of(error)
             else:
@@ -65,8 +67,10 @@ def _begin(args: argparse.Namespace, formats: list[str], count: int) -> Model:
 
 def _read_context(args: argparse.Namespace, segmenter: Any) -> Any:
     """Read the prompt, encode the examples, or add them to it."""
+    names = read_names(args.names)
     prompt = incontext.Context.load(args.prompt) if args.prompt else None
     pairs = [incontext.Example(*pair, kind=args.mask_kind) for pair in args.example or ()]
     if prompt is not None:
+        prompt = replace(prompt, names=names or prompt.names)
         return segmenter.context(pairs, like=prompt) if pairs else prompt
-    return segmenter.context(pairs, ensemble=args.ensemble, seg_type=args.seg_type)
+    return segmenter.context(pairs, ensemble=args.ensemble, seg_type=args.seg_type, names=names)

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib.util
-import json
 import os
 import shlex
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 import incontext
 from incontext.cli.console import Console
 from incontext.cli.environment import prepare_jax
+from incontext.cli.names import read_names
 from incontext.cli.outcome import Exit, UsageError
 from incontext.cli.plan import require_writable
 from incontext.files.images import find_images
@@ -44,7 +44,7 @@ def tune_all(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out `seggpt tune`; every check that needs no model comes before the model."""
     out = Path(args.output)
     pairs = pair_files(args.images, args.masks, console)
-    names = read_names(args.names) if args.names else {}
+    names = read_names(args.names)
     require_writable(out.parent)
     prepare_jax()
     # jax: after everything that could be wrong with the arguments.
@@ -174,22 +174,6 @@ def pair_files(images: str, masks: str, console: Console) -> list[tuple[Path, Pa
     if alone and own != Path(images).resolve():
         console.say(f"{len(alone)} masks have no picture and are left out: {_listed(alone)}")
     return pairs
-
-
-def read_names(path: str) -> dict[int, str]:
-    """Read names of labels: an object of them, or one with them under `classes`.
-
-    Raises:
-        UsageError: The file is missing or holds something else.
-    """
-    try:
-        found: Any = json.loads(Path(path).read_text(encoding="utf-8"))
-        found = found.get("classes", found)
-        return {int(label): str(name) for label, name in found.items()}
-    except OSError as error:
-        raise UsageError(f"--names {path}: {error.strerror}") from error
-    except (ValueError, AttributeError) as error:
-        raise UsageError(f'--names {path}: must be JSON like {{"1": "crop"}}') from error
 
 
 def command_of(args: argparse.Namespace) -> str:

@@ -34,7 +34,7 @@ class FakeSegmenter:
         cls.asked = {"model": name_or_path, "device": device}
         return cls()
 
-    def context(self, examples, *, ensemble="auto", seg_type="semantic"):
+    def context(self, examples, *, ensemble="auto", seg_type="semantic", names=None):
         type(self).asked |= {"examples": len(examples), "ensemble": ensemble}
         type(self).asked |= {"seg_type": seg_type}
         return "context"
