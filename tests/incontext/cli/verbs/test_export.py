@@ -26,10 +26,8 @@ def masks(tmp_path, monkeypatch):
 
 
 def test_coco_and_the_table_are_of_all_masks(masks):
-    code = main(
-        "export masks -o out --format coco,table --images photos --names names.json --instances".split()
-    )
-    assert code == 0
+    named = ("--images", "photos", "--names", "names.json", "--instances")
+    assert main(["export", "masks", "-o", "out", "--format", "coco,table", *named]) == 0
     coco = json.loads((masks / "out" / "coco.json").read_text())
     assert [image["file_name"] for image in coco["images"]] == ["a.jpg", "sub/b.jpg"]
     assert [category["name"] for category in coco["categories"]] == ["leaf", "stem"]
