@@ -2,12 +2,16 @@
 
 from typing import Literal
 
+Alpha = Literal["white", "black", "ignore"]
+"""What lies behind transparent pixels; "ignore" keeps the colours hidden there."""
 Detail = Literal["plain", "large", "tiles"]
 Dtype = Literal["float32", "bfloat16"]
 Ensemble = Literal["feature", "spatial"]
 AskedEnsemble = Literal["auto", Ensemble]
 AskedKind = Literal["auto", "binary", "labels", "rgb"]
 """How to read a mask."""
+AskedIgnore = int | str
+"""Which pixels of a mask do not count: a value, a colour "#rrggbb", "none", or "auto"."""
 PersamMethod = Literal["persam", "persam-f"]
 PromptMode = Literal["grid", "boxes"]
 """Where everything mode asks."""

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from incontext.device import choose_device, default_dtype
-from incontext.examples.context import Context, Example, check_labels, load_examples, split_labels
+from incontext.examples.context import Context, Example, load_examples, split_labels
 from incontext.examples.encoded import EncodedPicture, Source, load_source
 from incontext.examples.engine import Engine, Picture, SegGPTEngine
 from incontext.examples.ensemble import tile_examples
@@ -87,12 +87,11 @@ class ExampleSegmenter:
             PromptError: if there are no examples.
             InputError: if a picture or a mask cannot be used.
         """
-        loaded, labels, _ = load_examples(examples)
+        loaded, labels, _ = load_examples(examples, like=like)
         if ensemble == "spatial" and len(loaded) > 1:
             loaded = [tile_examples(loaded, self.engine.size)]
-        passes = split_labels(labels, LABELS_PER_PASS)
+        passes = split_labels(labels, LABELS_PER_PASS) if labels else ()
         if like is not None:
-            check_labels(labels, like)
             labels, passes, seg_type = like.labels, like.passes, like.seg_type
         context = Context(
             labels=labels,

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int32, UInt8
 from PIL import Image
 
 from incontext.files.mask_rules import Color
-from incontext.files.masks import VOC_PALETTE
+from incontext.files.voc import VOC_PALETTE
 from seggpt.errors import InputError, one_line
 
 # Outline thickness is the longer side divided by this: one pixel up to about 900, four at 2400.
