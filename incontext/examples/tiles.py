@@ -11,6 +11,7 @@ from jaxtyping import Float32
 from PIL import Image
 
 TILES = 2  # along the shorter side of a picture
+MOST_TILES = 19  # with the look at the whole picture 20
 OVERLAP = 0.25  # of a tile, with the next one
 WEIGHT = 50.0  # of a tile, beside the whole image's 1
 FINEST = 4  # the fine grid has at most so many cells along a side for each of the coarse one
@@ -27,18 +28,34 @@ class Box:
 
 
 def tile_boxes(size: tuple[int, int]) -> list[Box]:
-    """Return overlapping boxes, about square and of one size, that cover a picture."""
-    side = min(size) / (TILES - (TILES - 1) * OVERLAP)
+    """Return overlapping boxes of one size that cover a picture, `MOST_TILES` at most.
+
+    They are about square. A long picture has one row of them, and a very long one longer boxes.
+    """
+    for rows in range(TILES, 0, -1):
+        side = min(size) / (rows - (rows - 1) * OVERLAP)
+        sides = (side, side)
+        if rows * _count(max(size), side) <= MOST_TILES:
+            break
+    else:
+        longer = max(size) / (MOST_TILES - (MOST_TILES - 1) * OVERLAP)
+        shorter = float(min(size))
+        sides = (longer, shorter) if size[0] > size[1] else (shorter, longer)
+    height, width = sides
     return [
-        Box(top, left, min(size[0], top + round(side)), min(size[1], left + round(side)))
-        for top in _starts(size[0], side)
-        for left in _starts(size[1], side)
+        Box(top, left, min(size[0], top + round(height)), min(size[1], left + round(width)))
+        for top in _starts(size[0], height)
+        for left in _starts(size[1], width)
     ]
 
 
+def _count(length: int, side: float) -> int:
+    return max(1, int(np.ceil((length - side * OVERLAP) / (side * (1 - OVERLAP)) - 1e-6)))
+
+
 def _starts(length: int, side: float) -> list[int]:
-    count = max(1, int(np.ceil((length - side * OVERLAP) / (side * (1 - OVERLAP)) - 1e-6)))
-    return [round(start) for start in np.linspace(0, length - min(length, round(side)), count)]
+    last = length - min(length, round(side))
+    return [round(start) for start in np.linspace(0, last, _count(length, side))]
 
 
 def blend(

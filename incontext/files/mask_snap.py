@@ -20,6 +20,8 @@ _SMOOTH, _REACH, _NEAR, _SAME = 12, 32, 20, 12
 _ROUND = 5  # levels by which a colour may miss 0, 64, 128, 192 or 255, of which palettes are made
 _LEAST_FLAT = 0.4  # of the pixels; a photograph of texture has less
 _LEAST_NEAR = 0.97  # of the flat pixels; a photograph of sky has less
+_MOST_SPREAD = 4  # levels between a flat pixel and its colour, on average
+_GATHERED = 10  # the same for one colour: a soft edge wanders evenly over the levels
 _LEAST_SHARE = 1e-3  # of the pixels: fewer of one colour are dirt
 _LEAST_PIXELS = 12
 _MOST_COLORS = 32
@@ -89,20 +91,23 @@ def _find_colors(pixels: Int16[np.ndarray, "h w c"]) -> Int[np.ndarray, "k c"] |
         return None
     _, first, counts = np.unique(_pack(flat), return_index=True, return_counts=True)
     tones, left = flat[first], np.ones(len(first), bool)
-    least, found, near = max(_LEAST_PIXELS, _LEAST_SHARE * total), [], 0
+    least, found, near, spread = max(_LEAST_PIXELS, _LEAST_SHARE * total), [], 0, 0.0
     while left.any():
         center = tones[np.argmax(np.where(left, counts, 0))]
         distance = abs(tones - center).max(axis=1)
         members = left & (distance <= _REACH)
-        if counts[members].sum() >= least:
+        weight = counts[members].sum()
+        around = (distance * counts)[members].sum()
+        if weight >= least and around <= _GATHERED * weight:
             found.append(center)
             near += counts[members & (distance <= _NEAR)].sum()
+            spread += around
         elif counts[left].max() < least / 8:
             break
         left &= ~members
         if len(found) > _MOST_COLORS:
             return None
-    if len(found) < 2 or near < _LEAST_NEAR * len(flat):
+    if len(found) < 2 or near < _LEAST_NEAR * len(flat) or spread > _MOST_SPREAD * near:
         return None
     return np.array(found, int)
 
