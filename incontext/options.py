@@ -1,6 +1,8 @@
 """What the command line and the library let one choose. This imports nothing heavy."""
 
-from typing import Literal
+from typing import Any, Literal, get_args
+
+from seggpt.errors import PromptError
 
 Alpha = Literal["white", "black", "ignore"]
 """What lies behind transparent pixels; "ignore" keeps the colours hidden there."""
@@ -19,3 +21,15 @@ SegType = Literal["semantic", "instance"]
 Learned = Literal["pixels", "tokens", "cache", "head"]
 Learn = Literal["auto", Learned]
 Start = Literal["auto", "spread", "best", "random"]
+
+
+def check_choice(name: str, value: object, choices: Any) -> None:
+    """Check that an argument is one of a `Literal`'s values.
+
+    Raises:
+        PromptError: naming the argument, the value and the choices.
+    """
+    known = get_args(choices)
+    flat = [choice for one in known for choice in (get_args(one) or (one,))]
+    if value not in flat:
+        raise PromptError(f"{name} {value!r} is unknown; give one of {', '.join(map(str, flat))}")

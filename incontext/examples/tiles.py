@@ -66,7 +66,7 @@ def blend(
     size: tuple[int, int],
 ) -> Float32[np.ndarray, "k fh fw"]:
     """Lay tiles over the whole image, on a grid as fine as that of the finest tile."""
-    fine = tuple(_fine(coarse.shape[axis + 1], boxes, size, axis) for axis in (0, 1))
+    fine = tuple(_fine(coarse, boxes, tiles, size, axis) for axis in (0, 1))
     total = resize_channels(coarse, fine)
     weights = np.ones(fine, np.float32)
     for box, tile in zip(boxes, tiles, strict=True):
@@ -81,9 +81,19 @@ def blend(
     return total / weights
 
 
-def _fine(cells: int, boxes: Sequence[Box], size: tuple[int, int], axis: int) -> int:
-    spans = [(b.bottom - b.top, b.right - b.left)[axis] for b in boxes]
-    return max(cells, min(size[axis], round(cells * min(FINEST, size[axis] / min(spans)))))
+def _fine(
+    coarse: Float32[np.ndarray, "k gh gw"],
+    boxes: Sequence[Box],
+    tiles: Sequence[Float32[np.ndarray, "k _ _"]],
+    size: tuple[int, int],
+    axis: int,
+) -> int:
+    cells = coarse.shape[axis + 1]
+    span = min((b.bottom - b.top, b.right - b.left)[axis] for b in boxes)
+    finer = cells * min(FINEST, size[axis] / span)
+    if span == size[axis]:  # one row of tiles: they see more of it than the whole picture does
+        finer = min(FINEST * cells, max(tile.shape[axis + 1] for tile in tiles))
+    return max(cells, min(size[axis], round(finer)))
 
 
 def _cells(start: int, stop: int, cells_per_px: float) -> tuple[int, int]:

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from jaxtyping import UInt8
@@ -84,36 +84,38 @@ def load_image(
     Raises:
         InputError: The picture is missing, unreadable, damaged, too large, too thin or empty.
     """
-    source = as_array(source)
-    if isinstance(source, np.ndarray):
-        array = _checked_array(source, max_pixels=max_pixels)
+    given: Any = as_array(source)
+    if isinstance(given, np.ndarray):
+        array = _checked_array(given, max_pixels=max_pixels)
         if array.ndim == 3 and array.shape[2] == 3:
             return np.ascontiguousarray(array)
-        source = Image.fromarray(array)
-        max_pixels = source.width * source.height
+        given = Image.fromarray(array)
+        max_pixels = given.width * given.height
     decoded = decode(
-        source,
+        given,
         max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
         max_bytes=max_bytes,
         all_bands=bands is not None,
     )
-    image = decoded.image
-    facts = decoded.facts
     numbers = _numbers(decoded, bands=bands)
     if numbers is not None:
-        return scale(numbers, name=decoded.name, facts=facts)
-    opaque = scale_dark_color(decoded)
+        return scale(numbers, name=decoded.name, facts=decoded.facts)
+    return _flatten(decoded, alpha=alpha)
+
+
+def _flatten(decoded: Decoded, *, alpha: Alpha) -> UInt8[np.ndarray, "h w 3"]:
+    """Return a picture's colours, laid on a backdrop where they are transparent."""
+    image, scaled = decoded.image, scale_dark_color(decoded)
     if image.has_transparency_data and alpha != "ignore":
         image = image.convert("RGBA")
-        warn_of_alpha(image.getchannel("A"), name=decoded.name, backdrop=alpha)
-        if opaque is not None:
-            bright = Image.fromarray(opaque).convert("RGBA")
-            bright.putalpha(image.getchannel("A"))
-            image = bright
-        backdrop = Image.new("RGBA", image.size, alpha)
-        image = Image.alpha_composite(backdrop, image)
-    elif opaque is not None:
-        return opaque
+        channel = image.getchannel("A")
+        warn_of_alpha(channel, name=decoded.name, backdrop=alpha)
+        if scaled is not None:
+            image = Image.fromarray(scaled).convert("RGBA")
+            image.putalpha(channel)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, alpha), image)
+    elif scaled is not None:
+        return scaled
     try:
         return np.array(image.convert("RGB"))
     except ValueError as error:

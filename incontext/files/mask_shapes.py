@@ -63,9 +63,11 @@ def _is_border(values: Integer[np.ndarray, "h w"], others: Sequence[int]) -> boo
     border = values == IGNORE
     labelled = np.isin(values, others)
     # The rim of the picture does not make a border thinner.
-    depth = scipy.ndimage.distance_transform_edt(np.pad(border, 1, mode="edge"))[1:-1, 1:-1]
+    padded = np.pad(border, 1, mode="edge")
+    depth = np.asarray(scipy.ndimage.distance_transform_edt(padded))[1:-1, 1:-1]
     limit = max(_BORDER_PX, _BORDER_SHARE * max(values.shape))
     if np.percentile(depth[border], 95) > limit:
         return False
-    rim = scipy.ndimage.binary_dilation(labelled, np.ones((3, 3), bool)) & ~labelled
+    grown = np.asarray(scipy.ndimage.binary_dilation(labelled, np.ones((3, 3), bool)), bool)
+    rim = grown & ~labelled
     return not rim.any() or bool(border[rim].mean() >= _ENCLOSED)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, Shaped
@@ -171,17 +172,17 @@ def check_same_size(
 
 
 def _read(source: MaskSource, *, kind: AskedKind, max_pixels: int | None) -> RawMask:
-    source = as_array(source)
-    if isinstance(source, np.ndarray) and source.ndim == 2:
-        return _from_array(source, max_pixels=max_pixels)
-    if isinstance(source, np.ndarray):
-        name = array_name(source)
-        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] not in (3, 4):
+    given: Any = as_array(source)
+    if isinstance(given, np.ndarray) and given.ndim == 2:
+        return _from_array(given, max_pixels=max_pixels)
+    if isinstance(given, np.ndarray):
+        name = array_name(given)
+        if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] not in (3, 4):
             raise InputError(f"{name}: must be (h, w) integer or bool, or (h, w, 3) uint8")
-        check_size((source.shape[1], source.shape[0]), name=name, max_pixels=max_pixels)
-        source = Image.fromarray(source)
-        max_pixels = source.width * source.height
-    decoded = decode(source, max_pixels=MAX_PIXELS if max_pixels is None else max_pixels)
+        check_size((given.shape[1], given.shape[0]), name=name, max_pixels=max_pixels)
+        given = Image.fromarray(given)
+        max_pixels = given.width * given.height
+    decoded = decode(given, max_pixels=MAX_PIXELS if max_pixels is None else max_pixels)
     image = decoded.image
     if decoded.is_odd:
         return _odd(decoded)

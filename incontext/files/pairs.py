@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from incontext.files.decode import find_facts, source_name
+from incontext.files.mask_rules import listed
 from incontext.files.masks import LoadedMask, MaskSource, check_same_size, load_masks
 from incontext.options import AskedIgnore, AskedKind
 from incontext.wording import option
@@ -116,8 +117,17 @@ def _merge(groups: Sequence[Sequence[Pair]], *, kind: AskedKind) -> list[Pair]:
     Raises:
         InputError: Pictures have different numbers of masks, so that their order tells nothing.
     """
-    merged: list[Pair] = []
     numbered = [group for group in groups if _is_a_mask_per_class(group)]
+    for group in groups if numbered and kind != "binary" else ():
+        if len(group) != len(numbered[0]) and any(pair.mask.classes for pair in group):
+            first, other = numbered[0][0].mask, group[0].mask
+            raise InputError(
+                f"{first.name} is one of {len(numbered[0])} masks of its picture, and of that of "
+                f"{other.name} there are {len(group)}: which class is which? give every picture as "
+                "many, or one mask of labels; or pass "
+                f"{option('kind', 'binary')} for one class"
+            )
+    merged: list[Pair] = []
     for group in groups:
         sets = [set(pair.mask.classes) for pair in group]
         is_disjoint = sum(map(len, sets)) == len(set().union(*sets))
@@ -127,16 +137,6 @@ def _merge(groups: Sequence[Sequence[Pair]], *, kind: AskedKind) -> list[Pair]:
             merged.append(_join(group, binary=True))
         else:
             merged += group
-    if not numbered or kind == "binary":
-        return merged
-    for group in groups:
-        if len(group) != len(numbered[0]) and any(pair.mask.classes for pair in group):
-            first, other = numbered[0][0].mask, group[0].mask
-            raise InputError(
-                f"{other.name} is one of {len(group)} masks of its picture and {first.name} one of "
-                f"{len(numbered[0])}: which class is which? give every picture as many, or one "
-                f"mask of labels; or pass {option('kind', 'binary')} for one class"
-            )
     return merged
 
 
@@ -161,9 +161,9 @@ def _join(group: Sequence[Pair], *, binary: bool) -> Pair:
         classes |= set(mask.classes) if binary else {number} if mask.classes else set()
     names = [pair.mask.name for pair in group]
     if binary:
-        said = f"{len(group)} masks of one picture are joined: {', '.join(names)}"
+        said = f"{len(group)} masks of one picture are joined: {listed(tuple(names))}"
     else:
-        told = ", ".join(f"{label}={name}" for label, name in enumerate(names, 1))
+        told = listed(tuple(f"{label}={name}" for label, name in enumerate(names, 1)))
         said = (
             f"{len(group)} masks of one picture are its classes in their order: {told}; "
             f"{option('kind', 'binary')} makes one class of them"

@@ -26,7 +26,7 @@ _HUGE = 1e30  # +-3.4e38 of GIS programs, and their roundings
 _NO_DATA_SHARE = 0.001  # of the pixels
 _NO_DATA_GAP = 3  # times the range of all other values that it lies away from them
 
-_FEW_OPAQUE, _MANY_LEVELS, _MOST_HIDDEN = 0.01, 32, 0.95
+_FEW_OPAQUE, _MOST_HIDDEN = 0.01, 0.95  # of the pixels
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def warn_of_alpha(channel: Image.Image, *, name: str, backdrop: Alpha) -> None:
             backdrop,
             option("alpha", "ignore"),
         )
-    elif shares[255] < _FEW_OPAQUE and (counts > 0).sum() > _MANY_LEVELS:
+    elif shares[255] < _FEW_OPAQUE:
         logger.warning(
             "%s: the fourth band counts as transparency, and hardly a pixel is opaque; if it is "
             "another band, such as near infrared, %s leaves it out",

@@ -65,9 +65,15 @@ def test_a_closer_look_replaces_the_coarse_one_inside_and_fades_to_its_rim() -> 
     assert np.abs(np.diff(across)).max() < 0.95  # no step from nothing to all
 
 
-@pytest.mark.parametrize("size", [(90, 90), (33, 200)])
+@pytest.mark.parametrize("size", [(90, 90), (33, 120)])
 def test_the_grid_is_finer_where_boxes_are_smaller_than_the_picture(size) -> None:
     boxes = tile_boxes(size)
     fine = blend(channels(0.5), boxes, [channels(0.5)] * len(boxes), size=size)
     assert fine.shape[1] > 8
     assert fine.shape[2] > 8
+
+
+def test_the_grid_of_a_single_row_of_tiles_is_as_fine_as_they_are() -> None:
+    boxes = tile_boxes((40, 400))
+    tiles = [channels(0.5, (16, 16))] * len(boxes)
+    assert blend(channels(0.5), boxes, tiles, size=(40, 400)).shape[1] == 16
