@@ -127,8 +127,7 @@ class ExampleSegmenter:
 
         Raises:
             InputError: at the first picture that cannot be read.
-            PromptError: if the context is another model's, or the model sees one size only and is
-                asked for another.
+            PromptError: if an argument makes no sense, or the context is another model's.
         """
         _check_arguments(images, batch_size, detail)
         if not isinstance(context, Context):

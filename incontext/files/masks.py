@@ -207,8 +207,8 @@ def _odd(decoded: Decoded) -> RawMask:
         bands = f"{values.shape[2]} bands of {values.dtype}"
         raise InputError(f"{decoded.name}: {bands} are no mask; save the labels as one band")
     if not np.issubdtype(values.dtype, np.integer):
-        values = _whole(values, name=decoded.name)
-    return _plain(decoded, values)
+        return _plain(decoded, _whole(values, name=decoded.name))
+    return _plain(decoded, values.astype(np.int64))
 
 
 def _from_array(array: Shaped[np.ndarray, "h w"], *, max_pixels: int | None) -> RawMask:
