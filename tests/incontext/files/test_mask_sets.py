@@ -15,7 +15,7 @@ from seggpt.errors import InputError
 
 from .scenes import COLORS, LABELS, SIZE, colored, draw_cells, encode, indexed, levels, tiff
 
-VOC = [tuple(int(channel) for channel in color) for color in VOC_PALETTE]
+VOC = [(int(r), int(g), int(b)) for r, g, b in VOC_PALETTE]
 
 
 def marked(mask):
