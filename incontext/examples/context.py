@@ -19,7 +19,7 @@ from incontext.examples.encoded import EncodedPicture, Source, load_source
 from incontext.files.images import PictureOptions
 from incontext.files.masks import LoadedMask, MaskSource
 from incontext.files.pairs import read_pairs
-from incontext.options import Alpha, AskedIgnore, AskedKind, Detail, Ensemble, SegType
+from incontext.options import Alpha, AskedIgnore, AskedKind, Detail, Ensemble, SegType, check_choice
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.weights import load_weights, save_weights
 
@@ -234,6 +234,8 @@ def check_examples(examples: Sequence[Example]) -> None:
             raise PromptError(
                 f"an example is a {type(example).__name__}; write Example(image, mask)"
             )
+        check_choice("kind", example.kind, AskedKind)
+        check_choice("alpha", example.alpha, Alpha)
     for what, asked in (
         ("kinds of mask", {example.kind for example in examples}),
         ("ignored values", {example.ignore for example in examples}),

@@ -270,3 +270,15 @@ def test_nothing_is_written_when_one_format_is_impossible(tmp_path, fields, form
     with pytest.raises(InputError, match=words):
         make(**fields).save(tmp_path, formats)
     assert not os.listdir(tmp_path)
+
+
+def test_results_without_a_file_name_are_numbered_and_not_replaced(tmp_path):
+    def make(value):
+        low = np.stack([np.full((2, 2), 1 - value), np.full((2, 2), value)]).astype(np.float32)
+        return Result(probabilities_lowres=low, labels=(1,), size=(4, 4))
+
+    paths = [make(value).save(tmp_path)[0].name for value in (0.1, 0.9, 0.2)]
+    assert paths == ["result.png", "result-2.png", "result-3.png"]
+    marked = [np.asarray(Image.open(tmp_path / name)).any() for name in paths]
+    assert marked == [False, True, False]
+    assert make(0.9).save(tmp_path, name="result")[0].name == "result.png"
