@@ -118,10 +118,15 @@ class OddTiff:
                 f"{self.name}: cannot read this TIFF with {self.kind} ({words}); save it as "
                 "PNG, or as TIFF without compression"
             ) from error
+        width, height = self.size
+        if values.ndim != len(axes):
+            raise InputError(f"{self.name}: corrupt TIFF; copy or download it again")
         if axes == "SYX":
             values = np.moveaxis(values, 0, 2)
         elif axes not in ("YX", "YXS"):
             raise InputError(f"{self.name}: TIFF with axes {axes}; save one plane of it")
+        if values.shape[:2] != (height, width):
+            raise InputError(f"{self.name}: corrupt TIFF; copy or download it again")
         return turn(values, self.orientation)
 
 

@@ -18,7 +18,7 @@ from incontext.files.mask_rules import (
     is_soft,
     verdict_of,
 )
-from incontext.files.mask_shapes import IGNORE, VOC_VOID, is_flat
+from incontext.files.mask_shapes import IGNORE, VOC_VOID, is_dithered, is_flat
 from incontext.files.mask_snap import snap
 from incontext.files.voc import VOC_PALETTE
 from incontext.options import AskedIgnore, AskedKind
@@ -59,6 +59,18 @@ def read_together(
         InputError: A mask has no single reading, or two contradict each other.
     """
     raws = _snap_colors(_match_palettes(raws, kind=kind), kind=kind)
+    for raw in raws if kind in ("auto", "rgb") else ():
+        if (
+            raw.form not in ("indexed", "rgb")
+            or raw.lossy
+            or np.unique(raw.values).size > MAX_VALUES
+        ):
+            continue
+        if is_dithered(raw.values):
+            raise InputError(
+                f"{raw.name}: the colours are dithered, and mean nothing by themselves; save the "
+                f"mask without dithering, or pass {option('kind', 'binary')} for one class"
+            )
     readings = [
         _read_one(raw, kind=kind, ignore=own, asked=ignore)
         for raw, own in zip(raws, _ignored(raws, ignore), strict=True)

@@ -17,6 +17,7 @@ VOC_VOID = (224, 224, 192)
 # that mark regions with it up to below the last (COCO-Stuff's 182). Grey levels that stand for
 # classes (0, 85, 170, 255) begin above the second, or end above the last.
 _SMALL_LABELS, _FIRST_LEVEL, _LAST_LEVEL = 91, 24, 183
+_MIXED_PIXELS, _MIXED_SHARE = 50, 0.1  # of all objects
 _BORDER_PX = 4  # half the width of a border at most; more in pictures above 400 pixels
 _BORDER_SHARE = 0.01  # of the longer side
 _ENCLOSED = 0.4  # of the rim of all labels; in VOC nearly all, in single masks less
@@ -36,6 +37,17 @@ def is_flat(values: Bool[np.ndarray, "h w"] | Integer[np.ndarray, "h w"]) -> boo
     _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
     inside = np.bincount(index.ravel(), (beside & above).ravel(), minlength=len(counts))
     return bool((inside < counts / 3).mean() <= 1 / 3)
+
+
+def is_dithered(values: Integer[np.ndarray, "h w"]) -> bool:
+    """Whether colours are mixed of others, pixel by pixel, inside of objects."""
+    inner = values[1:-1, 1:-1]
+    around = (values[:-2, 1:-1], values[2:, 1:-1], values[1:-1, :-2], values[1:-1, 2:])
+    mixed = inner != 0
+    for beside in around:
+        mixed &= (beside != 0) & (beside != inner)
+    count = int(mixed.sum())
+    return count >= _MIXED_PIXELS and count >= _MIXED_SHARE * int((inner != 0).sum())
 
 
 def judge_255(

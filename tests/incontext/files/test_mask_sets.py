@@ -192,6 +192,15 @@ def test_a_palette_without_black_is_refused_and_its_indices_are_there_when_asked
     np.testing.assert_array_equal(load_mask(data, kind="labels").labels, LABELS)
 
 
+@pytest.mark.parametrize("shades", [((128, 0, 0), (0, 128, 0), (128, 128, 0)), ((90, 40, 40),) * 3])
+def test_dithered_colours_are_refused_with_the_mend(shades):
+    table = np.array([(0, 0, 0), *shades], np.uint8)
+    data = encode(Image.fromarray(table[LABELS]).convert("P"))  # to web colours
+    with pytest.raises(InputError, match=r"dithered.*kind='binary'"):
+        load_mask(data)
+    assert ((load_mask(data, kind="binary").labels > 0) == (LABELS > 0)).mean() > 0.99
+
+
 def test_a_transparent_index_0_is_the_background_whatever_its_colour():
     image = indexed(LABELS, [(255, 0, 255), *COLORS.values()])
     np.testing.assert_array_equal(load_mask(encode(image, transparency=0)).labels, LABELS)
