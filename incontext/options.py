@@ -1,13 +1,19 @@
 """What the command line and the library let one choose. This imports nothing heavy."""
 
-from typing import Literal
+from typing import Any, Literal, get_args
 
+from seggpt.errors import PromptError
+
+Alpha = Literal["white", "black", "ignore"]
+"""What lies behind transparent pixels; "ignore" keeps the colours hidden there."""
 Detail = Literal["plain", "large", "tiles"]
 Dtype = Literal["float32", "bfloat16"]
 Ensemble = Literal["feature", "spatial"]
 AskedEnsemble = Literal["auto", Ensemble]
 AskedKind = Literal["auto", "binary", "labels", "rgb"]
 """How to read a mask."""
+AskedIgnore = int | str
+"""Which pixels of a mask do not count: a value, a colour "#rrggbb", "none", or "auto"."""
 PersamMethod = Literal["persam", "persam-f"]
 PromptMode = Literal["grid", "boxes"]
 """Where everything mode asks."""
@@ -15,3 +21,15 @@ SegType = Literal["semantic", "instance"]
 Learned = Literal["pixels", "tokens", "cache", "head"]
 Learn = Literal["auto", Learned]
 Start = Literal["auto", "spread", "best", "random"]
+
+
+def check_choice(name: str, value: object, choices: Any) -> None:
+    """Check that an argument is one of a `Literal`'s values.
+
+    Raises:
+        PromptError: naming the argument, the value and the choices.
+    """
+    known = get_args(choices)
+    flat = [choice for one in known for choice in (get_args(one) or (one,))]
+    if value not in flat:
+        raise PromptError(f"{name} {value!r} is unknown; give one of {', '.join(map(str, flat))}")

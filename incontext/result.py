@@ -7,6 +7,7 @@ a 24-megapixel picture needs its label map and little else.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from os import PathLike
 from pathlib import Path, PurePath
 
@@ -151,7 +152,8 @@ class Result:
         Args:
             out_dir: Made if absent.
             formats: One or more of these.
-            name: Path below `out_dir` without suffix; the stem of `source` by default.
+            name: Path below `out_dir` without suffix; the stem of `source` by default. A result
+                without a source file is `result`, or `result-2`, ... where that is taken.
             instances: Count connected components (8-connectivity) as things of their own: `labels`
                 numbers them, `labelme` and `geojson` have an entry for each.
 
@@ -160,8 +162,10 @@ class Result:
                 no picture to draw on, or a file cannot be written.
         """
         formats = (formats,) if isinstance(formats, str) else formats
-        stem = self._stem(name)
         self._check_formats(formats)
+        stem = self._stem(name)
+        if name is None and self._file is None:
+            stem = _free_stem(Path(out_dir), stem, formats)
         drawing = Drawing(
             label_map=self.label_map,
             labels=self.labels,
@@ -177,11 +181,14 @@ class Result:
             write_output(drawing, output, path)
         return paths
 
+    @property
+    def _file(self) -> str | None:
+        # "<bytes>" and the like are no files.
+        return None if (self.source or "<").startswith("<") else self.source
+
     def _stem(self, name: str | PathLike[str] | None) -> PurePath:
         if name is None:
-            # "<bytes>" and the like are no files.
-            source = "" if (self.source or "").startswith("<") else self.source
-            name = PurePath(source or "result").stem
+            name = PurePath(self._file or "result").stem
         stem = PurePath(name)
         if stem.is_absolute() or ".." in stem.parts or not stem.name:
             raise InputError(f"name {one_line(name)!r} does not stay below the output folder")
@@ -231,6 +238,16 @@ class Result:
         for top in range(0, height, step):
             rows = slice(top, min(top + step, height))
             yield rows, down[rows] @ self.probabilities_lowres @ across
+
+
+def _free_stem(folder: Path, stem: PurePath, formats: Sequence[str]) -> PurePath:
+    """Number a name that has been taken, as by the result before in a loop over arrays."""
+    suffixes = [OUTPUT_SUFFIXES[output] for output in formats]
+    for number in count(1):
+        name = stem.name if number == 1 else f"{stem.name}-{number}"
+        if not any((folder / stem.parent / (name + suffix)).exists() for suffix in suffixes):
+            return stem.with_name(name)
+    raise AssertionError("numbers end")
 
 
 def _bilinear_weights(size_in: int, size_out: int) -> Float32[np.ndarray, "out in"]:

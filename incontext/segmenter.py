@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
-from typing import Any
+from typing import Any, Unpack
 
 from numpy.typing import ArrayLike
 
@@ -14,6 +14,7 @@ from incontext.examples.context import Context, Example
 from incontext.examples.encoded import Source
 from incontext.examples.in_context_engine import InContextEngine
 from incontext.examples.segmenter import ExampleSegmenter
+from incontext.files.images import PictureOptions
 from incontext.hub import find_source
 from incontext.options import Detail, Dtype, SegType
 from incontext.prompts.correct import correct
@@ -159,8 +160,9 @@ class Segmenter(ExampleSegmenter):
         about: int | None = None,
         threshold: float | None = None,
         detail: Detail | None = None,
+        **options: Unpack[PictureOptions],
     ) -> Result:
-        """Segment one picture; see `segment_many`.
+        """Segment one picture; see `segment_many`, also for `options`.
 
         Points (x, y) with labels 1 (inside) or 0 (outside) and a box (x0, y0, x1, y1), in pixels,
         correct what the context finds. With several labels `about` says which one they are for.
@@ -171,9 +173,10 @@ class Segmenter(ExampleSegmenter):
             CheckpointError: if there are points or a box, and the weights have no heads for them.
         """
         if points is None and labels is None and boxes is None:
-            return next(self.segment_many([image], context, threshold=threshold, detail=detail))
+            told: dict[str, Any] = {"threshold": threshold, "detail": detail, **options}
+            return next(self.segment_many([image], context, **told))
         promptable = self.promptable
-        seen = self.encode(image)  # once, for the examples and for the prompt
+        seen = self.encode(image, **options)  # once, for the examples and for the prompt
         result = next(self.segment_many([seen], context, threshold=threshold, detail=detail))
         return correct(
             replace(result, source=str(image) if isinstance(image, str | PathLike) else None),

@@ -29,6 +29,7 @@ from incontext.cli.verbs import (
     segment,
     tune,
 )
+from incontext.wording import speak_as_command
 from seggpt import __version__
 from seggpt.errors import SegGPTError, one_line
 
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)
     console = Console(quiet=args.quiet, verbose=args.verbose, events=getattr(args, "json", False))
     try:
-        with console.logging(), _sigterm_raises():
+        with console.logging(), speak_as_command(), _sigterm_raises():
             code = _run(args.run, args, console)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our stdout has gone, as after `| head`

@@ -1,9 +1,10 @@
 """What the verbs' parsers share: types of argument values, and options."""
 
 import argparse
+import re
 from typing import NamedTuple, TypeAlias, get_args
 
-from incontext.options import AskedKind
+from incontext.options import Alpha, AskedKind
 
 # argparse exports no names for these.
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -54,7 +55,7 @@ def add_picture_options(parser: argparse.ArgumentParser, *, formats: str, model:
     inputs = parser.add_argument_group("model and inputs")
     inputs.add_argument("--model", metavar="NAME|PATH", help=model)
     inputs.add_argument("--device", metavar="NAME", help="cpu, gpu, tpu, gpu:1 (default: the best)")
-    inputs.add_argument("--max-pixels", type=positive, metavar="N", help="refuse larger pictures")
+    add_reading(inputs)
     inputs.add_argument("--no-recursive", action="store_true", help="stay out of sub-folders")
     inputs.add_argument(
         "--on-error",
@@ -78,7 +79,63 @@ def add_marks(group: Group, *, point: str, box: str) -> None:
 def add_example(group: Group, *, example: str, mask_kind: str) -> None:
     """Add -e for one example, and how to read its mask."""
     group.add_argument("-e", "--example", nargs=2, metavar=("IMAGE", "MASK"), help=example)
-    group.add_argument("--mask-kind", choices=get_args(AskedKind), default="auto", help=mask_kind)
+    add_mask_options(group, kind=mask_kind)
+
+
+def add_mask_options(group: Group, *, kind: str) -> None:
+    """Add --mask-kind, and --ignore for pixels of masks that do not count."""
+    group.add_argument("--mask-kind", choices=get_args(AskedKind), default="auto", help=kind)
+    group.add_argument(
+        "--ignore",
+        type=parse_ignored,
+        default="auto",
+        metavar="VALUE",
+        help="value (or #rrggbb) of mask pixels that do not count; none: every value is a label "
+        "(default: 255 where it is a thin border)",
+    )
+
+
+def add_reading(group: Group) -> None:
+    """Add what says how pictures are read."""
+    group.add_argument(
+        "--max-pixels",
+        type=positive,
+        metavar="N",
+        help="refuse pictures and masks that are larger (default: 89M)",
+    )
+    group.add_argument(
+        "--alpha",
+        choices=get_args(Alpha),
+        default="white",
+        help="what lies behind transparent pixels (default: white); ignore: their own colours",
+    )
+    group.add_argument(
+        "--bands",
+        type=parse_bands,
+        metavar="R,G,B",
+        help="bands of pictures that are red, green and blue, counted from 1",
+    )
+
+
+def parse_ignored(text: str) -> int | str:
+    """Parse a label value, a colour, none or auto."""
+    if text in ("none", "auto") or re.fullmatch("#[0-9a-fA-F]{6}", text):
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no value, no colour #rrggbb, and not none"
+        ) from None
+
+
+def parse_bands(text: str) -> tuple[int, int, int]:
+    """Parse three numbers of bands."""
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not R,G,B such as 4,3,2, counted from 1")
+    red, green, blue = map(int, parts)
+    return red, green, blue
 
 
 def parse_point(text: str) -> tuple[float, float, int]:

@@ -2,7 +2,6 @@
 
 import argparse
 import errno
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +12,12 @@ import numpy as np
 
 from incontext.cli.console import Console
 from incontext.cli.environment import prepare_jax, versions
+from incontext.cli.inputs import picture_options
 from incontext.cli.outcome import Exit, Terminated, UsageError
 from incontext.cli.plan import Job, Plan, make_plan, require_writable
 from incontext.cli.runlog import RESULTS, RunLog
 from incontext.cli.stream import Failure
 from incontext.files.images import load_image
-from incontext.files.masks import check_same_size, load_masks
-from incontext.options import AskedKind
 from seggpt.errors import InputError, PromptError, SegGPTError
 
 # After one of these no later picture can be written either.
@@ -214,8 +212,7 @@ def load_job(args: argparse.Namespace, job: Job) -> np.ndarray:
     Raises:
         InputError: if it cannot be read.
     """
-    limit = {} if args.max_pixels is None else {"max_pixels": args.max_pixels}
-    return load_image(job.source, **limit)
+    return load_image(job.source, **picture_options(args))
 
 
 def failure_of(error: InputError) -> Failure:
@@ -244,23 +241,6 @@ def pick_formats(args: argparse.Namespace, known: Mapping[str, str]) -> list[str
     if not names:
         raise UsageError(f"no format; choose from {', '.join(known)}")
     return list(dict.fromkeys(names))
-
-
-def check_examples(pairs: Sequence[tuple[str, str]], *, kind: AskedKind) -> None:
-    """Read the example pairs once before there is a model, as loading one takes seconds.
-
-    Raises:
-        UsageError: A pair does not make sense.
-    """
-    logging.disable(logging.CRITICAL)  # what is noted now is noted again with the model
-    try:
-        masks = load_masks([mask for _, mask in pairs], kind=kind)
-        for (image, mask), loaded in zip(pairs, masks, strict=True):
-            check_same_size(load_image(image), loaded.labels, image_name=image, mask_name=mask)
-    except InputError as error:
-        raise UsageError(f"example: {error}") from error
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def _show(plan: Plan, console: Console) -> Exit:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Unpack, get_args
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -15,7 +15,7 @@ from incontext.everything.regions import drop_islands, fill_holes
 from incontext.everything.selection import Selection
 from incontext.everything.sweep import Found, Sieve, Sweep
 from incontext.files import rle
-from incontext.files.images import ImageSource, load_image
+from incontext.files.images import ImageSource, PictureOptions, load_image
 from incontext.options import PromptMode
 from incontext.prompts.promptable import EncodedImage, OnPromptable, Promptable
 from seggpt.errors import PromptError
@@ -123,20 +123,25 @@ class AutomaticMaskGenerator(OnPromptable):
         return self._sieve.iou, self._sieve.stability
 
     def generate(
-        self, image: ImageSource, *, select: Selection | None = None
+        self,
+        image: ImageSource,
+        *,
+        select: Selection | None = None,
+        **options: Unpack[PictureOptions],
     ) -> list[dict[str, Any]]:
         """Find all things, or those that are selected; one dictionary a mask, with SAM's keys.
 
         `segmentation` as `output_mode` says, `area` in pixels, `bbox` and `crop_box` as x, y,
         width, height (SAM's boxes end at the last pixel, so they are a pixel smaller than
         COCO's), `predicted_iou`, `stability_score`, and `point_coords`, the point asked, or the
-        centre of the box asked, which need not be in the mask.
+        centre of the box asked, which need not be in the mask. `options` are those of
+        `incontext.files.images.load_image`: max_pixels, alpha, bands.
 
         Raises:
             InputError: if the picture cannot be used.
             PromptError: if what is to be selected makes no sense.
         """
-        picture = load_image(image)
+        picture = load_image(image, **options)
         size = picture.shape[:2]
         if select is not None:
             select.pick([], size)  # a mistake must not wait for the sweep

@@ -16,8 +16,10 @@ from incontext.examples.contents import (
     join_contents,
 )
 from incontext.examples.encoded import EncodedPicture, Source, load_source
-from incontext.files.masks import LoadedMask, MaskSource, check_same_size, load_masks
-from incontext.options import AskedKind, Detail, Ensemble, SegType
+from incontext.files.images import PictureOptions
+from incontext.files.masks import LoadedMask, MaskSource
+from incontext.files.pairs import read_pairs
+from incontext.options import Alpha, AskedIgnore, AskedKind, Detail, Ensemble, SegType, check_choice
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.weights import load_weights, save_weights
 
@@ -26,11 +28,29 @@ FORMAT = "seggpt-context-1"
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A picture and its mask, each a file, bytes, a PIL image or an array."""
+    """A picture and its mask, each a file, bytes, a PIL image or an array.
+
+    Attributes:
+        image: The picture.
+        mask: What is marked in it. The masks of one picture may be several examples, one a class.
+        kind: How to read the mask, and `ignore` what to leave out of it (`load_mask`).
+        max_pixels: Largest width x height of the files, as for `load_image`.
+        alpha: What lies behind transparent pixels of the picture, as for `load_image`.
+        bands: Which bands of the picture are red, green and blue, counted from 1.
+    """
 
     image: Source
     mask: MaskSource
     kind: AskedKind = "auto"
+    ignore: AskedIgnore = "auto"
+    max_pixels: int | None = None
+    alpha: Alpha = "white"
+    bands: tuple[int, int, int] | None = None
+
+    @property
+    def options(self) -> PictureOptions:
+        """How the picture is read."""
+        return PictureOptions(max_pixels=self.max_pixels, alpha=self.alpha, bands=self.bands)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,31 +182,86 @@ def _narrow(array: np.ndarray) -> np.ndarray:
 
 
 def load_examples(
-    examples: Sequence[Example],
+    examples: Sequence[Example], *, like: Context | None = None
 ) -> tuple[list[LoadedExample], tuple[int, ...], list[LoadedMask]]:
     """Read examples; return them, all labels that occur, and what the masks were taken for.
 
+    Several masks of one picture become one example. Beside a marked example, or with a prompt that
+    they are `like`, examples may show nothing.
+
     Raises:
-        PromptError: if there is no example, or their kinds of mask differ.
+        PromptError: if there is no example, their kinds of mask differ, or the prompt has other
+            labels.
         InputError: if a picture or a mask cannot be used.
     """
+    check_examples(examples)
+    known = like.labels if like is not None else ()
+    pairs = read_pairs(
+        [example.image for example in examples],
+        [example.mask for example in examples],
+        load=lambda index: load_source(examples[index].image, **examples[index].options),
+        kind=examples[0].kind,
+        ignore=examples[0].ignore,
+        known=known,
+        may_be_empty=like is not None,
+        max_pixels=examples[0].max_pixels,
+    )
+    masks = [pair.mask for pair in pairs]
+    labels = tuple(sorted({label for mask in masks for label in mask.classes}))
+    if like is not None:
+        check_meaning(masks, like, kind=examples[0].kind)
+        check_labels(labels, like)
+    loaded = []
+    for pair in pairs:
+        source = examples[pair.index].image
+        known_picture = source if isinstance(source, EncodedPicture) else None
+        loaded.append(LoadedExample(pair.image, pair.mask.labels, known_picture))
+    return loaded, labels, masks
+
+
+def check_examples(examples: Sequence[Example]) -> None:
+    """Check that there are examples, and that all ask for the same reading of masks.
+
+    Raises:
+        PromptError: if not.
+    """
+    if isinstance(examples, Example):
+        raise PromptError("one Example where a list of them is wanted; write [Example(...)]")
     if not examples:
         raise PromptError("no examples: give at least one image with its mask")
-    kinds = {example.kind for example in examples}
-    if len(kinds) > 1:
-        raise PromptError(f"examples ask for different kinds of mask {sorted(kinds)}; use one")
-    images = [load_source(example.image) for example in examples]
-    masks = load_masks([example.mask for example in examples], kind=examples[0].kind)
-    for example, image, mask in zip(examples, images, masks, strict=True):
-        name = str(example.image) if isinstance(example.image, str | PathLike) else "image"
-        check_same_size(image, mask.labels, image_name=name, mask_name=mask.name)
-    encoded = [e.image if isinstance(e.image, EncodedPicture) else None for e in examples]
-    loaded = [
-        LoadedExample(image, mask.labels, known)
-        for image, mask, known in zip(images, masks, encoded, strict=True)
-    ]
-    labels = tuple(sorted({label for mask in masks for label in mask.classes}))
-    return loaded, labels, masks
+    for example in examples:
+        if not isinstance(example, Example):
+            raise PromptError(
+                f"an example is a {type(example).__name__}; write Example(image, mask)"
+            )
+        check_choice("kind", example.kind, AskedKind)
+        check_choice("alpha", example.alpha, Alpha)
+    for what, asked in (
+        ("kinds of mask", {example.kind for example in examples}),
+        ("ignored values", {example.ignore for example in examples}),
+    ):
+        if len(asked) > 1:
+            raise PromptError(
+                f"examples ask for different {what} {sorted(map(str, asked))}; use one"
+            )
+
+
+def check_meaning(masks: Sequence[LoadedMask], like: Context, *, kind: AskedKind) -> None:
+    """Check that masks which say "the object", or have colours, can mean labels of a prompt.
+
+    Raises:
+        PromptError: naming the first that cannot.
+    """
+    if kind != "auto" or len(like.labels) < 2:
+        return
+    for mask in masks:
+        says_object = mask.kind in ("binary255", "binary", "alpha") and mask.classes == (1,)
+        other_colors = mask.kind == "rgb" and len(mask.classes) < len(like.labels)
+        if says_object or (other_colors and mask.classes):
+            raise PromptError(
+                f"{mask.name}: {mask.note}, and the prompt's labels are {list(like.labels[:20])}: "
+                "which one is it? give a mask with those values"
+            )
 
 
 def check_labels(labels: Sequence[int], like: Context) -> None:

@@ -1,11 +1,12 @@
 """An image that was encoded once, for any number of contexts."""
 
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 from jaxtyping import UInt8
 
-from incontext.files.images import ImageSource, load_image
+from incontext.files.images import ImageSource, PictureOptions, load_image
 from seggpt.encoder import Embedding
 
 
@@ -33,6 +34,6 @@ class EncodedPicture:
 Source = ImageSource | EncodedPicture
 
 
-def load_source(source: Source) -> UInt8[np.ndarray, "h w 3"]:
+def load_source(source: Source, **options: Unpack[PictureOptions]) -> UInt8[np.ndarray, "h w 3"]:
     """Return a picture's pixels; see `load_image`."""
-    return source.image if isinstance(source, EncodedPicture) else load_image(source)
+    return source.image if isinstance(source, EncodedPicture) else load_image(source, **options)

@@ -3,20 +3,21 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from os import PathLike
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from jaxtyping import Float32
 
 from incontext.device import choose_device, default_dtype
-from incontext.examples.context import Context, Example, check_labels, load_examples, split_labels
+from incontext.examples.context import Context, Example, load_examples, split_labels
 from incontext.examples.encoded import EncodedPicture, Source, load_source
 from incontext.examples.engine import Engine, Picture, SegGPTEngine
 from incontext.examples.in_context_engine import InContextEngine, load_in_context
 from incontext.examples.passes import LABELS_PER_PASS
 from incontext.examples.squares import tile_examples
 from incontext.examples.tiles import blend, tile_boxes
-from incontext.options import AskedEnsemble, Detail, Dtype, SegType
+from incontext.files.images import PictureOptions
+from incontext.options import AskedEnsemble, Detail, Dtype, SegType, check_choice
 from incontext.result import Result
 from seggpt.config import InContextConfig, SegGPTConfig
 from seggpt.errors import PromptError
@@ -55,7 +56,7 @@ class ExampleSegmenter:
         """What tells these weights from others: a hash of the architecture and every number."""
         return self.engine.fingerprint
 
-    def encode(self, image: Source) -> EncodedPicture:
+    def encode(self, image: Source, **options: Unpack[PictureOptions]) -> EncodedPicture:
         """Encode a picture once, to segment it with any number of contexts or to show it in some.
 
         Raises:
@@ -64,7 +65,7 @@ class ExampleSegmenter:
         """
         if not isinstance(self.engine, InContextEngine):
             raise PromptError("only in-context models with an encoder of their own encode pictures")
-        return self.engine.encode_picture(load_source(image))
+        return self.engine.encode_picture(load_source(image, **options))
 
     def context(
         self,
@@ -87,12 +88,13 @@ class ExampleSegmenter:
             PromptError: if there are no examples.
             InputError: if a picture or a mask cannot be used.
         """
-        loaded, labels, _ = load_examples(examples)
+        check_choice("ensemble", ensemble, AskedEnsemble)
+        check_choice("seg_type", seg_type, SegType)
+        loaded, labels, _ = load_examples(examples, like=like)
         if ensemble == "spatial" and len(loaded) > 1:
             loaded = [tile_examples(loaded, self.engine.size)]
-        passes = split_labels(labels, LABELS_PER_PASS)
+        passes = split_labels(labels, LABELS_PER_PASS) if labels else ()
         if like is not None:
-            check_labels(labels, like)
             labels, passes, seg_type = like.labels, like.passes, like.seg_type
         context = Context(
             labels=labels,
@@ -113,19 +115,21 @@ class ExampleSegmenter:
         batch_size: int | Literal["auto"] = 1,
         threshold: float | None = None,
         detail: Detail | None = None,
+        **options: Unpack[PictureOptions],
     ) -> Iterator[Result]:
         """Segment pictures one by one or in batches; nothing is kept of those already done.
 
         `detail` gives finer masks for more time: `large` looks at each picture at twice the model's
         size, `tiles` also at overlapping parts of it. Without it the context decides, which is
         `plain` unless it was tuned. A `batch_size` of "auto" is as
-        many as fit the device's memory and gain time.
+        many as fit the device's memory and gain time. `options` say how pictures are read, as
+        for `incontext.files.images.load_image`: max_pixels, alpha, bands.
 
         Raises:
             InputError: at the first picture that cannot be read.
-            PromptError: if the context is another model's, or the model sees one size only and is
-                asked for another.
+            PromptError: if an argument makes no sense, or the context is another model's.
         """
+        _check_arguments(images, batch_size, detail)
         if not isinstance(context, Context):
             context = self.context(context)
         if context.model != self.fingerprint:
@@ -142,7 +146,7 @@ class ExampleSegmenter:
         while part := tuple(islice(stream, count)):
             if batch_size == "auto":
                 count = len(part)  # a stream that is shorter than a batch is not filled up
-            pictures = [load_source(image) for image in part]
+            pictures = [load_source(image, **options) for image in part]
             known = [
                 image if isinstance(image, EncodedPicture) else picture
                 for image, picture in zip(part, pictures, strict=True)
@@ -202,6 +206,22 @@ class ExampleSegmenter:
             size=size,
         )
         return found[: len(pictures)]
+
+
+def _check_arguments(images: object, batch_size: object, detail: object) -> None:
+    """Check what segmenting many pictures is asked.
+
+    Raises:
+        PromptError: naming the argument that makes no sense.
+    """
+    if isinstance(images, str | bytes | PathLike):
+        raise PromptError(
+            f"segment_many takes a list of pictures, and {images!r:.60} is one; use segment"
+        )
+    if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+        raise PromptError(f"batch_size {batch_size!r} is no whole number above 0, and not auto")
+    if detail is not None:
+        check_choice("detail", detail, Detail)
 
 
 def _make_engine(

@@ -11,6 +11,7 @@ from jaxtyping import Float32
 from PIL import Image
 
 TILES = 2  # along the shorter side of a picture
+MOST_TILES = 19  # with the look at the whole picture 20
 OVERLAP = 0.25  # of a tile, with the next one
 WEIGHT = 50.0  # of a tile, beside the whole image's 1
 FINEST = 4  # the fine grid has at most so many cells along a side for each of the coarse one
@@ -27,18 +28,34 @@ class Box:
 
 
 def tile_boxes(size: tuple[int, int]) -> list[Box]:
-    """Return overlapping boxes, about square and of one size, that cover a picture."""
-    side = min(size) / (TILES - (TILES - 1) * OVERLAP)
+    """Return overlapping boxes of one size that cover a picture, `MOST_TILES` at most.
+
+    They are about square. A long picture has one row of them, and a very long one longer boxes.
+    """
+    for rows in range(TILES, 0, -1):
+        side = min(size) / (rows - (rows - 1) * OVERLAP)
+        sides = (side, side)
+        if rows * _count(max(size), side) <= MOST_TILES:
+            break
+    else:
+        longer = max(size) / (MOST_TILES - (MOST_TILES - 1) * OVERLAP)
+        shorter = float(min(size))
+        sides = (longer, shorter) if size[0] > size[1] else (shorter, longer)
+    height, width = sides
     return [
-        Box(top, left, min(size[0], top + round(side)), min(size[1], left + round(side)))
-        for top in _starts(size[0], side)
-        for left in _starts(size[1], side)
+        Box(top, left, min(size[0], top + round(height)), min(size[1], left + round(width)))
+        for top in _starts(size[0], height)
+        for left in _starts(size[1], width)
     ]
 
 
+def _count(length: int, side: float) -> int:
+    return max(1, int(np.ceil((length - side * OVERLAP) / (side * (1 - OVERLAP)) - 1e-6)))
+
+
 def _starts(length: int, side: float) -> list[int]:
-    count = max(1, int(np.ceil((length - side * OVERLAP) / (side * (1 - OVERLAP)) - 1e-6)))
-    return [round(start) for start in np.linspace(0, length - min(length, round(side)), count)]
+    last = length - min(length, round(side))
+    return [round(start) for start in np.linspace(0, last, _count(length, side))]
 
 
 def blend(
@@ -49,7 +66,7 @@ def blend(
     size: tuple[int, int],
 ) -> Float32[np.ndarray, "k fh fw"]:
     """Lay tiles over the whole image, on a grid as fine as that of the finest tile."""
-    fine = tuple(_fine(coarse.shape[axis + 1], boxes, size, axis) for axis in (0, 1))
+    fine = tuple(_fine(coarse, boxes, tiles, size, axis) for axis in (0, 1))
     total = resize_channels(coarse, fine)
     weights = np.ones(fine, np.float32)
     for box, tile in zip(boxes, tiles, strict=True):
@@ -64,9 +81,19 @@ def blend(
     return total / weights
 
 
-def _fine(cells: int, boxes: Sequence[Box], size: tuple[int, int], axis: int) -> int:
-    spans = [(b.bottom - b.top, b.right - b.left)[axis] for b in boxes]
-    return max(cells, min(size[axis], round(cells * min(FINEST, size[axis] / min(spans)))))
+def _fine(
+    coarse: Float32[np.ndarray, "k gh gw"],
+    boxes: Sequence[Box],
+    tiles: Sequence[Float32[np.ndarray, "k _ _"]],
+    size: tuple[int, int],
+    axis: int,
+) -> int:
+    cells = coarse.shape[axis + 1]
+    span = min((b.bottom - b.top, b.right - b.left)[axis] for b in boxes)
+    finer = cells * min(FINEST, size[axis] / span)
+    if span == size[axis]:  # one row of tiles: they see more of it than the whole picture does
+        finer = min(FINEST * cells, max(tile.shape[axis + 1] for tile in tiles))
+    return max(cells, min(size[axis], round(finer)))
 
 
 def _cells(start: int, stop: int, cells_per_px: float) -> tuple[int, int]:

@@ -13,10 +13,12 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Protocol, runtime_checkable
+from typing import IO, Any, Protocol, runtime_checkable
 
+import numpy as np
+from jaxtyping import Shaped
 from PIL import Image, ImageOps
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -26,6 +28,10 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from incontext.files.deep import OddTiff, color_reader, turn
+from incontext.files.facts import Facts, find_orientation, read_facts
+from incontext.files.signatures import HEIC_BRANDS, describe_damage, readable, what_it_is
+from incontext.wording import option
 from seggpt.errors import InputError, one_line
 
 
@@ -35,6 +41,15 @@ class BinaryReader(Protocol):
 
     def read(self, size: int = -1, /) -> bytes:
         """Return up to `size` bytes from where it stands, all of them when `size` is negative."""
+        ...
+
+
+@runtime_checkable
+class ArrayLike(Protocol):
+    """An array of any library, such as jax: what `numpy.asarray` takes."""
+
+    def __array__(self, dtype: Any = None, /) -> np.ndarray:
+        """Return it as numpy's."""
         ...
 
 
@@ -66,28 +81,6 @@ MAX_BYTES = 1 << 30
 MAX_ASPECT = 100
 """Longest side over shortest side; beyond it nothing is left of a picture on a square canvas."""
 
-_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-
-# (offset, bytes, what it is) of files that people mistake for pictures.
-_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"%PDF", "PDF is not accepted; convert the page to PNG first"),
-    (0, b"%!PS", "EPS is not accepted; convert it to PNG first"),
-    (0, b"\xc5\xd0\xd3\xc6", "EPS is not accepted; convert it to PNG first"),
-    (0, b"\xd7\xcd\xc6\x9a", "WMF is not accepted; convert it to PNG first"),
-    (0, b"\x89HDF\r\n\x1a\n", "HDF5 is not accepted; export the picture as PNG or TIFF first"),
-    (0, b"\x93NUMPY", "this is a numpy file; read it with numpy.load and pass the array"),
-    (0, b"8BPS", "PSD is not accepted; export it as PNG first"),
-    (0, b"\x00\x00\x00\x0cjP  ", "JPEG 2000 is not accepted; convert it to PNG first"),
-    (0, b"\x00\x00\x00\x0cJXL ", "JPEG XL is not accepted; convert it to PNG first"),
-    (0, b"\xff\x0a", "JPEG XL is not accepted; convert it to PNG first"),
-    (128, b"DICM", "DICOM is not accepted; convert the slice to PNG or 16-bit TIFF first"),
-    (0, b"PK\x03\x04", "this is a zip archive; unpack it first"),
-    (0, b"\x1f\x8b", "this is a gzip archive; unpack it first"),
-    (4, b"ftypavi", "AVIF is not accepted; convert it to PNG or JPEG first"),
-    (4, b"ftyp", "this is a video file, not a picture"),
-    (0, b"\x1aE\xdf\xa3", "this is a video file, not a picture"),
-)
-
 logger = logging.getLogger(__name__)
 
 
@@ -99,20 +92,30 @@ class Decoded:
         image: The pixels; `image.load()` has been called.
         name: The source in words fit for a message.
         format: Pillow's name of the file format, "" when the source was not a file.
+        facts: What the header says of the pixels.
+        deep: Reads the numbers of the file where Pillow keeps 8 bits of them or none; upright.
+        is_odd: Whether Pillow does not know them at all: then `image` is blank.
     """
 
     image: Image.Image
     name: str
     format: str
+    facts: Facts = field(default_factory=Facts)
+    deep: Callable[[], Shaped[np.ndarray, "h w *c"]] | None = None
+    is_odd: bool = False
 
 
 def decode(
-    source: FileSource | Image.Image, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+    source: FileSource | Image.Image,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
+    all_bands: bool = False,
 ) -> Decoded:
     """Decode the first frame of a picture and turn it upright by its EXIF orientation.
 
     An open file is read from where it stands. A Pillow image is taken at its current frame and is
-    not changed.
+    not changed. With `all_bands` a TIFF of more than four is read in full.
 
     Raises:
         InputError: The source is missing, not a regular file, too large, not of an accepted format,
@@ -120,19 +123,79 @@ def decode(
     """
     name = source_name(source)
     if isinstance(source, Image.Image):
-        image, file_format = source, source.format or ""
-    else:
-        data = _read(source, name=name, max_bytes=max_bytes)
-        image, file_format = _open(data, name=name)
+        check_size(source.size, name=name, max_pixels=max_pixels)
+        facts = read_facts(source)
+        _load(source, name=name, file_format=source.format or "")
+        return Decoded(_upright(source, name=name), name, source.format or "", facts)
+    data = _read(source, name=name, max_bytes=max_bytes)
+    if odd := _odd_tiff(data, name=name, all_bands=all_bands):
+        check_size(odd.size, name=name, max_pixels=max_pixels)
+        facts = read_facts(odd)
+        return Decoded(Image.new("1", odd.size), name, "TIFF", facts, odd.read, is_odd=True)
+    image, file_format = _open(data, name=name)
     check_size(image.size, name=name, max_pixels=max_pixels)
-    if not isinstance(source, Image.Image):
-        _warn_of_frames(image, name=name)
+    _warn_of_frames(image, name=name)
+    facts = read_facts(image)
+    read = color_reader(image, lambda: _open(data, name=name)[0])
+    _load(image, name=name, file_format=file_format)
+    facts = replace(facts, orientation=find_orientation(image))
+    deep = (lambda: turn(read(), facts.orientation)) if read else None
+    return Decoded(_upright(image, name=name), name, file_format, facts, deep)
+
+
+def _load(image: Image.Image, *, name: str, file_format: str) -> None:
     try:
         image.load()
     # Pillow's decoders let out nearly any exception on damaged data, so catch all of them here.
     except Exception as error:
-        raise InputError(f"{name}: {_damage(error, file_format)}") from error
-    return Decoded(_upright(image, name=name), name, file_format)
+        raise InputError(f"{name}: {describe_damage(error, file_format)}") from error
+
+
+def _odd_tiff(data: bytes, *, name: str, all_bands: bool) -> OddTiff | None:
+    """Return a TIFF that Pillow would refuse or mix up; None for all other files."""
+    signature, opener = _OPENERS["TIFF"]
+    if not signature.match(data):
+        return None
+    try:
+        odd = OddTiff(data, name=name)
+    # Damaged tags let out nearly any exception; Pillow then says what is wrong.
+    except Exception:
+        return None
+    if odd.is_scrambled or (all_bands and odd.samples > 4):
+        return odd
+    try:
+        opener(io.BytesIO(data), "")
+    except SyntaxError as error:
+        return odd if "unknown pixel mode" in str(error) else None
+    except Exception:
+        return None
+    return None
+
+
+def as_array(source: object) -> Any:
+    """Turn arrays of other libraries, such as jax's, into numpy's; return all else as it is."""
+    is_array = hasattr(source, "__array__") and not isinstance(source, Image.Image)
+    return np.asarray(source) if is_array else source
+
+
+def array_name(array: np.ndarray) -> str:
+    """Return the words for an array in a message."""
+    return f"<array {'x'.join(map(str, array.shape))} {array.dtype}>"
+
+
+def find_facts(source: object) -> Facts | None:
+    """Read the header of a picture; None where it is an array, was read before, or is damaged."""
+    if isinstance(source, Image.Image):
+        return read_facts(source)
+    try:
+        if isinstance(source, bytes):
+            return read_facts(_open(source, name="")[0])
+        if isinstance(source, str | os.PathLike):
+            data = _read_path(Path(source), name="", max_bytes=MAX_BYTES)
+            return read_facts(_open(data, name="")[0])
+    except InputError:
+        pass
+    return None
 
 
 def source_name(source: object) -> str:
@@ -147,7 +210,7 @@ def source_name(source: object) -> str:
     return f"<{type(source).__name__}>"
 
 
-def check_size(size: tuple[int, int], *, name: str, max_pixels: int = MAX_PIXELS) -> None:
+def check_size(size: tuple[int, int], *, name: str, max_pixels: int | None = MAX_PIXELS) -> None:
     """Refuse a picture of (width, height) that is empty, too large or too thin.
 
     Raises:
@@ -156,10 +219,11 @@ def check_size(size: tuple[int, int], *, name: str, max_pixels: int = MAX_PIXELS
     width, height = size
     if width < 1 or height < 1:
         raise InputError(f"{name}: {width}x{height} has no pixels")
-    if width * height > max_pixels:
+    if max_pixels is not None and width * height > max_pixels:
         raise InputError(
-            f"{name}: {width}x{height} is {width * height / 1e6:.0f} Mpx and exceeds --max-pixels "
-            f"({max_pixels / 1e6:.0f}M); shrink the picture or raise --max-pixels"
+            f"{name}: {width}x{height} is {width * height / 1e6:.0f} Mpx and exceeds "
+            f"{option('max_pixels')} ({max_pixels / 1e6:.0f}M); shrink the picture or raise "
+            f"{option('max_pixels')}"
         )
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise InputError(f"{name}: {width}x{height} is too thin (aspect > {MAX_ASPECT}); crop it")
@@ -224,15 +288,15 @@ def _open(data: bytes, *, name: str) -> tuple[Image.Image, str]:
         if not signature.match(data):
             continue
         try:
-            image = opener(io.BytesIO(data), "")
+            image = opener(io.BytesIO(readable(data)), "")
         except Exception as error:
             # Text may begin with a short signature ("P3 ..." or "BM ...").
-            words = _what_it_is(data) or _damage(error, file_format)
+            words = what_it_is(data) or describe_damage(error, file_format)
             raise InputError(f"{name}: {words}") from error
         return image, image.format or file_format
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
+    if data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS:
         return _open_heic(data, name=name), "HEIF"
-    words = _what_it_is(data) or "not an image that we know"
+    words = what_it_is(data) or "not an image that we know"
     raise InputError(f"{name}: {words} (accepted: {', '.join(_OPENERS)})")
 
 
@@ -250,44 +314,7 @@ def _open_heic(data: bytes, *, name: str) -> Image.Image:
     try:
         return opener(io.BytesIO(data), "")
     except Exception as error:
-        raise InputError(f"{name}: {_damage(error, 'HEIC')}") from error
-
-
-def _what_it_is(data: bytes) -> str:
-    """Say in words what a file is that is no picture; "" when its first bytes tell nothing."""
-    head = data[:512]
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith(b"version https://git-lfs"):
-        return "Git-LFS pointer, not the picture itself; run git lfs pull"
-    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        return "not an image (looks like HTML); was it a download that failed?"
-    if text.startswith(b"<svg") or (text.startswith(b"<?xml") and b"<svg" in text):
-        return "SVG is not accepted; convert it to PNG first"
-    for offset, magic, words in _SIGNATURES:
-        if head[offset:].startswith(magic):
-            return words
-    if not head.strip(b"\0"):
-        return "only zero bytes; copy or download the picture again"
-    try:
-        # The cut at 512 may fall inside a character.
-        is_text = head[:-4].decode("utf-8").replace("\n", "").replace("\r", "").replace("\t", "")
-    except UnicodeDecodeError:
-        return ""
-    return "not an image (looks like text)" if is_text.isprintable() and len(head) > 4 else ""
-
-
-def _damage(error: Exception, file_format: str) -> str:
-    words = (str(error).splitlines() or [""])[0]
-    lowered = words.lower()
-    if isinstance(error, Image.DecompressionBombError):
-        return "more pixels than Pillow decodes in this format; shrink it or convert it to PNG"
-    if "truncated" in lowered or "unexpected end" in lowered or isinstance(error, EOFError):
-        return "truncated image; copy or download it again"
-    if "checksum" in lowered or "broken" in lowered:
-        return f"corrupt {file_format} (checksum or data stream); copy or download it again"
-    if isinstance(error, MemoryError):
-        return "not enough memory to decode the picture; shrink it"
-    return f"corrupt {file_format} ({words or type(error).__name__}); copy or download it again"
+        raise InputError(f"{name}: {describe_damage(error, 'HEIC')}") from error
 
 
 def _warn_of_frames(image: Image.Image, *, name: str) -> None:

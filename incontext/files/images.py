@@ -14,16 +14,29 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Literal
+from typing import Any, TypedDict
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
-from incontext.files.decode import MAX_BYTES, MAX_PIXELS, FileSource, check_size, decode
+from incontext.files.decode import (
+    MAX_BYTES,
+    MAX_PIXELS,
+    ArrayLike,
+    Decoded,
+    FileSource,
+    array_name,
+    as_array,
+    check_size,
+    decode,
+)
+from incontext.files.scaling import scale, scale_dark_color, warn_of_alpha
+from incontext.options import Alpha
+from incontext.wording import option
 from seggpt.errors import InputError, one_line
 
-ImageSource = FileSource | Image.Image | np.ndarray
+ImageSource = FileSource | Image.Image | np.ndarray | ArrayLike
 """A picture: a path, encoded bytes, an open binary file, a PIL image, or a uint8 array."""
 
 IMAGE_SUFFIXES = (
@@ -32,58 +45,114 @@ IMAGE_SUFFIXES = (
 )
 """Suffixes, in lower case, of the files that count as pictures inside folders and patterns."""
 
-# Darkest and brightest part of a deep picture that may be cut off; the habit of microscopy viewers.
-_PERCENTILES = (0.5, 99.5)
-# A percentile of this many pixels is good to a fraction of a grey level.
-_SAMPLE_PIXELS = 1 << 20
-_ROWS = 256
-
 logger = logging.getLogger(__name__)
+
+
+class PictureOptions(TypedDict, total=False):
+    """How pictures are read: arguments of `load_image`."""
+
+    max_pixels: int | None
+    alpha: Alpha
+    bands: tuple[int, int, int] | None
 
 
 def load_image(
     source: ImageSource,
     *,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     max_bytes: int = MAX_BYTES,
-    alpha: Literal["white", "black", "ignore"] = "white",
+    alpha: Alpha = "white",
+    bands: tuple[int, int, int] | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Read a picture as upright sRGB bytes.
 
     Files are turned by their EXIF orientation, so the size may be the file's own with its sides
     swapped. Only the first frame of an animation or a multi-page file is read (a warning says so).
-    16-bit, 32-bit and float greys are stretched between two percentiles and logged at level info.
+    16-bit, 32-bit and float greys are stretched between two percentiles and logged at level info,
+    and so is colour of 16 bits that uses less than a quarter of its range.
 
     Args:
         source: The picture. An array is (h, w) grey, (h, w, 3) RGB or (h, w, 4) RGBA, uint8; an RGB
             array is returned as it is, without a copy.
-        max_pixels: Largest width x height, checked before any pixel is decoded.
+        max_pixels: Largest width x height, checked before any pixel is decoded: by default
+            `MAX_PIXELS` for a file, and any for an array.
         max_bytes: Largest size of the encoded file.
         alpha: What lies behind transparent pixels; "ignore" keeps the colours hidden there.
+        bands: Which bands of a file are red, green and blue, counted from 1; the others are left
+            out, and so is alpha.
 
     Raises:
         InputError: The picture is missing, unreadable, damaged, too large, too thin or empty.
     """
-    if isinstance(source, np.ndarray):
-        array = _checked_array(source, max_pixels=max_pixels)
+    given: Any = as_array(source)
+    if isinstance(given, np.ndarray):
+        array = _checked_array(given, max_pixels=max_pixels)
         if array.ndim == 3 and array.shape[2] == 3:
             return np.ascontiguousarray(array)
-        source = Image.fromarray(array)
-    decoded = decode(source, max_pixels=max_pixels, max_bytes=max_bytes)
-    image = decoded.image
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        grey = _stretch(np.asarray(image), name=decoded.name)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        given = Image.fromarray(array)
+        max_pixels = given.width * given.height
+    decoded = decode(
+        given,
+        max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
+        max_bytes=max_bytes,
+        all_bands=bands is not None,
+    )
+    numbers = _numbers(decoded, bands=bands)
+    if numbers is not None:
+        return scale(numbers, name=decoded.name, facts=decoded.facts)
+    return _flatten(decoded, alpha=alpha)
+
+
+def _flatten(decoded: Decoded, *, alpha: Alpha) -> UInt8[np.ndarray, "h w 3"]:
+    """Return a picture's colours, laid on a backdrop where they are transparent."""
+    image, scaled = decoded.image, scale_dark_color(decoded)
     if image.has_transparency_data and alpha != "ignore":
         image = image.convert("RGBA")
-        backdrop = Image.new("RGBA", image.size, alpha)
-        image = Image.alpha_composite(backdrop, image)
+        channel = image.getchannel("A")
+        warn_of_alpha(channel, name=decoded.name, backdrop=alpha)
+        if scaled is not None:
+            image = Image.fromarray(scaled).convert("RGBA")
+            image.putalpha(channel)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, alpha), image)
+    elif scaled is not None:
+        return scaled
     try:
         return np.array(image.convert("RGB"))
     except ValueError as error:
         raise InputError(
             f"{decoded.name}: mode {image.mode} does not convert to RGB; save it as RGB"
         ) from error
+
+
+def _numbers(decoded: Decoded, *, bands: tuple[int, int, int] | None) -> np.ndarray | None:
+    """Return the numbers of a picture that is no plain 8-bit one, grey or three bands.
+
+    Raises:
+        InputError: It has other numbers of bands, or not those asked for.
+    """
+    image = decoded.image
+    is_deep = image.mode in ("I", "F") or image.mode.startswith("I;")
+    if decoded.is_odd:
+        assert decoded.deep is not None  # of what is odd
+        values = decoded.deep()
+    elif is_deep or bands is not None:
+        values = np.asarray(image)
+    else:
+        return None
+    count = 1 if values.ndim == 2 else values.shape[2]
+    if bands is not None:
+        if not (len(bands) == 3 and all(1 <= band <= count for band in bands)):
+            raise InputError(
+                f"{decoded.name}: {option('bands', tuple(bands))}, and there are {count} bands, "
+                f"counted from 1"
+            )
+        return values[..., [band - 1 for band in bands]] if values.ndim == 3 else values
+    if count not in (1, 3):
+        raise InputError(
+            f"{decoded.name}: {count} bands of {values.dtype}; {option('bands', (1, 2, 3))} takes "
+            "three of them for red, green and blue"
+        )
+    return values[..., 0] if values.ndim == 3 and count == 1 else values
 
 
 def find_images(
@@ -140,8 +209,8 @@ def check_unique_outputs(
                 )
 
 
-def _checked_array(array: np.ndarray, *, max_pixels: int) -> UInt8[np.ndarray, "h w ..."]:
-    name = f"<array {'x'.join(map(str, array.shape))} {array.dtype}>"
+def _checked_array(array: np.ndarray, *, max_pixels: int | None) -> UInt8[np.ndarray, "h w ..."]:
+    name = array_name(array)
     if array.dtype != np.uint8:
         raise InputError(f"{name}: pixels must be uint8 in 0..255; scale and cast the array")
     if array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
@@ -150,28 +219,6 @@ def _checked_array(array: np.ndarray, *, max_pixels: int) -> UInt8[np.ndarray, "
         raise InputError(f"{name}: must be (h, w), (h, w, 3) or (h, w, 4)")
     check_size((array.shape[1], array.shape[0]), name=name, max_pixels=max_pixels)
     return array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
-
-
-def _stretch(values: Shaped[np.ndarray, "h w"], *, name: str) -> UInt8[np.ndarray, "h w"]:
-    """Map deep grey values to 0..255, linear between two percentiles; a flat picture is black."""
-    step = max(1, int(np.ceil(np.sqrt(values.size / _SAMPLE_PIXELS))))
-    with np.errstate(invalid="ignore"):  # a signalling NaN warns when it is cast
-        sample = values[::step, ::step].astype(np.float64)
-    sample = sample[np.isfinite(sample)]
-    if sample.size == 0:
-        raise InputError(f"{name}: no finite pixel values; write the picture again")
-    low, high = np.percentile(sample, _PERCENTILES)
-    if high <= low:
-        low, high = float(sample.min()), float(sample.max())
-    logger.info("%s: %s grey scaled to 8 bits from %g..%g", name, values.dtype, low, high)
-    scaled = np.zeros(values.shape, np.uint8)
-    if high <= low:
-        return scaled
-    for top in range(0, len(values), _ROWS):
-        with np.errstate(invalid="ignore"):
-            rows = np.nan_to_num(values[top : top + _ROWS].astype(np.float64), nan=low)
-        scaled[top : top + _ROWS] = np.rint((np.clip(rows, low, high) - low) / (high - low) * 255)
-    return scaled
 
 
 def _find(target: str, *, recursive: bool) -> list[tuple[Path, Path]]:

@@ -7,7 +7,7 @@ and persam_f.py of ZrrSkywalker/Personalize-SAM.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, PyTree
 
 from incontext.examples.context import Example, load_examples
 from incontext.files import rle
-from incontext.files.images import ImageSource, load_image
+from incontext.files.images import ImageSource, PictureOptions, load_image
 from incontext.options import PersamMethod
 from incontext.prompts.answers import Answer
 from incontext.prompts.checks import Prompts
@@ -89,15 +89,19 @@ class PerSAM(OnPromptable):
             model=self.model.fingerprint,
         )
 
-    def segment(self, image: ImageSource, target: Target) -> Result:
+    def segment(
+        self, image: ImageSource, target: Target, **options: Unpack[PictureOptions]
+    ) -> Result:
         """Find in a picture what an example showed.
+
+        `options` are those of `incontext.files.images.load_image`: max_pixels, alpha, bands.
 
         Raises:
             InputError: if the picture cannot be used.
             PromptError: if another model has looked at the example.
         """
         check_model(target.model, self.model, what="example")
-        picture = load_image(image)
+        picture = load_image(image, **options)
         state = self.model.encode(picture)
         mixing = target.mixing if target.mixing is not None else [None] * len(target.labels)
         answers = [self._find(state, *one) for one in zip(target.features, mixing, strict=True)]

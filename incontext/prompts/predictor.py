@@ -1,12 +1,12 @@
 """`Predictor`: SAM's interface for points, boxes and masks."""
 
-from typing import Literal
+from typing import Literal, Unpack
 
 import numpy as np
 from jaxtyping import Bool, Float32
 from numpy.typing import ArrayLike
 
-from incontext.files.images import ImageSource, load_image
+from incontext.files.images import ImageSource, PictureOptions, load_image
 from incontext.prompts.promptable import EncodedImage, OnPromptable, Promptable
 from seggpt.errors import PromptError
 
@@ -24,13 +24,20 @@ class Predictor(OnPromptable):
         self.model = model
         self._state: EncodedImage | None = None
 
-    def set_image(self, image: ImageSource, image_format: Literal["RGB", "BGR"] = "RGB") -> None:
+    def set_image(
+        self,
+        image: ImageSource,
+        image_format: Literal["RGB", "BGR"] = "RGB",
+        **options: Unpack[PictureOptions],
+    ) -> None:
         """Encode a picture for the prompts to come; arrays may come in OpenCV's BGR.
+
+        `options` are those of `incontext.files.images.load_image`: max_pixels, alpha, bands.
 
         Raises:
             InputError: if the picture cannot be used.
         """
-        picture = load_image(image)
+        picture = load_image(image, **options)
         self._state = self.model.encode(picture[..., ::-1] if image_format == "BGR" else picture)
 
     def predict(

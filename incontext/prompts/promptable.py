@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, Unpack
 
 import jax
 import numpy as np
@@ -11,8 +11,9 @@ from jaxtyping import Array, Float, Int, PyTree
 from numpy.typing import ArrayLike
 
 from incontext.device import choose_device, default_dtype, enable_compile_cache
-from incontext.examples.encoded import Source
+from incontext.examples.encoded import EncodedPicture, Source, load_source
 from incontext.examples.in_context_engine import load_in_context
+from incontext.files.images import PictureOptions
 from incontext.hub import find_source
 from incontext.prompts.answers import Answer
 from incontext.prompts.checks import Prompts, check_prompts
@@ -133,15 +134,17 @@ class Promptable:
         """Where it runs."""
         return self.engine.device
 
-    def encode(self, image: Source) -> EncodedImage:
+    def encode(self, image: Source, **options: Unpack[PictureOptions]) -> EncodedImage:
         """Encode one picture; by far the longest step, done once for all prompts.
 
         What `Segmenter.encode` made of a picture with the same encoder is not encoded again.
+        `options` are those of `incontext.files.images.load_image`: max_pixels, alpha, bands.
 
         Raises:
             InputError: if the picture cannot be used.
         """
-        embedding, frame = self.engine.encode(image)
+        picture = image if isinstance(image, EncodedPicture) else load_source(image, **options)
+        embedding, frame = self.engine.encode(picture)
         engine = self.engine
         return EncodedImage(embedding, frame, engine.fingerprint, engine.cell, engine.patch)
 

@@ -13,10 +13,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from incontext.examples.context import Example
+from incontext.examples.context import Example, check_examples
 from incontext.examples.encoded import load_source
 from incontext.files.mask_rules import IGNORE, MaskValues
 from incontext.files.masks import check_same_size, load_masks
+from incontext.files.pairs import say_turn
 from seggpt.errors import PromptError, one_line
 
 MOST_LABELS = 254
@@ -86,17 +87,15 @@ def read_pictures(
             is in no mask.
         InputError: if a picture or a mask cannot be used.
     """
-    if not examples:
-        raise PromptError("no examples: give at least one image with its mask")
-    kinds = {example.kind for example in examples}
-    if len(kinds) > 1:
-        raise PromptError(f"examples ask for different kinds of mask {sorted(kinds)}; use one")
+    check_examples(examples)
     names = tuple(_name(example) for example in examples)
     images: list[np.ndarray] = []
 
     def shrink(index: int, values: MaskValues) -> np.ndarray:
-        image = load_source(examples[index].image)
-        check_same_size(image, values, image_name=names[index], mask_name=f"mask of {names[index]}")
+        image = load_source(examples[index].image, **examples[index].options)
+        mask_name = f"mask of {names[index]}"
+        check_same_size(image, values, image_name=names[index], mask_name=mask_name)
+        say_turn(examples[index].image, examples[index].mask, mask_name=mask_name)
         height, width = fit(values.shape) if fit else (side, side)
         # With `fit` pixels must be those that the model itself would see.
         small = Image.fromarray(image).resize(
@@ -112,18 +111,19 @@ def read_pictures(
     masks = load_masks(
         [example.mask for example in examples],
         kind=examples[0].kind,
+        ignore=examples[0].ignore,
         allow_empty=True,
+        max_pixels=examples[0].max_pixels,
         shrink=shrink,
     )
     found = sorted({label for mask in masks for label in mask.classes})
     kept = _choose_labels(found, labels)
-    is_void = any(mask.kind in ("labels", "indexed") for mask in masks) and IGNORE not in found
     class_ids = tuple(np.zeros(mask.labels.shape, np.uint8) for mask in masks)
     for row, mask in zip(class_ids, masks, strict=True):
         for class_id, label in enumerate(kept, 1):
             row[mask.labels == label] = class_id
-        if is_void:
-            row[mask.labels == IGNORE] = IGNORE
+        if mask.ignored is not None:
+            row[mask.labels == mask.ignored] = IGNORE
     return Pictures(tuple(images), class_ids, kept, names)
 
 

@@ -284,3 +284,15 @@ def test_of_logits_a_label_wins_where_its_own_is_the_highest_and_above_zero() ->
     np.testing.assert_array_equal(result.label_map, want)
     large = Result.from_logits(20 * logits, (2, 5, 9), np.zeros((8, 9, 3), np.uint8))
     np.testing.assert_allclose(large.probabilities_lowres.sum(axis=0), 1.0, rtol=1e-6)
+
+
+def test_results_without_a_file_name_are_numbered_and_not_replaced(tmp_path):
+    def make(value):
+        low = np.stack([np.full((2, 2), 1 - value), np.full((2, 2), value)]).astype(np.float32)
+        return Result(probabilities_lowres=low, labels=(1,), size=(4, 4))
+
+    paths = [make(value).save(tmp_path)[0].name for value in (0.1, 0.9, 0.2)]
+    assert paths == ["result.png", "result-2.png", "result-3.png"]
+    marked = [np.asarray(Image.open(tmp_path / name)).any() for name in paths]
+    assert marked == [False, True, False]
+    assert make(0.9).save(tmp_path, name="result")[0].name == "result.png"

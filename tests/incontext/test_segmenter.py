@@ -252,3 +252,34 @@ def test_weights_that_are_not_their_architecture_s_are_refused(tmp_path, change,
         Segmenter.from_pretrained(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_arguments_that_make_no_sense_are_named(segmenter: Segmenter) -> None:
+    context = segmenter.context(examples())
+    wrong: list[tuple[str, Any]] = [
+        ("batch_size 0", lambda: list(segmenter.segment_many([], context, batch_size=0))),
+        ("'a.png'.* is one", lambda: list(segmenter.segment_many("a.png", context))),
+    ]
+    for words, act in wrong:
+        with pytest.raises(PromptError, match=words):
+            act()
+
+
+def test_arrays_of_jax_are_pictures(segmenter: Segmenter) -> None:
+    context = segmenter.context(examples())
+    one = segmenter.segment(jax.numpy.asarray(picture(3)), context)
+    np.testing.assert_array_equal(one.label_map, segmenter.segment(picture(3), context).label_map)
+
+
+def test_an_example_of_nothing_is_taken_beside_others(segmenter: Segmenter) -> None:
+    nothing = Example(picture(1), np.zeros((20, 30), np.uint8), kind="labels")
+    assert segmenter.context([*examples(), nothing]).labels == (1,)
+
+
+def test_further_examples_have_the_labels_of_the_prompt(segmenter: Segmenter) -> None:
+    both = np.where(mask(2) == 1, 7, np.where(mask(2) == 2, 9, 0)).astype(np.uint8)
+    prompt = segmenter.context([Example(picture(0), both)])
+    one = Example(picture(1), (both == 7) * np.uint8(7))
+    assert segmenter.context([one], like=prompt).labels == (7, 9)
+    with pytest.raises(PromptError, match="which one is it"):
+        segmenter.context([Example(picture(1), (both == 7) * np.uint8(255))], like=prompt)

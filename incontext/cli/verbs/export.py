@@ -3,7 +3,7 @@
 import argparse
 
 from incontext.cli.console import Console
-from incontext.cli.options import Subparsers, positive
+from incontext.cli.options import Subparsers, add_mask_options, positive
 from incontext.cli.outcome import Exit
 
 EPILOG = """\
@@ -52,6 +52,7 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
     group.add_argument("--dry-run", action="store_true", help="say what would be written")
     group.add_argument("--json", action="store_true", help="one JSON event a line on stdout")
     group = parser.add_argument_group("inputs")
+    add_mask_options(group, kind="how to read masks (default: by their pixels)")
     group.add_argument("--max-pixels", type=positive, metavar="N", help="refuse larger masks")
     group.add_argument("--no-recursive", action="store_true", help="stay out of sub-folders")
     group.add_argument(

@@ -7,13 +7,14 @@ from typing import get_args
 from incontext.cli.console import Console
 from incontext.cli.options import (
     Subparsers,
+    add_mask_options,
     add_picture_options,
     positive,
     prompt_files,
     unit_interval,
 )
 from incontext.cli.outcome import Exit, UsageError
-from incontext.options import AskedEnsemble, AskedKind, Detail, SegType
+from incontext.options import AskedEnsemble, Detail, SegType
 
 FORMATS_HELP = (
     "mask (default), overlay, cutout, labels, binary, probabilities, labelme, yolo, geojson; "
@@ -101,12 +102,7 @@ def _add_prompt(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--prompt", metavar="FILE", help="a saved context or a tuned prompt; -e adds to it"
     )
-    group.add_argument(
-        "--mask-kind",
-        choices=get_args(AskedKind),
-        default="auto",
-        help="how to read example masks (default: by their pixels)",
-    )
+    add_mask_options(group, kind="how to read example masks (default: by their pixels)")
     group.add_argument(
         "--names", metavar="FILE.json", help='names of labels: {"1": "crop", "2": "weed"}'
     )

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import get_args
 
 from incontext.cli.console import Console
-from incontext.cli.options import Subparsers, positive
+from incontext.cli.options import Subparsers, add_mask_options, add_reading, positive
 from incontext.cli.outcome import Exit, UsageError
-from incontext.options import AskedKind, Learn, SegType, Start
+from incontext.options import Learn, SegType, Start
 
 SUFFIX = ".safetensors"
 EPILOG = """\
@@ -91,8 +91,9 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--names", metavar="FILE.json", help='names of labels: {"1": "crop", "2": "weed"}'
     )
-    group.add_argument("--mask-kind", choices=get_args(AskedKind), default="auto")
+    add_mask_options(group, kind="how to read masks (default: by their pixels)")
     group.add_argument("--seg-type", choices=get_args(SegType), default="semantic")
+    add_reading(group)
 
 
 def _add_learning(parser: argparse.ArgumentParser) -> None:

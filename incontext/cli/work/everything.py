@@ -12,9 +12,10 @@ from PIL import Image
 
 import incontext
 from incontext.cli.console import Console
+from incontext.cli.inputs import check_examples, example_options
 from incontext.cli.outcome import Exit
 from incontext.cli.plan import Job
-from incontext.cli.run import Model, check_examples, one_by_one, pick_formats, run_all
+from incontext.cli.run import Model, one_by_one, pick_formats, run_all
 from incontext.cli.runlog import write_atomically
 from incontext.everything.selection import Selection
 from incontext.files.drawing import draw_overlay, save_png
@@ -33,7 +34,7 @@ def sweep_all(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out `seggpt everything`."""
     formats = pick_formats(args, SUFFIXES)
     if args.example:
-        check_examples([tuple(args.example)], kind=args.mask_kind)
+        check_examples(args, [args.example], formats=formats)
 
     def begin(_: int) -> Model:
         generator = incontext.AutomaticMaskGenerator.from_pretrained(
@@ -99,7 +100,7 @@ def _selector(
         return lambda _: Selection(**given) if given else None
     own = None if isinstance(model.engine, SAMEngine) else args.model
     segmenter = incontext.Segmenter.from_pretrained(own, device=args.device)
-    context = segmenter.context([incontext.Example(*args.example, kind=args.mask_kind)])
+    context = segmenter.context([incontext.Example(*args.example, **example_options(args))])
     return lambda picture: Selection(**given, result=segmenter.segment(picture, context))
 
 

@@ -67,7 +67,7 @@ def _begin(
         for job in jobs:
             picture = pictures.get(job.name, job.source)
             try:
-                label_map, labels = _read(job, args.max_pixels)
+                label_map, labels = _read(job, args)
                 for output in each:
                     check_labels(labels, output)
                 drawing = Drawing(
@@ -92,13 +92,19 @@ def _begin(
     return Model("none", work)
 
 
-def _read(job: Job, max_pixels: int | None) -> tuple[Int32[np.ndarray, "h w"], tuple[int, ...]]:
+def _read(job: Job, args: argparse.Namespace) -> tuple[Int32[np.ndarray, "h w"], tuple[int, ...]]:
     """Return a mask's labels; what is to be ignored becomes background.
 
     Raises:
         InputError: It cannot be read, or its labels are colours.
     """
-    mask = load_mask(job.source, allow_empty=True, max_pixels=max_pixels or MAX_PIXELS)
+    mask = load_mask(
+        job.source,
+        kind=args.mask_kind,
+        ignore=args.ignore,
+        allow_empty=True,
+        max_pixels=args.max_pixels or MAX_PIXELS,
+    )
     if mask.kind == "rgb":
         raise InputError(
             f"{job.source}: a mask of colours, which say no label; give palette or grey masks"

@@ -9,9 +9,10 @@ import numpy as np
 
 import incontext
 from incontext.cli.console import Console
+from incontext.cli.inputs import check_examples, example_options
 from incontext.cli.outcome import Exit
 from incontext.cli.plan import Job
-from incontext.cli.run import Model, check_examples, one_by_one, pick_formats, run_all
+from incontext.cli.run import Model, one_by_one, pick_formats, run_all
 from incontext.outputs.formats import OUTPUT_SUFFIXES
 from incontext.prompts.engine import SAMEngine
 from incontext.prompts.promptable import Promptable
@@ -26,7 +27,7 @@ def ask_all(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out `seggpt prompt`."""
     formats = pick_formats(args, OUTPUT_SUFFIXES)
     if args.example:
-        check_examples([tuple(args.example)], kind=args.mask_kind)
+        check_examples(args, [args.example], formats=formats)
 
     def begin(_: int) -> Model:
         model = incontext.Promptable.from_pretrained(args.model, device=args.device)
@@ -77,7 +78,7 @@ def _by_prompt(model: Promptable, args: argparse.Namespace) -> Ask:
 def _by_example(model: Promptable, args: argparse.Namespace) -> Ask:
     """Ask for what an example shows; it is looked at here."""
     finder = incontext.PerSAM(model)
-    example = incontext.Example(*args.example, kind=args.mask_kind)
+    example = incontext.Example(*args.example, **example_options(args))
     target = finder.learn(example, method=args.method)
 
     def ask(picture: np.ndarray) -> tuple[Result, Mapping[int, float]]:
@@ -89,7 +90,7 @@ def _by_example(model: Promptable, args: argparse.Namespace) -> Ask:
 
 def _by_context(segmenter: incontext.Segmenter, args: argparse.Namespace) -> Ask:
     """Let the in-context model find what an example shows; points and a box correct that."""
-    context = segmenter.context([incontext.Example(*args.example, kind=args.mask_kind)])
+    context = segmenter.context([incontext.Example(*args.example, **example_options(args))])
     prompt = {"boxes": args.box[0]} if args.box else {}
     if args.point:
         prompt |= {

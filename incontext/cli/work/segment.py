@@ -9,11 +9,12 @@ from typing import Any
 
 import incontext
 from incontext.cli.console import Console
+from incontext.cli.inputs import check_examples, example_options
 from incontext.cli.names import read_names
 from incontext.cli.options import prompt_files
 from incontext.cli.outcome import Exit
 from incontext.cli.plan import Job
-from incontext.cli.run import Model, check_examples, failure_of, load_job, pick_formats, run_all
+from incontext.cli.run import Model, failure_of, load_job, pick_formats, run_all
 from incontext.cli.stream import Failure, Stream
 from incontext.outputs.formats import OUTPUT_SUFFIXES
 from seggpt.errors import InputError
@@ -25,7 +26,7 @@ def segment_all(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out `seggpt segment`; every check that needs no model comes before the model."""
     formats = pick_formats(args, OUTPUT_SUFFIXES)
     if args.example:
-        check_examples([(image, mask) for image, mask in args.example], kind=args.mask_kind)
+        check_examples(args, args.example, formats=formats, beside_prompt=bool(args.prompt))
     return run_all(
         args,
         console,
@@ -69,7 +70,7 @@ def _read_context(args: argparse.Namespace, segmenter: Any) -> Any:
     """Read the prompt, encode the examples, or add them to it."""
     names = read_names(args.names)
     prompt = incontext.Context.load(args.prompt) if args.prompt else None
-    pairs = [incontext.Example(*pair, kind=args.mask_kind) for pair in args.example or ()]
+    pairs = [incontext.Example(*pair, **example_options(args)) for pair in args.example or ()]
     if prompt is not None:
         prompt = replace(prompt, names=names or prompt.names)
         return segmenter.context(pairs, like=prompt) if pairs else prompt

@@ -13,6 +13,7 @@ from typing import Any
 import incontext
 from incontext.cli.console import Console
 from incontext.cli.environment import prepare_jax
+from incontext.cli.inputs import example_options
 from incontext.cli.names import read_names
 from incontext.cli.outcome import Exit, UsageError
 from incontext.cli.plan import require_writable
@@ -57,7 +58,8 @@ def tune_all(args: argparse.Namespace, console: Console) -> Exit:
     if state.exists() and not args.resume:
         state.unlink()  # of a run that was given up
     segmenter = incontext.Segmenter.from_pretrained(args.model, device=args.device)
-    examples = [incontext.Example(image, mask, kind=args.mask_kind) for image, mask in pairs]
+    options = example_options(args)
+    examples = [incontext.Example(image, mask, **options) for image, mask in pairs]
     with live_line(console) as tell:
         tuned = tune_prompt(
             segmenter,

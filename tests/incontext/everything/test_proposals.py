@@ -64,7 +64,7 @@ class Model(Promptable):
     def __init__(self) -> None:
         self.engine: Any = Knower()
 
-    def encode(self, image):
+    def encode(self, image, **options):
         picture = load_source(image)
         frame = Frame.in_square(picture.shape[:2], SIDE)
         centres = (np.arange(GRID) + 0.5) * PATCH

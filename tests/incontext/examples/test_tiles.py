@@ -23,13 +23,22 @@ def test_tiles_cover_the_picture_and_are_of_one_size(size: tuple[int, int]) -> N
     boxes = tile_boxes(size)
     assert covered(boxes, size).min() >= 1
     assert len({(b.bottom - b.top, b.right - b.left) for b in boxes}) == 1
-    assert len(boxes) >= 4
+    assert 2 <= len(boxes) <= 19
+    assert len(boxes) >= 4 or max(size) > 4 * min(size)
 
 
 def test_tiles_of_a_long_picture_stay_about_square() -> None:
     boxes = tile_boxes((100, 300))
     assert len(boxes) == 2 * 7
     assert {(b.bottom - b.top, b.right - b.left) for b in boxes} == {(57, 57)}
+
+
+@pytest.mark.parametrize("size", [(40, 4000), (4000, 40), (30, 400), (7, 700), (100, 450)])
+def test_thin_pictures_take_twenty_looks_at_most(size: tuple[int, int]) -> None:
+    boxes = tile_boxes(size)
+    assert len(boxes) <= 19
+    assert covered(boxes, size).min() >= 1
+    assert {min(b.bottom - b.top, b.right - b.left) for b in boxes} == {min(size)}
 
 
 def channels(value: float, shape: tuple[int, int] = (8, 8)) -> np.ndarray:
@@ -56,9 +65,15 @@ def test_a_closer_look_replaces_the_coarse_one_inside_and_fades_to_its_rim() -> 
     assert np.abs(np.diff(across)).max() < 0.95  # no step from nothing to all
 
 
-@pytest.mark.parametrize("size", [(90, 90), (33, 200)])
+@pytest.mark.parametrize("size", [(90, 90), (33, 120)])
 def test_the_grid_is_finer_where_boxes_are_smaller_than_the_picture(size) -> None:
     boxes = tile_boxes(size)
     fine = blend(channels(0.5), boxes, [channels(0.5)] * len(boxes), size=size)
     assert fine.shape[1] > 8
     assert fine.shape[2] > 8
+
+
+def test_the_grid_of_a_single_row_of_tiles_is_as_fine_as_they_are() -> None:
+    boxes = tile_boxes((40, 400))
+    tiles = [channels(0.5, (16, 16))] * len(boxes)
+    assert blend(channels(0.5), boxes, tiles, size=(40, 400)).shape[1] == 16

@@ -166,7 +166,7 @@ def test_arrays_that_are_no_pictures_are_refused(array, words):
 
 
 def test_the_pixel_limit_holds_for_arrays_too():
-    with pytest.raises(InputError, match="--max-pixels"):
+    with pytest.raises(InputError, match="max_pixels"):
         load_image(np.zeros((10, 10, 3), np.uint8), max_pixels=99)
 
 

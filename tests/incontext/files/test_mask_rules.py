@@ -35,13 +35,21 @@ def test_labels_by_value_keep_every_value(values):
     hnp.arrays(bool, (9, 9)),
     st.sampled_from(["grey", "indexed"]),
 )
-def test_255_beside_labels_is_kept_but_is_no_class(values, void, form):
+def test_ignored_pixels_are_kept_but_are_no_class(values, void, form):
     values[void[: values.shape[0], : values.shape[1]]] = 255
-    assume(set(np.unique(values)) - {0, 255})
-    reading = interpret(raw(values, form), kind="labels")
+    assume(set(np.unique(values)) - {0, 255} and 255 in values)
+    reading = interpret(raw(values, form), kind="labels", ignore=255)
     np.testing.assert_array_equal(reading.labels, values)
-    assert 255 not in reading.classes
+    assert reading.ignored == 255
     assert reading.classes == tuple(int(v) for v in np.unique(values) if v not in (0, 255))
+    every = interpret(raw(values, form), kind="labels", ignore="none")
+    assert every.classes == tuple(int(v) for v in np.unique(values) if v)
+
+
+def test_ignored_pixels_have_another_label_where_255_is_a_class():
+    reading = interpret(raw([[0, 7, 255]]), kind="labels", ignore=7)
+    np.testing.assert_array_equal(reading.labels, [[0, -1, 255]])
+    assert (reading.classes, reading.ignored) == ((255,), -1)
 
 
 def test_255_is_a_label_in_a_16_bit_mask():
@@ -93,7 +101,7 @@ def test_soft_edges_are_told_from_labels(values, is_soft):
         with pytest.raises(InputError, match="soft mask"):
             interpret(mask, kind="auto")
     else:
-        assert interpret(mask, kind="auto").kind == "labels"
+        assert interpret(mask, kind="auto", ignore="none").kind == "labels"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from seggpt.errors import InputError, PromptError
 def test_labels_are_numbered_in_order_and_ignored_pixels_stay(example):
     mask = np.zeros((20, 30), np.uint8)
     mask[:10], mask[10:, :15], mask[18:] = 7, 9, 255
-    pictures = read_pictures([Example(example(0).image, mask)], side=20)
+    pictures = read_pictures([Example(example(0).image, mask, ignore=255)], side=20)
     assert pictures.labels == (7, 9)
     assert np.unique(pictures.class_ids[0]).tolist() == [0, 1, 2, 255]
     assert [image.shape for image in pictures.images] == [(20, 20, 3)]
@@ -35,7 +35,7 @@ def test_only_some_labels_can_be_asked_for(two_labels):
 def test_large_pictures_are_squeezed_as_soon_as_they_are_read(example, tmp_path, monkeypatch):
     held, most = [], 0
 
-    def watched(source):
+    def watched(source, **options):
         nonlocal most
         image = np.asarray(Image.open(source))
         held.append(image.shape)
