@@ -1,4 +1,4 @@
-"""Functions under test as one compiled program each, instead of one for each of their operations."""
+"""Functions under test as one compiled program each, not one for each of their operations."""
 
 from collections.abc import Callable
 from functools import partial
