@@ -204,9 +204,7 @@ def test_views_are_of_their_own_size_or_of_the_models(monkeypatch, tmp_path, vie
 
 
 @pytest.mark.parametrize("attention", BOTH)
-@pytest.mark.parametrize(
-    ("shots", "changes"), [(1, {}), (2, {"dtype": "bfloat16"}), (3, {"remat": True})]
-)
+@pytest.mark.parametrize(("shots", "changes"), [(1, {}), (3, {"dtype": "bfloat16", "remat": True})])
 def test_a_step_changes_every_parameter(train, attention, shots, changes):
     before, after, metrics = train(attention, shots, **changes)
     assert isinstance(after, TrainState)
