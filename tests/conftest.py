@@ -19,6 +19,10 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 # Most programs here are compiled to run once or twice: four times faster, to slower code.
 jax.config.update("jax_disable_most_optimizations", True)
+# And a third less time for what is compiled; an unknown flag would end the process.
+if jax.__version_info__ < (0, 12):
+    emitters = "--xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {emitters}".strip()
 flags.FLAGS.mark_as_parsed()  # grain's prefetch asks absl, which pytest never parses
 
 

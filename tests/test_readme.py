@@ -41,6 +41,7 @@ def folder(tmp_path_factory):
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax-tests"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",  # blocks share their programs
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # quick to compile
     }
     return place, environment

@@ -14,7 +14,7 @@ def combine_passes(
     rgb: Float32[np.ndarray, "passes h w 3"],
     passes: Sequence[Sequence[int]],
     colors: Float32[np.ndarray, "k 3"],
-) -> Float32[np.ndarray, "k h w"]:
+) -> Float32[np.ndarray, "classes h w"]:
     """Bring passes together by each label's odds against the background of its own pass."""
     odds = []
     for painted, part in zip(rgb, passes, strict=True):

@@ -76,11 +76,11 @@ def test_many_labels_are_painted_in_several_passes(segmenter: Segmenter) -> None
 
 def test_batches_equal_single_pictures_and_stay_in_order(segmenter: Segmenter) -> None:
     context = segmenter.context(examples(2))
-    pictures = [picture(seed, 10 + seed, 20) for seed in range(5)]
+    pictures = [picture(seed, 30 + seed, 60) for seed in range(5)]
     singles = [segmenter.segment(p, context) for p in pictures]
     for batch_size in (2, 5, 8):
         batch = list(segmenter.segment_many(pictures, context, batch_size=batch_size))
-        assert [r.size for r in batch] == [(10 + seed, 20) for seed in range(5)]
+        assert [r.size for r in batch] == [(30 + seed, 60) for seed in range(5)]
         for one, other in zip(singles, batch, strict=True):
             np.testing.assert_allclose(
                 one.probabilities_lowres, other.probabilities_lowres, atol=1e-5

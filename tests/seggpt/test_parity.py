@@ -4,6 +4,7 @@ The recorded answers are made by `golden/make_golden.py`; where torch and transf
 installed, the reference runs beside ours as well.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from seggpt.config import SegGPTConfig
 from seggpt.losses import smooth_l1
 from seggpt.model import INSTANCE, SEMANTIC, SegGPT
 from seggpt.weights import load_published
+from tests.jitting import jitted
 
 GOLDEN = Path(__file__).parent / "golden"
 BETA = 0.01  # of the published loss
@@ -47,52 +49,48 @@ def golden() -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
+@pytest.fixture(scope="module")
+def call(model: SegGPT) -> Callable[..., Array]:
+    return jitted(model)
+
+
 def pairs(upper: np.ndarray | Array, lower: np.ndarray | Array) -> Array:
     return jnp.stack([jnp.asarray(upper), jnp.asarray(lower)], axis=1)
 
 
-def paint(model: SegGPT, arrays: dict[str, np.ndarray], number: int) -> Array:
+def paint(call: Callable[..., Array], arrays: dict[str, np.ndarray], number: int) -> Array:
     query = jnp.asarray(arrays["query"])
     example, target = (jnp.asarray(arrays[name])[:, None] for name in ("example", "target"))
-    return model(example, target, query, kind=jnp.full(len(query), number))
+    return call(example, target, query, kind=jnp.full(len(query), number))
 
 
 @pytest.mark.parametrize(("kind", "number"), KINDS)
-def test_painted_colours_equal_the_reference(model, golden, kind, number):
+def test_painted_colours_equal_the_reference(call, golden, kind, number):
     want = golden[f"{kind}_painted"]
     assert np.std(want) > 0.1  # not degenerate
-    np.testing.assert_allclose(paint(model, golden, number), want, atol=1e-4)
+    np.testing.assert_allclose(paint(call, golden, number), want, atol=1e-4)
 
 
-def test_pictures_of_another_size_equal_the_reference(model, golden):
+def test_pictures_of_another_size_equal_the_reference(call, golden):
     """Both tables of positions are resized: the absolute one bicubic, the relative ones linear."""
     query, example, target = (
         jnp.asarray(golden[f"wide_{name}"]) for name in ("query", "example", "target")
     )
     assert query.shape[1] != query.shape[2]
-    painted = model(example[:, None], target[:, None], query, kind=jnp.full(1, INSTANCE))
+    painted = call(example[:, None], target[:, None], query, kind=jnp.full(1, INSTANCE))
     np.testing.assert_allclose(painted, golden["wide_painted"], atol=1e-4)
 
 
-def test_the_feature_ensemble_equals_canvases_whose_queries_are_averaged(model, golden):
+def test_the_feature_ensemble_equals_canvases_whose_queries_are_averaged(model, call, golden):
     """The authors' rule, canvas by canvas: after every attention, each stream by itself."""
     count = 3
     rng = np.random.default_rng(1)
     examples, targets = jnp.asarray(rng.normal(size=(2, 1, count, 16, 16, 3)), jnp.float32)
     query = jnp.asarray(golden["query"][:1])
-    got = model(examples, targets, query, kind=jnp.full(1, SEMANTIC))
+    got = call(examples, targets, query, kind=jnp.full(1, SEMANTIC))
 
     gh = gw = 16 // model.config.patch_size
     n = gh * gw
-    masks = jnp.zeros((count, 2, n), bool).at[:, 1].set(True)
-    queries = jnp.repeat(query, count, axis=0)
-    tokens = model._embed(
-        pairs(examples[0], queries),
-        pairs(targets[0], jnp.zeros_like(queries)),
-        masks,
-        kind=jnp.full(count, SEMANTIC),
-        below=True,
-    )
 
     def attend(q, k, v, position):
         out = mutual_attention(q, k, v, position, examples=1, shape=(gh, gw))
@@ -104,8 +102,20 @@ def test_the_feature_ensemble_equals_canvases_whose_queries_are_averaged(model, 
             .reshape(out.shape)
         )
 
-    taps = model._run(tokens, [attend] * model.config.depth, remat=False)
-    painted = model.decoder(taps, shape=(2 * gh, gw))[:, 16:]
+    def paint_canvases(examples, targets, query):
+        masks = jnp.zeros((count, 2, n), bool).at[:, 1].set(True)
+        queries = jnp.repeat(query, count, axis=0)
+        tokens = model._embed(
+            pairs(examples[0], queries),
+            pairs(targets[0], jnp.zeros_like(queries)),
+            masks,
+            kind=jnp.full(count, SEMANTIC),
+            below=True,
+        )
+        taps = model._run(tokens, [attend] * model.config.depth, remat=False)
+        return model.decoder(taps, shape=(2 * gh, gw))[:, 16:]
+
+    painted = jitted(paint_canvases)(examples, targets, query)
     # Only the row at the seam differs between canvases: a convolution sees each one's example.
     np.testing.assert_allclose(painted[:1], got, atol=1e-5)
     for other in painted[1:]:
@@ -118,7 +128,7 @@ def test_every_block_equals_the_reference(model, golden):
     shape = (query.shape[1] // patch, query.shape[2] // patch)
     n = shape[0] * shape[1]
     masks = jnp.zeros((len(query), 2, n), bool).at[:, 1].set(True)
-    tokens = model._embed(
+    tokens = jitted(model._embed)(
         pairs(golden["example"], query),
         pairs(golden["target"], np.zeros_like(query)),
         masks,
@@ -130,17 +140,18 @@ def test_every_block_equals_the_reference(model, golden):
         return mutual_attention(q, k, v, position, examples=1, shape=shape)
 
     depth = model.config.depth
+    block = jitted(model._block)
     for index in range(depth + 1):
         want = golden[f"instance_block_{index}"]
         np.testing.assert_allclose(tokens, want, atol=3e-5 * (index + 1), err_msg=f"{index}")
         if index < depth:
-            tokens, _ = model._block(index, tokens, attend, remat=False)
+            tokens, _ = block(index, tokens, attend, remat=False)
 
 
 def test_a_masked_canvas_and_its_loss_equal_the_reference(model, golden):
     """Training's view: patches masked anywhere, both halves decoded."""
     query, answer, masked = golden["query"], golden["answer"], golden["masked"]
-    painted = model.paint(
+    painted = jitted(model.paint)(
         pairs(golden["example"], query),
         pairs(golden["target"], answer),
         jnp.asarray(masked).reshape(len(query), 2, -1),
@@ -174,4 +185,4 @@ def test_the_reference_itself_still_answers_so(tmp_path, golden, kind, number):
         ).pred_masks
     want = channels_last(painted)[:, golden["query"].shape[1] :]
     np.testing.assert_allclose(want, golden[f"{kind}_painted"], atol=1e-5)
-    np.testing.assert_allclose(paint(load_model(tmp_path), golden, number), want, atol=1e-4)
+    np.testing.assert_allclose(paint(jitted(load_model(tmp_path)), golden, number), want, atol=1e-4)

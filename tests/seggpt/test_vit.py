@@ -8,6 +8,7 @@ from flax import nnx
 
 from seggpt.config import EncoderConfig, ViTConfig
 from seggpt.vit import ViT
+from tests.jitting import jitted
 
 CONFIG = EncoderConfig(
     patch_size=4, width=16, depth=3, heads=2, pos_grid=(4, 4), registers=2, taps=(0,)
@@ -30,9 +31,10 @@ def vit() -> ViT:
 
 
 def test_taps_are_of_their_blocks_in_the_order_asked_for(vit):
-    first, last, second, again = vit.taps(IMAGE, (0, 2, 1, 0))
+    taps = jitted(vit.taps)
+    first, last, second, again = taps(IMAGE, (0, 2, 1, 0))
     for blocks, wanted in [((0,), first), ((1,), second), ((2,), last)]:
-        np.testing.assert_allclose(vit.taps(IMAGE, blocks)[0], wanted, atol=1e-5)
+        np.testing.assert_allclose(taps(IMAGE, blocks)[0], wanted, atol=1e-5)
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, second, atol=1e-2)
     assert first.shape == (2, 24, 16)
@@ -40,6 +42,7 @@ def test_taps_are_of_their_blocks_in_the_order_asked_for(vit):
 
 @pytest.mark.parametrize("token", range(3))
 def test_patches_see_the_class_token_and_every_register(vit, token):
+    @jax.jit
     def sums(prefix_tokens):
         graphdef, state = nnx.split(vit, nnx.Param)
         params = {**nnx.as_pure(state), "prefix_tokens": prefix_tokens}
@@ -60,8 +63,8 @@ def test_without_layer_scale_is_a_layer_scale_of_one():
         block.pop("scale1")
         block.pop("scale2")
     plain = nnx.merge(nnx.graphdef(plain), params)
-    want = plain(IMAGE).reshape(2, 24, -1)
-    np.testing.assert_allclose(scaled.taps(IMAGE, (2,))[0], want, rtol=1e-4, atol=1e-4)
+    want = jitted(plain)(IMAGE).reshape(2, 24, -1)
+    np.testing.assert_allclose(jitted(scaled.taps)(IMAGE, (2,))[0], want, rtol=1e-4, atol=1e-4)
 
 
 def test_a_layer_scale_of_zero_leaves_the_embedding(vit):
@@ -69,4 +72,4 @@ def test_a_layer_scale_of_zero_leaves_the_embedding(vit):
     for block in silent.blocks:
         block.scale1[...] = block.scale2[...] = jnp.zeros(CONFIG.width)
     want = vit.embed(IMAGE) + vit.positions((4, 6))
-    np.testing.assert_allclose(silent.taps(IMAGE, (2,))[0], want, atol=1e-6)
+    np.testing.assert_allclose(jitted(silent.taps)(IMAGE, (2,))[0], want, atol=1e-6)

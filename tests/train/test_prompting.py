@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ from seggpt.prompts import (
     PADDING,
     SECOND_CORNER,
 )
+from tests.jitting import jitted
+from train import prompting
 from train.config import ClicksConfig
 from train.prompting import (
     FIRST,
@@ -22,16 +25,17 @@ from train.prompting import (
     PROPOSED,
     Asked,
     ask,
-    click_error,
-    first_prompt,
-    judge,
-    mask_iou,
-    mask_loss,
-    noisy_box,
-    propose,
     simulate,
 )
 
+# What is random or found is an argument: of constants, XLA would work out all it can, slowly.
+click_error = jitted(prompting.click_error)
+first_prompt = jitted(prompting.first_prompt)
+judge = jitted(prompting.judge)
+mask_iou = jitted(prompting.mask_iou)
+mask_loss = jitted(prompting.mask_loss)
+noisy_box = jitted(prompting.noisy_box)
+propose = jitted(prompting.propose)
 SHAPE = PromptShape(side=2, pictures=1, clicks=3, mask_rounds=1, share=1.0)
 
 
@@ -63,9 +67,7 @@ def logits_of(masks, size=20.0):
 def click_pixels(asked, mask, *, seed=0, interior=0.5):
     """Return the pixels (x, y) that are pointed at, and the labels."""
     config = ClicksConfig(interior=interior)
-    xy, label = jax.jit(lambda key: click_error(key, asked, jnp.asarray(mask), config))(
-        jax.random.key(seed)
-    )
+    xy, label = click_error(jax.random.key(seed), asked, mask, config)
     pixels = (np.asarray(xy) + 0.5) / asked.scale - 0.5
     np.testing.assert_allclose(pixels, pixels.round(), atol=1e-4)  # their middles
     return pixels.round().astype(int), np.asarray(label)
@@ -145,9 +147,7 @@ def test_boxes_are_wrong_by_little_and_lie_in_the_picture():
 
 def first(asked, *, boxes, proposal=None):
     config = ClicksConfig(boxes=boxes, box_noise=0.0)
-    return jax.jit(lambda key: first_prompt(key, asked, config, shape=SHAPE, proposal=proposal))(
-        jax.random.key(0)
-    )
+    return first_prompt(jax.random.key(0), asked, config, shape=SHAPE, proposal=proposal)
 
 
 def test_the_first_prompt_is_a_point_or_a_box():
@@ -198,7 +198,8 @@ def test_only_known_pixels_have_a_gradient():
     known = np.random.default_rng(0).random(truth.shape) < 0.5
     asked = make_asked(truth, known=known)
     logits = jnp.asarray(np.random.default_rng(1).normal(size=truth.shape), jnp.float32)
-    grads = jax.grad(lambda logits: mask_loss(logits, asked, alpha=0.25, dice=1.0).sum())(logits)
+    loss = jax.grad(lambda logits: mask_loss(logits, asked, alpha=0.25, dice=1.0).sum())
+    grads = jax.jit(loss)(logits)
     np.testing.assert_array_equal(grads != 0, known)
     rows = np.asarray(grads)
     assert (rows[known & truth] < 0).all()  # a step down the gradient marks what is to be marked
@@ -290,7 +291,7 @@ def test_where_nothing_is_no_mask_is_right_and_none_is_learned():
     def loss(masks, scores):
         return judge(masks, scores, asked, ClicksConfig(), several=True)[1]
 
-    by_mask, by_score = jax.grad(loss, argnums=(0, 1))(masks, scores)
+    by_mask, by_score = jax.jit(jax.grad(loss, argnums=(0, 1)))(masks, scores)
     assert not by_mask[:2].any()
     assert by_mask[2:].any()
     np.testing.assert_array_equal(np.sign(by_score[:2]), np.sign(scores[:2]))  # towards 0
@@ -358,10 +359,8 @@ def echo(asked, seen=None):
 
 def play(asked, *, seed=0, seen=None, **changes):
     shape, config = replace(SHAPE, **changes), ClicksConfig(boxes=0.0)
-    decode = echo(asked, seen)
-    return jax.jit(lambda key: simulate(decode, asked, config, shape=shape, key=key))(
-        jax.random.key(seed)
-    )
+    run = jitted(partial(simulate, echo(asked, seen)))
+    return run(asked, config, shape=shape, key=jax.random.key(seed))
 
 
 def test_every_round_gives_a_mask():
@@ -403,7 +402,7 @@ def test_after_the_first_round_nothing_is_asked_for_where_nothing_is():
 
         return simulate(decode, asked, ClicksConfig(), shape=SHAPE, key=jax.random.key(0)).loss
 
-    grads = jax.grad(loss)(jnp.zeros(asked.truth.shape))
+    grads = jax.jit(jax.grad(loss))(jnp.zeros(asked.truth.shape))
     assert not grads[0].any()
     assert all(grad.any() for grad in grads[1:])
 

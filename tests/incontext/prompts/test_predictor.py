@@ -15,6 +15,7 @@ from incontext.prompts.promptable import Promptable
 from seggpt.canvas import normalize
 from seggpt.errors import InputError, PromptError
 from seggpt.frame import Frame
+from tests.jitting import jitted
 
 SAM = Path(__file__).parents[2] / "seggpt" / "golden" / "sam"
 SIZE = (20, 30)
@@ -41,7 +42,7 @@ def test_a_state_is_the_model_on_the_normalised_square(model, state):
     assert frame.inner == (16, 24)
     square = normalize(jnp.asarray(lay_in_square(picture(), frame) / np.float32(255)))
     square = square.at[16:].set(0.0)
-    want = nnx.merge(model.engine.graphdef, model.engine.params).encode(square[None])
+    want = jitted(nnx.merge(model.engine.graphdef, model.engine.params).encode)(square[None])
     np.testing.assert_allclose(state.embedding, want, atol=1e-4)
     assert state.size == SIZE
 

@@ -116,9 +116,9 @@ def test_crops_stay_together_however_they_are_turned(bank, turns):
 
 def test_ignored_pixels_and_what_fills_a_bank_up_do_not_count(bank):
     crop = jax.vmap(lambda key: cut(bank, jnp.int32(0), key, size=(4, 4), patch=PATCH, turns=False))
-    crops = crop(jax.random.split(jax.random.key(0), 3))
+    crops = jax.jit(crop)(jax.random.split(jax.random.key(0), 3))
     learned = start_head(bank, seed=0)
-    loss = partial(head_loss, weights=jnp.ones(2), graphdef=split_head(8, 2))
+    loss = jax.jit(partial(head_loss, weights=jnp.ones(2), graphdef=split_head(8, 2)))
     blank = crops._replace(truth=jnp.zeros_like(crops.truth))
     assert float(loss(learned, blank)) == pytest.approx(0, abs=1e-6)
     np.testing.assert_allclose(crops.truth.sum(axis=-1), 1, rtol=1e-6)

@@ -6,6 +6,7 @@ import pytest
 
 from incontext.tune.prompt import Palette, Prompt
 from seggpt.canvas import normalize
+from tests.jitting import jitted
 
 
 def make_prompt(segmenter, kind, *, pairs=2):
@@ -37,9 +38,9 @@ def test_an_unlearned_prompt_paints_as_its_examples(request, attention, kind):
     plain = segmenter.engine._encode(segmenter.engine.params, images, targets, 0)
     wanted = segmenter.engine._paint(segmenter.engine.params, plain, queries, 0, passes=2)
     prompt = make_prompt(segmenter, kind)
-    learned = prompt.start(segmenter.engine.params, images, targets)
-    arrays = prompt.expand(segmenter.engine.params, learned)
-    painted = prompt.paint(segmenter.engine.params, arrays, queries)
+    learned = jitted(prompt.start)(segmenter.engine.params, images, targets)
+    arrays = jitted(prompt.expand)(segmenter.engine.params, learned)
+    painted = jitted(prompt.paint)(segmenter.engine.params, arrays, queries)
     np.testing.assert_allclose(painted, wanted, atol=2e-4)
     # And a context that holds these arrays is painted alike.
     through_context = segmenter.engine._paint(segmenter.engine.params, arrays, queries, 0, passes=2)

@@ -10,6 +10,7 @@ from flax import nnx
 
 from seggpt.encoder import Embedding, normalize_tokens
 from seggpt.in_context.model import InContextModel, join_caches, thin_cache
+from tests.jitting import jitted
 from tests.tiny_encoder import tiny_in_context
 
 PATCH = 14
@@ -33,12 +34,12 @@ def model():
 
 @pytest.fixture(scope="module")
 def encode(model):
-    return jax.jit(model.encode)
+    return jitted(model.encode)
 
 
 @pytest.fixture(scope="module")
 def decode(model):
-    return jax.jit(model.decode)
+    return jitted(model.decode)
 
 
 def embed(count, grid, *, seed=0):

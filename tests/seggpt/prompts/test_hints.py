@@ -4,10 +4,12 @@ import pytest
 
 from seggpt.prompts import ABSENT, BACKGROUND, FIRST_CORNER, FOREGROUND, SECOND_CORNER
 from seggpt.prompts.hints import compare_patches, feature_count, give_hints, unit_layers
+from tests.jitting import jitted
 
 PATCH, ROWS, COLS = 14, 4, 6
 SHAPE = (ROWS, COLS)
 LEFT = np.arange(COLS) < COLS // 2  # the left half of a picture looks unlike the right one
+give = jitted(give_hints)
 NEAR, BACK, BOX, MIDDLE = slice(0, 3), slice(3, 6), 6, 7
 
 
@@ -24,7 +26,7 @@ def halves():
 def hints(picture, points, kinds, mask=None):
     layers, affinity = picture
     coords = jnp.asarray(points, jnp.float32)[None]
-    return give_hints(
+    return give(
         coords,
         jnp.asarray([kinds]),
         mask,
@@ -89,10 +91,10 @@ def test_several_pictures_have_their_prompts_in_order():
     coords = jnp.asarray(rng.uniform(0, 50, (4, 3, 2)))
     labels = jnp.asarray(rng.integers(0, 2, (4, 3)))
     settings = {"shape": SHAPE, "patch": PATCH}
-    both = give_hints(coords, labels, None, layers=layers, affinity=affinity, **settings)
+    both = give(coords, labels, None, layers=layers, affinity=affinity, **settings)
     for i in range(2):
         own, some = slice(i, i + 1), slice(2 * i, 2 * i + 2)
-        one = give_hints(
+        one = give(
             coords[some], labels[some], None, layers=layers[own], affinity=affinity[own], **settings
         )
         np.testing.assert_allclose(both.feats[some], one.feats, atol=1e-5)

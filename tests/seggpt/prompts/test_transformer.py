@@ -13,6 +13,7 @@ from seggpt.prompts.transformer import (
     TwoWayBlock,
     TwoWayTransformer,
 )
+from tests.jitting import jitted
 from tests.tiny_models import tiny_sam
 
 WIDTH, PROMPTS, TOKENS, PATCHES = 8, 2, 3, 5
@@ -47,6 +48,7 @@ def test_the_first_layers_self_attention_replaces_the_tokens():
     """No residual: when it finds nothing, nothing is left of the tokens."""
     block = shaken(TwoWayBlock(CONFIG, first=True, rngs=nnx.Rngs(0)))
     silence(block.self_attn)
+    block = jitted(block)
     once, _ = block(TOKEN, IMAGE, places=PLACES, present=EVERYONE)
     other, _ = block(TOKEN + 1.0, IMAGE, places=PLACES, present=EVERYONE)
     np.testing.assert_allclose(once, other, atol=1e-6)
@@ -55,6 +57,7 @@ def test_the_first_layers_self_attention_replaces_the_tokens():
 def test_later_layers_keep_the_tokens():
     block = shaken(TwoWayBlock(CONFIG, first=False, rngs=nnx.Rngs(0)))
     silence(block.self_attn)
+    block = jitted(block)
     once, _ = block(TOKEN, IMAGE, places=PLACES, present=EVERYONE)
     other, _ = block(TOKEN.at[:, :, 0].add(1.0), IMAGE, places=PLACES, present=EVERYONE)
     assert np.abs(np.asarray(once - other)).max() > 0.05
@@ -64,6 +67,7 @@ def test_later_layers_keep_the_tokens():
 def test_only_later_layers_go_by_places_in_self_attention(first):
     block = shaken(TwoWayBlock(CONFIG, first=first, rngs=nnx.Rngs(0)))
     silence(block.to_image)
+    block = jitted(block)
     none = (jnp.zeros_like(PLACES[0]), PLACES[1])
     once, _ = block(TOKEN, IMAGE, places=PLACES, present=EVERYONE)
     other, _ = block(TOKEN, IMAGE, places=none, present=EVERYONE)
@@ -80,7 +84,7 @@ def test_norms_have_the_authors_epsilon():
 
 def test_absent_tokens_change_nothing():
     """Exactly as if they were not there, whatever they hold."""
-    model = shaken(TwoWayTransformer(CONFIG, rngs=nnx.Rngs(0)))
+    model = jitted(shaken(TwoWayTransformer(CONFIG, rngs=nnx.Rngs(0))))
     tokens, image = model(TOKEN, IMAGE, image_places=PLACES[1], present=EVERYONE)
     more = jnp.concatenate([TOKEN, noise(9, PROMPTS, 4, WIDTH)], axis=1)
     present = jnp.concatenate([EVERYONE, jnp.zeros((PROMPTS, 4), bool)], axis=1)
@@ -90,7 +94,7 @@ def test_absent_tokens_change_nothing():
 
 
 def test_a_shared_picture_equals_one_for_each_prompt():
-    model = shaken(TwoWayTransformer(CONFIG, rngs=nnx.Rngs(0)))
+    model = jitted(shaken(TwoWayTransformer(CONFIG, rngs=nnx.Rngs(0))))
     shared = model(TOKEN, IMAGE, image_places=PLACES[1], present=EVERYONE)
     copies = jnp.broadcast_to(IMAGE, (PROMPTS, *IMAGE.shape[1:]))
     own = model(TOKEN, copies, image_places=PLACES[1], present=EVERYONE)
@@ -119,10 +123,10 @@ def test_both_ways_of_looking_equal_the_formula(inner, pictures):
     image, other = noise(4, pictures, PATCHES, WIDTH), noise(5, pictures, PATCHES, WIDTH)
     everything = np.ones((PROMPTS, PATCHES))
     want = formula(attention, TOKEN, image, other, everything)
-    np.testing.assert_allclose(attention(TOKEN, image, other), want, atol=1e-5)
+    np.testing.assert_allclose(jitted(attention)(TOKEN, image, other), want, atol=1e-5)
     some = np.array([[True, False, True], [True, True, True]])
     want = formula(attention, image, TOKEN, PLACES[0], some)
-    found = attention.spread(image, TOKEN, PLACES[0], present=jnp.asarray(some))
+    found = jitted(attention.spread)(image, TOKEN, PLACES[0], present=jnp.asarray(some))
     np.testing.assert_allclose(found, want, atol=1e-5)
 
 
@@ -130,7 +134,7 @@ def test_tokens_that_look_at_themselves_skip_the_absent():
     attention = shaken(Attention(WIDTH, inner=8, heads=2, rngs=nnx.Rngs(0)))
     some = np.array([[True, False, True], [True, True, False]])
     want = formula(attention, TOKEN, TOKEN, TOKEN, some)
-    found = attention(TOKEN, TOKEN, TOKEN, present=jnp.asarray(some))
+    found = jitted(attention)(TOKEN, TOKEN, TOKEN, present=jnp.asarray(some))
     np.testing.assert_allclose(found, want, atol=1e-5)
 
 
@@ -146,7 +150,7 @@ def test_what_draws_tokens_is_added_to_their_weights_before_a_second_softmax():
         noise(2, 1, PATCHES, WIDTH),
         noise(3, 1, PATCHES),
     )
-    found = attention(tokens, image, image, drawn=drawn)
+    found = jitted(attention)(tokens, image, image, drawn=drawn)
     logits = attention.q(tokens)[0] @ attention.k(image)[0].T / 2  # the root of 4
     weights = jax.nn.softmax(jax.nn.softmax(logits) + drawn)
     want = attention.out(weights @ attention.v(image)[0])
@@ -158,16 +162,21 @@ def test_a_feature_joins_the_tokens_at_every_layer_and_at_the_last_look():
     model = shaken(TwoWayTransformer(CONFIG, rngs=nnx.Rngs(0)))
     tokens, image = noise(1, PROMPTS, TOKENS, WIDTH), noise(2, 1, PATCHES, WIDTH)
     places, feature, drawn = noise(3, 1, PATCHES, WIDTH), noise(4, 1, WIDTH), noise(5, 1, PATCHES)
-    found, _ = model(
+    found, _ = jitted(model)(
         tokens,
         image,
         image_places=places,
         present=EVERYONE,
         guidance=Guidance(drawn, feature),
     )
-    start = tokens + feature
-    both = {"places": (start, places), "present": EVERYONE, "drawn": drawn}
-    first, seen = model.layers[0](start, image, **both)
-    second, seen = model.layers[1](first + feature, seen, **both)
-    last = model.final_attn(second + start + feature, seen + places, seen)
-    np.testing.assert_allclose(found, model.final_norm(second + last), atol=1e-5)
+
+    def by_hand(tokens, image, places, feature, drawn):
+        start = tokens + feature
+        both = {"places": (start, places), "present": EVERYONE, "drawn": drawn}
+        first, seen = model.layers[0](start, image, **both)
+        second, seen = model.layers[1](first + feature, seen, **both)
+        last = model.final_attn(second + start + feature, seen + places, seen)
+        return model.final_norm(second + last)
+
+    want = jitted(by_hand)(tokens, image, places, feature, drawn)
+    np.testing.assert_allclose(found, want, atol=1e-5)

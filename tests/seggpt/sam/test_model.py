@@ -132,14 +132,14 @@ def decode(model):
     params = jax.tree.map(lambda a: a + 0.3 * rng.normal(size=a.shape).astype(a.dtype), params)
 
     @jax.jit
-    def run(image, coords, labels, mask):
+    def run(params, image, coords, labels, mask):
         model = nnx.merge(graphdef, params)
         return model.decode(model.encode(image), coords, labels, mask=mask)
 
     def decode(*prompts, mask=None, pictures=1):
         image = jax.random.normal(jax.random.key(0), (1, SIDE, SIDE, 3)).repeat(pictures, axis=0)
         coords = jnp.asarray([coords for coords, _ in prompts], jnp.float32)
-        return run(image, coords, jnp.asarray([labels for _, labels in prompts]), mask)
+        return run(params, image, coords, jnp.asarray([labels for _, labels in prompts]), mask)
 
     return decode
 

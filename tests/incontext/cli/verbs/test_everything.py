@@ -99,6 +99,9 @@ def test_only_what_a_point_or_an_example_means_is_kept(picture):
     assert main(everything) == 0
     masks = json.loads(Path("out/a.json").read_text())["masks"]
     Image.fromarray(np.full((20, 30), 255, np.uint8)).save("mask.png")
+    segmenter = Segmenter.from_pretrained()
+    context = segmenter.context([Example("a.png", "mask.png")])
+    marked = segmenter.segment("a.png", context).label_map > 0
     for given, rule in (
         (["--point", "4,7"], lambda mask, _: mask[7, 4]),
         (["--point", "4,7,0"], lambda mask, _: False),
@@ -106,9 +109,6 @@ def test_only_what_a_point_or_an_example_means_is_kept(picture):
     ):
         assert main([*everything, *given, "--overwrite"]) == 0
         kept = json.loads(Path("out/a.json").read_text())["masks"]
-        segmenter = Segmenter.from_pretrained()
-        context = segmenter.context([Example("a.png", "mask.png")])
-        marked = segmenter.segment("a.png", context).label_map > 0
         wanted = [m for m in masks if rule(decode_coco(m["segmentation"]), marked)]
         assert kept == wanted
 
