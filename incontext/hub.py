@@ -1,6 +1,7 @@
 """Weights by name, by path, or from the Hugging Face Hub for those who ask for it with `hf://`."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from seggpt.errors import CheckpointError, one_line
 from seggpt.pretrained import find_weights
 
 PREFIX = "hf://"
+_OWNER_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 FILES = ["config.json", "*.safetensors", "*.safetensors.index.json"]  # no pickles
 
 
@@ -24,7 +26,14 @@ def find_source(name_or_path: str | os.PathLike[str] | None) -> Path:
         return find_weights()
     name = os.fspath(name_or_path)
     if not name.startswith(PREFIX):
-        return find_weights(name)
+        try:
+            return find_weights(name)
+        except CheckpointError as error:
+            if not _OWNER_NAME.fullmatch(name):
+                raise
+            raise CheckpointError(
+                f"{error}; if it is a repository of the Hugging Face Hub: {PREFIX}{name}"
+            ) from error
     owner, _, rest = name.removeprefix(PREFIX).partition("/")
     repository, _, file = rest.partition("/")
     repository, _, revision = repository.partition("@")

@@ -33,6 +33,16 @@ def test_names_and_paths_never_reach_the_hub(hub, tmp_path: Path) -> None:
     assert not hub
 
 
+def test_what_looks_like_a_repository_is_told_its_prefix(hub) -> None:
+    with pytest.raises(CheckpointError, match=r"Hugging Face Hub: hf://owner/name-1\.0$"):
+        find_source("owner/name-1.0")
+    for other in ("nowhere.safetensors", "./a/b", "a/b/c"):
+        with pytest.raises(CheckpointError) as error:
+            find_source(other)
+        assert "hf://" not in str(error.value)
+    assert not hub
+
+
 def test_a_repository_is_asked_for_safetensors_only(hub, tmp_path: Path) -> None:
     assert find_source("hf://owner/name@v1") == tmp_path
     [(args, options)] = hub
