@@ -171,7 +171,7 @@ def _run(args: argparse.Namespace) -> None:
         started, before = time.monotonic(), time.process_time()
         tuned = tune_prompt(
             segmenter,
-            [Example(pair.image, pair.mask, kind="labels") for pair in pairs],
+            [Example(pair.image, pair.mask, kind="labels", ignore=IGNORE) for pair in pairs],
             config=config,
             say=logger.info,
             tell=lambda progress: _tell(progress.step, progress.steps),
