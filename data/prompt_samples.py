@@ -42,11 +42,14 @@ class PromptShape:
     share: float  # of the batches
 
 
+# Most of what is to be learned is in the first answer, and all rounds cost the same.
 SHAPES = (
-    PromptShape(side=16, pictures=8, clicks=3, share=0.45),
-    PromptShape(side=24, pictures=4, clicks=3, share=0.3),
-    PromptShape(side=24, pictures=3, clicks=8, mask_rounds=2, share=0.1),
-    PromptShape(side=16, pictures=6, clicks=2, proposed=True, share=0.15),
+    PromptShape(side=16, pictures=20, clicks=0, mask_rounds=0, share=0.3),
+    PromptShape(side=24, pictures=10, clicks=0, mask_rounds=0, share=0.35),
+    PromptShape(side=16, pictures=8, clicks=3, share=0.1),
+    PromptShape(side=24, pictures=4, clicks=3, share=0.1),
+    PromptShape(side=24, pictures=3, clicks=8, mask_rounds=2, share=0.05),
+    PromptShape(side=16, pictures=6, clicks=2, proposed=True, share=0.1),
 )
 
 

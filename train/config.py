@@ -36,7 +36,7 @@ class ClicksConfig:
     """Heads for prompts are trained: what is asked of them (`train.prompting`)."""
 
     boxes: float = 0.5  # share of first prompts that are boxes, not points
-    box_noise: float = 0.1  # deviation of a box's edges, as a share of its sides
+    box_noise: float = 0.1  # most deviation of a box's edges, as a share of its sides
     alpha: float = 0.25  # weight of what is marked in the focal loss; the rest has 1 - alpha
     dice: float = 1.0  # weight of the dice loss; the focal loss has 20
     interior: float = 0.5  # share of clicks that fall well inside what is wrong

@@ -90,8 +90,9 @@ def simulate(
     def play(asking: Asking, *, first: bool) -> tuple[Asking, Float[Array, ""], Array]:
         mask = asking.logits if proposal is not None or not first else None
         masks, scores = decode(asking.coords, asking.labels, mask)
-        several = first and proposal is None
-        logits, loss, iou = judge(masks, scores, asked, config, several=several)
+        # A box is a clear prompt, and so is anything after the first point.
+        unclear = is_lone_point(asking.labels) if first and proposal is None else None
+        logits, loss, iou = judge(masks, scores, asked, config, unclear=unclear)
         return asking._replace(logits=jax.lax.stop_gradient(logits)), loss, iou
 
     asking, loss, iou = play(asking, first=True)
@@ -122,6 +123,11 @@ def simulate(
     return Simulated(total, jnp.concatenate([iou[None], ious]), asking.logits)
 
 
+def is_lone_point(labels: Int[Array, "p s"]) -> Bool[Array, " p"]:
+    """Return which first prompts are points, not boxes."""
+    return (labels != FIRST_CORNER).all(axis=1)
+
+
 def propose(key: Array, asked: Asked) -> Float[Array, "p h w"]:
     """Return masks as examples might have found them: blurred truth with noise of all strengths."""
     key_noise, key_strength = jax.random.split(key)
@@ -140,15 +146,16 @@ def judge(
     asked: Asked,
     config: ClicksConfig,
     *,
-    several: bool,
+    unclear: Bool[Array, " p"] | None,
 ) -> tuple[Float[Array, "p h w"], Float[Array, ""], Float[Array, " p"]]:
     """Return the logits that a user is shown, the loss, and those logits' IoU.
 
-    The first mask, for clear prompts, learns and is shown. With `several` the best of the three for
-    unclear ones learns, too, and the one of them with the highest predicted IoU is shown.
+    The first mask, for clear prompts, learns and is shown. Where a prompt is `unclear` the best of
+    the three others learns, too, and the one of them with the highest predicted IoU is shown;
+    without any such prompt (None) only the first is looked at.
     """
     rows = jnp.arange(len(masks))
-    if not several:
+    if unclear is None:
         masks, scores = masks[:, :1], scores[:, :1]
     losses = jax.vmap(
         partial(mask_loss, asked=asked, alpha=config.alpha, dice=config.dice), in_axes=1, out_axes=1
@@ -158,11 +165,12 @@ def judge(
     hits, losses = (jnp.where(asked.is_thing[:, None], a, 0.0) for a in (hits, losses))
     misjudged = (scores - hits) ** 2
     loss, shown = losses[:, 0] + misjudged[:, 0], jnp.zeros(len(masks), int)
-    if several:
+    if unclear is not None:
         # Not `min`: its gradient is no number where rounding makes the least differ from itself.
         least = 1 + losses[:, 1:].argmin(axis=1)
-        loss = loss + losses[rows, least] + misjudged[:, 1:].mean(axis=1)
-        shown = 1 + scores[:, 1:].argmax(axis=1)
+        several = losses[rows, least] + misjudged[:, 1:].mean(axis=1)
+        loss = loss + jnp.where(unclear, several, 0.0)
+        shown = jnp.where(unclear, 1 + scores[:, 1:].argmax(axis=1), 0)
     mean = (loss * asked.weight).sum() / jnp.maximum(asked.weight.sum(), 1)
     return masks[rows, shown], mean, hits[rows, shown]
 
@@ -244,7 +252,8 @@ def click_error(
 
 
 def noisy_box(key: Array, asked: Asked, config: ClicksConfig) -> Float[Array, "p 2 2"]:
-    """Draw boxes around targets, somewhat wrong: the upper left and the lower right corner."""
+    """Draw boxes around targets, more or less wrong: the upper left and the lower right corner."""
+    key_size, key_noise = jax.random.split(key)
     ends = []
     for axis in (1, 2):  # columns, rows
         marked = asked.truth.any(axis=axis)
@@ -253,6 +262,7 @@ def noisy_box(key: Array, asked: Asked, config: ClicksConfig) -> Float[Array, "p
         ends.append(jnp.stack([low, high], axis=1))
     box = jnp.stack(ends, axis=2) * asked.scale
     side = asked.truth.shape[1] * asked.scale
-    noise = config.box_noise * (box[:, 1] - box[:, 0])[:, None] * jax.random.normal(key, box.shape)
+    size = config.box_noise * jax.random.uniform(key_size, (len(box), 1, 1))
+    noise = size * (box[:, 1] - box[:, 0])[:, None] * jax.random.normal(key_noise, box.shape)
     most = MOST_BOX_NOISE * side
     return jnp.clip(box + jnp.clip(noise, -most, most), 0, side)

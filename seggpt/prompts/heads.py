@@ -23,7 +23,15 @@ from seggpt.encoder import Embedding
 from seggpt.layers import Dense, place_waves
 from seggpt.prompts.decoder import MASKS, TokenDecoder
 from seggpt.prompts.encoder import PromptEncoder
-from seggpt.prompts.hints import Hints, compare_patches, feature_count, give_hints, unit_layers
+from seggpt.prompts.hints import (
+    DRAWN,
+    Hints,
+    compare_patches,
+    draw_prompts,
+    feature_count,
+    give_hints,
+    unit_layers,
+)
 from seggpt.prompts.transformer import Guidance, ImageTokens, Tokens
 from seggpt.resize import resize
 from seggpt.stem import FINE, STEM, Pyramid
@@ -59,6 +67,8 @@ class Found(NamedTuple):
     tokens: Tokens
     image: ImageTokens
     hints: Hints
+    coords: Array
+    labels: Array
     mask: Array | None
 
 
@@ -147,7 +157,7 @@ class PromptHeads(nnx.Module):
             present=present,
             guidance=guidance,
         )
-        return Found(tokens, image, hints, mask)
+        return Found(tokens, image, hints, coords, labels, mask)
 
     def draw(self, embedding: PromptEmbedding, found: Found) -> Float[Array, "p 4 h w"]:
         """Draw the masks of what `look` found, as logits at half the picture's resolution."""
@@ -174,7 +184,9 @@ class PixelMaskDecoder(TokenDecoder):
         self.conv_quarter = Conv3x3(QUARTER, QUARTER, rngs=rngs)
         self.to_half = Dense(QUARTER, 4 * HALF, rngs=rngs)
         self.mix = Dense(HALF, HALF, rngs=rngs)
-        self.earlier = Dense(2, HALF, rngs=rngs)  # an earlier mask, and whether there is one
+        # An earlier mask, whether there is one, and the prompt drawn over the pixels.
+        self.told_quarter = Dense(2 + DRAWN, QUARTER, rngs=rngs)
+        self.told_half = Dense(2 + DRAWN, HALF, rngs=rngs)
         # What looks like the prompt is the answer from the start; the layers above correct it.
         self.skip = nnx.Param(jnp.full(layers, 0.5 / layers))
         self.skip_bias = nnx.Param(jnp.full(MASKS, -1.0))
@@ -198,13 +210,17 @@ class PixelMaskDecoder(TokenDecoder):
         y = _gelu(resize(coarse.reshape(count, *grid, -1), (fine.shape[1], fine.shape[2])) + fine)
         y = y + _gelu(self.conv_coarse(y))
         y = resize(self.to_quarter(y), (quarter.shape[1], quarter.shape[2]))
-        y = _gelu(y + quarter)
+        y = _gelu(y + quarter + self.told_quarter(_draw_told(found, quarter, stride=4)))
         y = y + _gelu(self.conv_quarter(y))
         shape = (half.shape[1], half.shape[2])
         # Each cell becomes four, as in SAM: a 3 x 3 convolution of so many would be the most work.
         cells = self.to_half(y).reshape(count, -1, 4 * HALF)
         fine_cells = from_patches(cells, 2, shape=(quarter.shape[1], quarter.shape[2]))
-        y = _gelu(fine_cells[:, : shape[0], : shape[1]] + half + self._earlier(found.mask, shape))
+        y = _gelu(
+            fine_cells[:, : shape[0], : shape[1]]
+            + half
+            + self.told_half(_draw_told(found, half, stride=2))
+        )
         y = y + _gelu(self.mix(y))
         heads = self.filters(found.tokens)
         logits = jnp.einsum("pmc,phwc->pmhw", heads, y) / math.sqrt(HALF)
@@ -212,13 +228,19 @@ class PixelMaskDecoder(TokenDecoder):
         alike = resize(odds, shape)[..., 0]
         return logits + alike[:, None] + self.skip_bias[...][:, None, None]
 
-    def _earlier(
-        self, mask: Float[Array, "p h w"] | None, shape: tuple[int, int]
-    ) -> Float[Array, "#p #h2 #w2 c"]:
-        if mask is None:
-            return self.earlier(jnp.zeros((1, 1, 1, 2)))
-        seen = resize(jnp.tanh(mask / 4)[..., None], shape)
-        return self.earlier(jnp.concatenate([seen, jnp.ones_like(seen)], axis=-1))
+
+def _draw_told(
+    found: Found, pixels: Float[Array, "p h w c"], *, stride: int
+) -> Float[Array, "p h w t"]:
+    """Draw what was told over cells: an earlier mask, whether there is one, and the prompt."""
+    shape = (pixels.shape[1], pixels.shape[2])
+    if found.mask is None:
+        earlier = jnp.zeros((len(found.coords), *shape, 2))
+    else:
+        seen = resize(jnp.tanh(found.mask / 4)[..., None], shape)
+        earlier = jnp.concatenate([seen, jnp.ones_like(seen)], axis=-1)
+    drawn = draw_prompts(found.coords, found.labels, shape=shape, stride=stride)
+    return jnp.concatenate([earlier, drawn], axis=-1)
 
 
 def _repeat(a: Float[Array, "i *c"], prompts: int) -> Float[Array, "p *c"]:

@@ -19,7 +19,10 @@ from seggpt.prompts.encoder import BACKGROUND, FIRST_CORNER, FOREGROUND, SECOND_
 REACHES_PX = (14.0, 36.0, 90.0)  # deviations of Gaussians around points, in pixels of the model
 MIDDLE = 1  # the reach of what a point is taken to mark
 RIM = 0.25  # how likely the rim of a box is foreground, if its middle is for sure
-EDGE_PX = 9.0  # how soft a box's edge is
+EDGE_PX = 9.0  # how soft a box's edge is, for patches
+FINE_PX = 2.0  # and for pixels
+CLICK_PX = 5.0  # deviation of Gaussians around points, for pixels
+DRAWN = 3  # maps of `draw_prompts`
 SHARPNESS = 20.0  # cosine to logits
 MOST_ODDS = 6.0  # of logits of what looks alike
 
@@ -73,7 +76,7 @@ def give_hints(
     near_front, near_back = (
         _near(coords, labels == kind, shape=shape, patch=patch) for kind in (FOREGROUND, BACKGROUND)
     )
-    box, middle = _boxed(coords, labels, shape=shape, patch=patch)
+    box, middle = _boxed(coords, labels, shape=shape, patch=patch, edge=EDGE_PX)
     front_at, back_at = near_front[..., MIDDLE], near_back[..., MIDDLE]
     if mask is None:
         prior = jnp.maximum(front_at, box * (RIM + (1 - RIM) * middle))
@@ -98,6 +101,21 @@ def give_hints(
     return Hints(jnp.concatenate([*parts, *cosines], axis=-1), odds)
 
 
+def draw_prompts(
+    coords: Float[Array, "p s 2"], labels: Int[Array, "p s"], *, shape: tuple[int, int], stride: int
+) -> Float[Array, "p h w 3"]:
+    """Draw prompts over cells of `stride` pixels: the box, and what is near to either kind of point.
+
+    Tokens tell a place to within a patch; masks need it to within a pixel.
+    """
+    box, _ = _boxed(coords, labels, shape=shape, patch=stride, edge=FINE_PX)
+    near = [
+        _near(coords, labels == kind, shape=shape, patch=stride, reaches=(CLICK_PX,))[..., 0]
+        for kind in (FOREGROUND, BACKGROUND)
+    ]
+    return jnp.stack([box, *near], axis=-1).reshape(len(coords), *shape, DRAWN)
+
+
 def _centres(shape: tuple[int, int], patch: int) -> tuple[Array, Array]:
     """Return the rows and columns of patches' centres, in pixels."""
     rows, cols = (patch * (jnp.arange(count) + 0.5) for count in shape)
@@ -105,7 +123,12 @@ def _centres(shape: tuple[int, int], patch: int) -> tuple[Array, Array]:
 
 
 def _near(
-    coords: Float[Array, "p s 2"], there: Array, *, shape: tuple[int, int], patch: int
+    coords: Float[Array, "p s 2"],
+    there: Array,
+    *,
+    shape: tuple[int, int],
+    patch: int,
+    reaches: tuple[float, ...] = REACHES_PX,
 ) -> Float[Array, "p n reaches"]:
     """Return Gaussians around the nearest of the points that are there."""
     rows, cols = _centres(shape, patch)
@@ -113,11 +136,16 @@ def _near(
     across = cols - (coords[..., 0] + 0.5)[..., None, None]
     squares = jnp.where(there[..., None, None], down**2 + across**2, jnp.inf).min(axis=1)
     squares = squares.reshape(len(coords), -1, 1)
-    return jnp.exp(-squares / (2 * jnp.square(jnp.asarray(REACHES_PX))))
+    return jnp.exp(-squares / (2 * jnp.square(jnp.asarray(reaches))))
 
 
 def _boxed(
-    coords: Float[Array, "p s 2"], labels: Int[Array, "p s"], *, shape: tuple[int, int], patch: int
+    coords: Float[Array, "p s 2"],
+    labels: Int[Array, "p s"],
+    *,
+    shape: tuple[int, int],
+    patch: int,
+    edge: float,
 ) -> tuple[Float[Array, "p n"], Float[Array, "p n"]]:
     """Return whether patches lie in the box, and a Gaussian around its middle of its size."""
     low, high = (
@@ -128,9 +156,9 @@ def _boxed(
     inside = middle = (labels == FIRST_CORNER).any(axis=1).astype(jnp.float32)[:, None, None]
     for axis, line in enumerate((cols[None, None, :], rows[None, :, None])):
         start, end = low[:, axis, None, None], high[:, axis, None, None]
-        inside = inside * jax.nn.sigmoid((line - start) / EDGE_PX)
-        inside = inside * jax.nn.sigmoid((end - line) / EDGE_PX)
-        half = jnp.maximum((end - start) / 2, EDGE_PX)
+        inside = inside * jax.nn.sigmoid((line - start) / edge)
+        inside = inside * jax.nn.sigmoid((end - line) / edge)
+        half = jnp.maximum((end - start) / 2, edge)
         middle = middle * jnp.exp(-2 * jnp.square((line - (start + end) / 2) / half))
     flat = (len(coords), -1)
     return inside.reshape(flat), middle.reshape(flat)
