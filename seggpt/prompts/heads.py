@@ -230,7 +230,7 @@ class PixelMaskDecoder(TokenDecoder):
 
 
 def _draw_told(
-    found: Found, pixels: Float[Array, "p h w c"], *, stride: int
+    found: Found, pixels: Float[Array, "i h w c"], *, stride: int
 ) -> Float[Array, "p h w t"]:
     """Draw what was told over cells: an earlier mask, whether there is one, and the prompt."""
     shape = (pixels.shape[1], pixels.shape[2])

@@ -3,7 +3,13 @@ import numpy as np
 import pytest
 
 from seggpt.prompts import ABSENT, BACKGROUND, FIRST_CORNER, FOREGROUND, SECOND_CORNER
-from seggpt.prompts.hints import compare_patches, feature_count, give_hints, unit_layers
+from seggpt.prompts.hints import (
+    compare_patches,
+    draw_prompts,
+    feature_count,
+    give_hints,
+    unit_layers,
+)
 from tests.jitting import jitted
 
 PATCH, ROWS, COLS = 14, 4, 6
@@ -106,3 +112,27 @@ def test_affinity_adds_up_to_one_and_is_highest_for_oneself(halves):
     np.testing.assert_allclose(affinity.sum(axis=-1), 1, rtol=1e-5)
     diagonal = np.diagonal(affinity[0], axis1=1, axis2=2)
     assert (diagonal >= np.asarray(affinity[0]).max(axis=-1) - 1e-6).all()
+
+
+def drawn(points, kinds, *, stride=2):
+    coords = jnp.asarray(points, jnp.float32)[None]
+    shape = (ROWS * PATCH // stride, COLS * PATCH // stride)
+    return np.asarray(draw_prompts(coords, jnp.asarray([kinds]), shape=shape, stride=stride))[0]
+
+
+def test_points_are_drawn_where_they_are():
+    maps = drawn([(31, 20), (60, 41)], [FOREGROUND, BACKGROUND])
+    assert np.unravel_index(maps[..., 1].argmax(), maps.shape[:2]) == (20 // 2, 31 // 2)
+    assert np.unravel_index(maps[..., 2].argmax(), maps.shape[:2]) == (41 // 2, 60 // 2)
+    np.testing.assert_array_equal(maps[..., 0], 0)
+
+
+def test_a_box_is_drawn_to_within_a_pixel_or_two():
+    box = drawn([(19.5, 9.5), (59.5, 39.5)], [FIRST_CORNER, SECOND_CORNER])[..., 0] > 0.25
+    rows, cols = np.flatnonzero(box.any(axis=1)), np.flatnonzero(box.any(axis=0))
+    assert np.abs(2 * np.array([rows[0], rows[-1] + 1]) - [10, 40]).max() <= 2
+    assert np.abs(2 * np.array([cols[0], cols[-1] + 1]) - [20, 60]).max() <= 2
+
+
+def test_what_is_absent_is_not_drawn():
+    assert not drawn([(31, 20)], [ABSENT]).any()
