@@ -104,7 +104,7 @@ def give_hints(
 def draw_prompts(
     coords: Float[Array, "p s 2"], labels: Int[Array, "p s"], *, shape: tuple[int, int], stride: int
 ) -> Float[Array, "p h w 3"]:
-    """Draw prompts over cells of `stride` pixels: the box, and what is near to either kind of point.
+    """Draw prompts over cells of `stride` pixels: the box, and what is near either kind of point.
 
     Tokens tell a place to within a patch; masks need it to within a pixel.
     """
