@@ -38,7 +38,7 @@ def get_config() -> TrainConfig:
         clicks=ClicksConfig(),
         frozen=IN_CONTEXT,
         optim=OptimConfig(lr=5e-4, warmup=100, weight_decay=0.03, ema=0.998),
-        steps=1800,
+        steps=4000,
         log_every=20,
         eval_every=100,
         sheet_every=500,
