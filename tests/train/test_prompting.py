@@ -258,7 +258,7 @@ def test_a_user_is_shown_the_mask_with_the_highest_score(several):
     unclear = jnp.asarray([True, False] * 3) if several else None
     logits, loss, iou = judge(masks, scores, asked, ClicksConfig(), unclear=unclear)
     picked = 1 + np.asarray(scores)[:, 1:].argmax(axis=1)
-    picked = np.where(unclear, picked, 0) if several else np.zeros(6, int)
+    picked = np.where(unclear, picked, 0) if unclear is not None else np.zeros(6, int)
     np.testing.assert_array_equal(logits, np.asarray(masks)[np.arange(6), picked])
     np.testing.assert_array_equal(iou, mask_iou(logits, asked))
     assert loss > 0
