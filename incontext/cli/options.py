@@ -44,6 +44,17 @@ def unit_interval(text: str) -> float:
 def add_picture_options(parser: argparse.ArgumentParser, *, formats: str, model: str) -> Groups:
     """Add what verbs over pictures share; return the groups, for what one of them has alone."""
     parser.add_argument("targets", nargs="+", metavar="IMAGE", help="file, folder or 'pattern*'")
+    output = add_output(parser, formats=formats)
+    inputs = parser.add_argument_group("model and inputs")
+    inputs.add_argument("--model", metavar="NAME|PATH", help=model)
+    inputs.add_argument("--device", metavar="NAME", help="cpu, gpu, tpu, gpu:1 (default: the best)")
+    add_reading(inputs)
+    add_targets(inputs)
+    return Groups(output, inputs)
+
+
+def add_output(parser: argparse.ArgumentParser, *, formats: str) -> Group:
+    """Add where results go, and what of those that are there already."""
     output = parser.add_argument_group("output")
     output.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for results")
     output.add_argument("--format", action="append", metavar="LIST", help=formats)
@@ -52,18 +63,25 @@ def add_picture_options(parser: argparse.ArgumentParser, *, formats: str, model:
     there.add_argument("--skip-existing", action="store_true", help="go on where a run stopped")
     output.add_argument("--dry-run", action="store_true", help="say what would be written")
     output.add_argument("--json", action="store_true", help="one JSON event a line on stdout")
-    inputs = parser.add_argument_group("model and inputs")
-    inputs.add_argument("--model", metavar="NAME|PATH", help=model)
-    inputs.add_argument("--device", metavar="NAME", help="cpu, gpu, tpu, gpu:1 (default: the best)")
-    add_reading(inputs)
-    inputs.add_argument("--no-recursive", action="store_true", help="stay out of sub-folders")
-    inputs.add_argument(
+    return output
+
+
+def add_targets(group: Group) -> None:
+    """Add how targets are looked for, and what comes after a bad one."""
+    group.add_argument("--no-recursive", action="store_true", help="stay out of sub-folders")
+    group.add_argument(
         "--on-error",
         choices=("skip", "stop"),
         default="skip",
         help="after a bad input go on (default), or stop",
     )
-    return Groups(output, inputs)
+
+
+def add_names(group: Group) -> None:
+    """Add --names."""
+    group.add_argument(
+        "--names", metavar="FILE.json", help='names of labels: {"1": "crop", "2": "weed"}'
+    )
 
 
 def add_marks(group: Group, *, point: str, box: str) -> None:

@@ -3,7 +3,14 @@
 import argparse
 
 from incontext.cli.console import Console
-from incontext.cli.options import Subparsers, add_mask_options, positive
+from incontext.cli.options import (
+    Subparsers,
+    add_mask_options,
+    add_names,
+    add_output,
+    add_targets,
+    positive,
+)
 from incontext.cli.outcome import Exit
 
 EPILOG = """\
@@ -26,13 +33,9 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
     )
     parser.set_defaults(run=run)
     parser.add_argument("targets", nargs="+", metavar="MASK", help="file, folder or 'pattern*'")
-    group = parser.add_argument_group("output")
-    group.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for results")
-    group.add_argument(
-        "--format",
-        action="append",
-        metavar="LIST",
-        help="coco (default) and table: one file of all; mask, labels, binary, labelme, yolo, "
+    group = add_output(
+        parser,
+        formats="coco (default) and table: one file of all; mask, labels, binary, labelme, yolo, "
         "geojson: one for each mask; several with commas",
     )
     group.add_argument(
@@ -40,27 +43,14 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
         action="store_true",
         help="connected components are things of their own",
     )
-    group.add_argument(
-        "--names", metavar="FILE.json", help='names of labels: {"1": "crop", "2": "weed"}'
-    )
+    add_names(group)
     group.add_argument(
         "--images", metavar="DIR", help="where the pictures are, for the names that files give them"
     )
-    there = group.add_mutually_exclusive_group()
-    there.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    there.add_argument("--skip-existing", action="store_true", help="go on where a run stopped")
-    group.add_argument("--dry-run", action="store_true", help="say what would be written")
-    group.add_argument("--json", action="store_true", help="one JSON event a line on stdout")
     group = parser.add_argument_group("inputs")
     add_mask_options(group, kind="how to read masks (default: by their pixels)")
     group.add_argument("--max-pixels", type=positive, metavar="N", help="refuse larger masks")
-    group.add_argument("--no-recursive", action="store_true", help="stay out of sub-folders")
-    group.add_argument(
-        "--on-error",
-        choices=("skip", "stop"),
-        default="skip",
-        help="after a bad input go on (default), or stop",
-    )
+    add_targets(group)
     return parser
 
 

@@ -8,6 +8,7 @@ from incontext.cli.console import Console
 from incontext.cli.options import (
     Subparsers,
     add_mask_options,
+    add_names,
     add_picture_options,
     positive,
     prompt_files,
@@ -103,9 +104,7 @@ def _add_prompt(parser: argparse.ArgumentParser) -> None:
         "--prompt", metavar="FILE", help="a saved context or a tuned prompt; -e adds to it"
     )
     add_mask_options(group, kind="how to read example masks (default: by their pixels)")
-    group.add_argument(
-        "--names", metavar="FILE.json", help='names of labels: {"1": "crop", "2": "weed"}'
-    )
+    add_names(group)
     group.add_argument(
         "--ensemble",
         choices=get_args(AskedEnsemble),

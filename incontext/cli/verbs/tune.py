@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from incontext.cli.console import Console
-from incontext.cli.options import Subparsers, add_mask_options, add_reading, positive
+from incontext.cli.options import Subparsers, add_mask_options, add_names, add_reading, positive
 from incontext.cli.outcome import Exit, UsageError
 from incontext.options import Learn, SegType, Start
 
@@ -88,9 +88,7 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--labels", type=_labels, metavar="1,2,..", help="keep these labels of the masks (all)"
     )
-    group.add_argument(
-        "--names", metavar="FILE.json", help='names of labels: {"1": "crop", "2": "weed"}'
-    )
+    add_names(group)
     add_mask_options(group, kind="how to read masks (default: by their pixels)")
     group.add_argument("--seg-type", choices=get_args(SegType), default="semantic")
     add_reading(group)

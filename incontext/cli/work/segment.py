@@ -25,6 +25,7 @@ FEW = 8  # pictures for which finding a batch size would take longer than it sav
 def segment_all(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out `seggpt segment`; every check that needs no model comes before the model."""
     formats = pick_formats(args, OUTPUT_SUFFIXES)
+    names = read_names(args.names)
     if args.example:
         check_examples(args, args.example, formats=formats, beside_prompt=bool(args.prompt))
     return run_all(
@@ -32,15 +33,17 @@ def segment_all(args: argparse.Namespace, console: Console) -> Exit:
         console,
         suffixes=[OUTPUT_SUFFIXES[name] for name in formats],
         label="segmenting",
-        begin=partial(_begin, args, formats),
-        protected=prompt_files(args),
+        begin=partial(_begin, args, formats, names),
+        protected=[*prompt_files(args), *([args.names] if args.names else [])],
     )
 
 
-def _begin(args: argparse.Namespace, formats: list[str], count: int) -> Model:
+def _begin(
+    args: argparse.Namespace, formats: list[str], names: dict[int, str], count: int
+) -> Model:
     segmenter = incontext.Segmenter.from_pretrained(args.model, device=args.device, size=args.size)
     told = {
-        "context": _read_context(args, segmenter),
+        "context": _read_context(args, segmenter, names),
         "threshold": args.threshold,
         "detail": args.detail,
     }
@@ -66,9 +69,8 @@ def _begin(args: argparse.Namespace, formats: list[str], count: int) -> Model:
     return Model(segmenter.fingerprint, work)
 
 
-def _read_context(args: argparse.Namespace, segmenter: Any) -> Any:
+def _read_context(args: argparse.Namespace, segmenter: Any, names: dict[int, str]) -> Any:
     """Read the prompt, encode the examples, or add them to it."""
-    names = read_names(args.names)
     prompt = incontext.Context.load(args.prompt) if args.prompt else None
     pairs = [incontext.Example(*pair, **example_options(args)) for pair in args.example or ()]
     if prompt is not None:

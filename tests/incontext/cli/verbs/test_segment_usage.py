@@ -98,3 +98,11 @@ def test_large_pictures_are_refused_by_max_pixels(place, segmenter, capsys):
     place.picture(Path("a.png"))
     assert main(["segment", "a.png", *place.pair, "-o", "out", "--max-pixels", "100"]) == 1
     assert "--max-pixels" in capsys.readouterr().err
+
+
+def test_names_are_read_before_the_model(refused, place):
+    line = refused("a.png", *place.pair, "-o", "out", "--names", "nowhere.json")
+    assert "--names nowhere.json: No such file" in line
+    Path("names.json").write_text("[1, 2]")
+    line = refused("a.png", *place.pair, "-o", "out", "--names", "names.json")
+    assert 'must be JSON like {"1": "crop"}' in line
