@@ -33,8 +33,8 @@ def load_examples(
         limit: Take so many pictures, the first ones.
         empty: Whether pictures without annotations are examples too, of what is not wanted.
         names: The labels that classes shall have, where these are known by name.
-        kind: How to read files of masks, and `ignore` what to leave out of them (`Example`).
-        ignore: See `kind`.
+        kind: How to read files of masks, as for `Example`.
+        ignore: What to leave out of those.
         options: How pictures are read, as for `Example`: max_pixels, alpha, bands.
 
     Raises:

@@ -54,7 +54,9 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
         "found (weights of seggpt's own)",
         mask_kind="how to read the example's mask (default: by its pixels)",
     )
-    add_annotations(group, limit=f"take the first N pictures of --examples (most: {MOST_EXAMPLES})")
+    add_annotations(
+        group, limit=f"take the first N pictures of --examples (default: {MOST_EXAMPLES} at most)"
+    )
     group.add_argument(
         "--method",
         choices=get_args(PersamMethod),

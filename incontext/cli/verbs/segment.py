@@ -106,7 +106,9 @@ def _add_prompt(parser: argparse.ArgumentParser) -> None:
         metavar=("IMAGE", "MASK"),
         help="an example picture and its mask; repeat for more",
     )
-    add_annotations(group, limit=f"take the first N pictures of --examples (most: {MOST_EXAMPLES})")
+    add_annotations(
+        group, limit=f"take the first N pictures of --examples (default: {MOST_EXAMPLES} at most)"
+    )
     group.add_argument(
         "--prompt", metavar="FILE", help="a saved context or a tuned prompt; examples add to it"
     )

@@ -70,8 +70,10 @@ def test_the_picture_may_be_inside(tmp_path):
     page = labelme(shape(square(0, 0, 9, 9)), imagePath="gone.png", imageData=data)
     [labels], _ = read(write_json(tmp_path / "b.json", page))
     assert labels.shape == (20, 30)
-    with pytest.raises(InputError, match="imageData is no base64"):
+    with pytest.raises(InputError, match=r"b.json: imageData is no base64"):
         read(write_json(tmp_path / "b.json", page | {"imageData": "%%"}))
+    with pytest.raises(InputError, match=r"b.json: <bytes>: "):
+        read(write_json(tmp_path / "b.json", page | {"imageData": data[:40]}))
 
 
 def test_names_never_leave_the_folder(tmp_path):

@@ -26,6 +26,7 @@ def test_a_data_set_is_read_with_its_names(split, tmp_path):
     assert names == {2: "stem"}
     assert set(labels.ravel().tolist()) == {0, 2}
     assert read(tmp_path / "data.yaml")[1] == names
+    assert read(tmp_path / "labels" / split / "a.txt")[1] == names
 
 
 def test_a_split_finds_the_names_above_it(tmp_path):
