@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from incontext.everything.selection import Selection as Selection
     from incontext.examples.context import Context as Context
     from incontext.examples.context import Example as Example
+    from incontext.examples.load import load_examples as load_examples
     from incontext.prompts.persam import PerSAM as PerSAM
     from incontext.prompts.predictor import Predictor as Predictor
     from incontext.prompts.promptable import Promptable as Promptable
@@ -23,6 +24,7 @@ _HOMES = {
     "Result": "incontext.result",
     "Segmenter": "incontext.segmenter",
     "Selection": "incontext.everything.selection",
+    "load_examples": "incontext.examples.load",
 }
 __all__ = sorted(_HOMES)
 

@@ -23,6 +23,10 @@ Learn = Literal["auto", Learned]
 Start = Literal["auto", "spread", "best", "random"]
 
 
+MOST_EXAMPLES = 32
+"""The most pictures of annotation files that one context takes without being told a number."""
+
+
 def check_choice(name: str, value: object, choices: Any) -> None:
     """Check that an argument is one of a `Literal`'s values.
 

@@ -6,9 +6,13 @@ from contextlib import contextmanager
 _FLAGS = {
     "alpha": "--alpha",
     "bands": "--bands",
+    "empty": "--examples-empty",
     "ignore": "--ignore",
+    "images": "--examples-images",
     "kind": "--mask-kind",
+    "limit": "--examples-limit",
     "max_pixels": "--max-pixels",
+    "names": "--names",
 }
 # One process is a command or a program around the library; threads of either speak alike.
 _speakers: list[str] = []

@@ -19,7 +19,10 @@ MAY_IMPORT = {
     "configs": {"seggpt", "data", "train", "incontext"},
 }
 FIXED_NAMES = {
-    "incontext": {"Segmenter", "Context", "Example", "Predictor", "AutomaticMaskGenerator"},
+    "incontext": {
+        *("Segmenter", "Context", "Example", "load_examples"),
+        *("Predictor", "AutomaticMaskGenerator"),
+    },
     "seggpt": set(),
 }
 

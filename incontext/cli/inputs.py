@@ -2,9 +2,12 @@
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import incontext
+from incontext.annotations.find import Examples, find_examples
 from incontext.cli.outcome import UsageError
 from incontext.files.decode import MAX_PIXELS
 from incontext.files.images import PictureOptions, load_image
@@ -27,9 +30,45 @@ def example_options(args: argparse.Namespace) -> dict[str, Any]:
     return reading | picture_options(args) | own
 
 
+def read_annotations(
+    args: argparse.Namespace, names: Mapping[int, str], *, most: int | None = None
+) -> Examples:
+    """Find the examples of --examples; where all classes become one, names mean nothing.
+
+    Raises:
+        UsageError: A file or a folder makes no sense, or there are more than `most`.
+    """
+    if not args.examples:
+        return Examples()
+    try:
+        found = find_examples(
+            args.examples,
+            images=args.examples_images,
+            limit=args.examples_limit,
+            most=most,
+            empty=args.examples_empty,
+            names=names,
+            max_pixels=example_options(args)["max_pixels"],
+        )
+    except InputError as error:
+        raise UsageError(f"--examples: {error}") from error
+    return replace(found, names={}) if args.mask_kind == "binary" else found
+
+
+def make_examples(
+    args: argparse.Namespace, pairs: Iterable[Sequence[Any]], found: Examples
+) -> list[Any]:
+    """Return the pairs of the command line and those of --examples; this imports jax."""
+    options = example_options(args)
+    return [
+        *(incontext.Example(*pair, **options) for pair in pairs),
+        *(incontext.Example(*pair, **options, names=found.names) for pair in found.pairs),
+    ]
+
+
 def check_examples(
     args: argparse.Namespace,
-    pairs: Sequence[Sequence[str]],
+    pairs: Sequence[Sequence[Any]],
     *,
     formats: Sequence[str] = ("mask",),
     beside_prompt: bool = False,

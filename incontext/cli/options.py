@@ -1,9 +1,11 @@
 """What the verbs' parsers share: types of argument values, and options."""
 
 import argparse
+import os
 import re
 from typing import NamedTuple, TypeAlias, get_args
 
+from incontext.cli.outcome import UsageError
 from incontext.options import Alpha, AskedKind
 
 # argparse exports no names for these.
@@ -100,6 +102,29 @@ def add_example(group: Group, *, example: str, mask_kind: str) -> None:
     add_mask_options(group, kind=mask_kind)
 
 
+def add_annotations(group: Group, *, limit: str) -> None:
+    """Add --examples and what goes with it."""
+    group.add_argument(
+        "--examples",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="examples in a file of COCO, labelme, GeoJSON, YOLO or .npy, or in a folder of them "
+        "or of pictures and masks; repeat for more",
+    )
+    group.add_argument(
+        "--examples-images",
+        metavar="DIR",
+        help="where the pictures of --examples are, if not beside the files",
+    )
+    group.add_argument("--examples-limit", type=positive, metavar="N", help=limit)
+    group.add_argument(
+        "--examples-empty",
+        action="store_true",
+        help="take pictures without annotations too: they show what is not wanted",
+    )
+
+
 def add_mask_options(group: Group, *, kind: str) -> None:
     """Add --mask-kind, and --ignore for pixels of masks that do not count."""
     group.add_argument("--mask-kind", choices=get_args(AskedKind), default="auto", help=kind)
@@ -182,6 +207,21 @@ def _numbers(text: str) -> list[float]:
 
 
 def prompt_files(args: argparse.Namespace) -> list[str]:
-    """Return the files that the prompt is read from."""
+    """Return the files that the prompt is read from, besides those of --examples."""
     pairs = [path for pair in args.example or () for path in pair]
     return [args.prompt, *pairs] if args.prompt else pairs
+
+
+def require_examples(args: argparse.Namespace) -> None:
+    """Make sure that what --examples names is there, and that its options have a use.
+
+    Raises:
+        UsageError: It is missing, or there is no --examples.
+    """
+    for path in args.examples:
+        if not os.path.exists(path):
+            raise UsageError(f"no such file: {path}")
+    if not args.examples:
+        for name in ("images", "limit", "empty"):
+            if getattr(args, f"examples_{name}"):
+                raise UsageError(f"--examples-{name} goes with --examples; leave it out")

@@ -63,7 +63,7 @@ def run_all(
     suffixes: list[str],
     label: str,
     begin: Callable[[int], Model],
-    protected: Iterable[str] = (),
+    protected: Iterable[str | Path] = (),
 ) -> Exit:
     """Do the work for every picture that the arguments name.
 

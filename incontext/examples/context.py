@@ -37,6 +37,7 @@ class Example:
         max_pixels: Largest width x height of the files, as for `load_image`.
         alpha: What lies behind transparent pixels of the picture, as for `load_image`.
         bands: Which bands of the picture are red, green and blue, counted from 1.
+        names: What labels are called, where that is known.
     """
 
     image: Source
@@ -46,6 +47,7 @@ class Example:
     max_pixels: int | None = None
     alpha: Alpha = "white"
     bands: tuple[int, int, int] | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def options(self) -> PictureOptions:
@@ -181,7 +183,7 @@ def _narrow(array: np.ndarray) -> np.ndarray:
     return half if np.array_equal(half, array) else array
 
 
-def load_examples(
+def read_examples(
     examples: Sequence[Example], *, like: Context | None = None
 ) -> tuple[list[LoadedExample], tuple[int, ...], list[LoadedMask]]:
     """Read examples; return them, all labels that occur, and what the masks were taken for.
@@ -217,6 +219,23 @@ def load_examples(
         known_picture = source if isinstance(source, EncodedPicture) else None
         loaded.append(LoadedExample(pair.image, pair.mask.labels, known_picture))
     return loaded, labels, masks
+
+
+def names_of(examples: Sequence[Example]) -> dict[int, str]:
+    """Return what examples call their labels.
+
+    Raises:
+        PromptError: if two call one label by different names.
+    """
+    names: dict[int, str] = {}
+    for example in examples:
+        for label, name in example.names.items():
+            if names.setdefault(label, name) != name:
+                raise PromptError(
+                    f"label {label} is '{names[label]}' in one example and '{name}' in another; "
+                    "load the files of both in one call of load_examples"
+                )
+    return dict(sorted(names.items()))
 
 
 def check_examples(examples: Sequence[Example]) -> None:
@@ -261,6 +280,20 @@ def check_meaning(masks: Sequence[LoadedMask], like: Context, *, kind: AskedKind
             raise PromptError(
                 f"{mask.name}: {mask.note}, and the prompt's labels are {list(like.labels[:20])}: "
                 "which one is it? give a mask with those values"
+            )
+
+
+def check_names(examples: Sequence[Example], like: Context) -> None:
+    """Check that examples call labels as a prompt does, where both have names.
+
+    Raises:
+        PromptError: naming the first that differs.
+    """
+    for label, name in names_of(examples).items():
+        if (own := like.names.get(label, name)) != name:
+            raise PromptError(
+                f"label {label} is '{name}' in the examples and '{own}' in the prompt; give the "
+                "names of the prompt (names) when the examples are loaded"
             )
 
 

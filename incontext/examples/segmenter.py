@@ -9,7 +9,14 @@ import numpy as np
 from jaxtyping import Float32
 
 from incontext.device import choose_device, default_dtype
-from incontext.examples.context import Context, Example, load_examples, split_labels
+from incontext.examples.context import (
+    Context,
+    Example,
+    check_names,
+    names_of,
+    read_examples,
+    split_labels,
+)
 from incontext.examples.encoded import EncodedPicture, Source, load_source
 from incontext.examples.engine import Engine, Picture, SegGPTEngine
 from incontext.examples.in_context_engine import InContextEngine, load_in_context
@@ -82,7 +89,7 @@ class ExampleSegmenter:
         they are tiled to a single picture, which costs no more than one but loses detail.
         More labels than a training sample had are painted in several passes. `seg_type` says
         whether the masks mean every thing of a class (`semantic`) or one certain thing, to be
-        found again in other views of it (`instance`).
+        found again in other views of it (`instance`). `names` are those of the examples by default.
 
         Raises:
             PromptError: if there are no examples.
@@ -90,12 +97,13 @@ class ExampleSegmenter:
         """
         check_choice("ensemble", ensemble, AskedEnsemble)
         check_choice("seg_type", seg_type, SegType)
-        loaded, labels, _ = load_examples(examples, like=like)
+        loaded, labels, _ = read_examples(examples, like=like)
         if ensemble == "spatial" and len(loaded) > 1:
             loaded = [tile_examples(loaded, self.engine.size)]
         passes = split_labels(labels, LABELS_PER_PASS) if labels else ()
         if like is not None:
             labels, passes, seg_type = like.labels, like.passes, like.seg_type
+            check_names(examples, like)
         context = Context(
             labels=labels,
             passes=passes,
@@ -103,7 +111,7 @@ class ExampleSegmenter:
             model=self.fingerprint,
             ensemble="spatial" if ensemble == "spatial" else "feature",
             seg_type=seg_type,
-            names=names or {},
+            names=names or names_of(examples),
         )
         return like.joined(context) if like is not None else context
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from incontext.files.atomic import write_whole
 from incontext.files.mask_rules import Color
-from incontext.files.voc import VOC_PALETTE
+from incontext.files.mask_shapes import VOC_PALETTE
 
 # Outline thickness is the longer side divided by this: one pixel up to about 900, four at 2400.
 _OUTLINE_FRACTION = 600

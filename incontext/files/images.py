@@ -45,6 +45,8 @@ IMAGE_SUFFIXES = (
 )
 """Suffixes, in lower case, of the files that count as pictures inside folders and patterns."""
 
+Suffixes = tuple[str, ...]
+
 logger = logging.getLogger(__name__)
 
 
@@ -156,12 +158,15 @@ def _numbers(decoded: Decoded, *, bands: tuple[int, int, int] | None) -> np.ndar
 
 
 def find_images(
-    targets: Sequence[str | os.PathLike[str]], *, recursive: bool = True
+    targets: Sequence[str | os.PathLike[str]],
+    *,
+    recursive: bool = True,
+    suffixes: Sequence[str] = IMAGE_SUFFIXES,
 ) -> list[tuple[Path, Path]]:
     """List the pictures that targets name, each with the relative stem of what is made from it.
 
     A file is taken whatever its suffix and gives its bare stem. A folder gives every picture below
-    it, by `IMAGE_SUFFIXES`, with the stem relative to the folder, so that a tree stays a tree. A
+    it, by its suffix, with the stem relative to the folder, so that a tree stays a tree. A
     pattern (`*.jpg`, `shots/**/*.png`) gives the pictures it matches, relative to its part before
     the first wildcard. Targets keep their order; inside each one the order is natural (2 before
     10). Folders and patterns leave out what is hidden and enter a linked folder once.
@@ -169,6 +174,7 @@ def find_images(
     Args:
         targets: Files, folders and patterns. A name that exists is never read as a pattern.
         recursive: Whether to enter the folders inside a folder.
+        suffixes: Of the files that count, in lower case.
 
     Raises:
         InputError: A target does not exist or holds no picture, or there is no target.
@@ -177,7 +183,7 @@ def find_images(
         raise InputError("no target; name a picture, a folder or a pattern")
     found: dict[tuple[str, Path], tuple[Path, Path]] = {}
     for target in targets:
-        for file, stem in _find(os.fspath(target), recursive=recursive):
+        for file, stem in _find(os.fspath(target), recursive, tuple(suffixes)):
             found.setdefault((os.path.abspath(file), stem), (file, stem))
     return list(found.values())
 
@@ -221,33 +227,35 @@ def _checked_array(array: np.ndarray, *, max_pixels: int | None) -> UInt8[np.nda
     return array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
 
 
-def _find(target: str, *, recursive: bool) -> list[tuple[Path, Path]]:
+def _find(target: str, recursive: bool, suffixes: Suffixes) -> list[tuple[Path, Path]]:
     path = Path(target)
     # A dangling link is a file: reading it says what is wrong. lexists also survives a NUL.
     if target and os.path.isdir(path):
-        files = sorted(_walk(path, recursive=recursive), key=_natural)
+        files = sorted(_walk(path, recursive, suffixes), key=_natural)
         if not files:
-            raise InputError(f"no images under {one_line(path)} (looked for {_looked_for()})")
+            looked = " ".join(suffixes)
+            raise InputError(f"no images under {one_line(path)} (looked for {looked})")
         return [(file, _stem(file.relative_to(path))) for file in files]
     if target and os.path.lexists(path):
         return [(path, _stem(Path(path.name)))]
     if not glob.has_magic(target):
         raise InputError(f"no such file: {one_line(target)}")
     base = _fixed_part(path)
-    files = sorted(_match(path, base), key=_natural)
+    files = sorted(_match(path, base, suffixes), key=_natural)
     if not files:
-        raise InputError(f"no images match {one_line(target)} (looked for {_looked_for()})")
+        looked = " ".join(suffixes)
+        raise InputError(f"no images match {one_line(target)} (looked for {looked})")
     return [(file, _stem(Path(os.path.relpath(file, base)))) for file in files]
 
 
-def _match(pattern: Path, base: Path) -> Iterator[Path]:
+def _match(pattern: Path, base: Path, suffixes: Suffixes) -> Iterator[Path]:
     if "**" not in pattern.parts:
         matches = (Path(match) for match in glob.iglob(str(pattern)))
-        yield from (match for match in matches if _is_picture(match) and not match.is_dir())
+        yield from (match for match in matches if _counts(match, suffixes) and not match.is_dir())
         return
     # glob's own `**` follows links without end where two of them lead back to their folder.
     wanted = pattern.parts[len(base.parts) :]
-    for file in _walk(base, recursive=True):
+    for file in _walk(base, True, suffixes):
         if _fits(file.parts[len(base.parts) :], wanted):
             yield file
 
@@ -260,7 +268,7 @@ def _fits(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
     return bool(parts) and fnmatch(parts[0], wanted[0]) and _fits(parts[1:], wanted[1:])
 
 
-def _walk(folder: Path, *, recursive: bool) -> Iterator[Path]:
+def _walk(folder: Path, recursive: bool, suffixes: Suffixes) -> Iterator[Path]:
     """Yield the pictures below a folder; links to folders wait until the real ones are done.
 
     A folder is entered once, whatever links lead to it, and a link that leads up is left out.
@@ -276,7 +284,7 @@ def _walk(folder: Path, *, recursive: bool) -> Iterator[Path]:
                 continue
             visited.add(real)
             here = Path(top)
-            yield from (here / name for name in names if _is_picture(here / name))
+            yield from (here / name for name in names if _counts(here / name, suffixes))
             folders[:] = [name for name in sorted(folders) if recursive and name[0] != "."]
             # os.walk lists links to folders but does not enter them.
             links = (here / name for name in folders if (here / name).is_symlink())
@@ -291,12 +299,8 @@ def _warn_unreadable(error: OSError) -> None:
     logger.warning("%s: left out: %s", one_line(error.filename or "a folder"), error.strerror)
 
 
-def _is_picture(path: Path) -> bool:
-    return not path.name.startswith(".") and path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def _looked_for() -> str:
-    return " ".join(IMAGE_SUFFIXES)
+def _counts(path: Path, suffixes: Suffixes) -> bool:
+    return not path.name.startswith(".") and path.suffix.lower() in suffixes
 
 
 def _fixed_part(pattern: Path) -> Path:

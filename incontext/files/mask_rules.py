@@ -20,7 +20,9 @@ from incontext.wording import option
 from seggpt.errors import InputError
 
 Color = tuple[int, int, int]
-FoundKind = Literal["binary01", "binary255", "binary", "indexed", "labels", "rgb", "alpha"]
+FoundKind = Literal[
+    "binary01", "binary255", "binary", "indexed", "labels", "rgb", "alpha", "annotated"
+]
 MaskValues = Bool[np.ndarray, "h w"] | Integer[np.ndarray, "h w"]
 
 MAX_VALUES = 64
@@ -37,7 +39,7 @@ class RawMask:
     """The pixels of a mask before anything is decided.
 
     Attributes:
-        values: Grey values, palette indices, alpha, or colours packed as 0xRRGGBB.
+        values: Grey values, palette indices, alpha, colours packed as 0xRRGGBB, or labels.
         form: What `values` holds.
         name: The file in words.
         palette: Colours of the palette indices.
@@ -47,7 +49,7 @@ class RawMask:
     """
 
     values: MaskValues
-    form: Literal["grey", "indexed", "rgb", "alpha"]
+    form: Literal["grey", "indexed", "rgb", "alpha", "labels"]
     name: str
     palette: Mapping[int, Color]
     lossy: bool = False

@@ -16,11 +16,11 @@ from incontext.files.mask_rules import (
     hex_color,
     interpret,
     is_soft,
+    listed,
     verdict_of,
 )
-from incontext.files.mask_shapes import IGNORE, VOC_VOID, is_dithered, is_flat
+from incontext.files.mask_shapes import IGNORE, VOC_PALETTE, VOC_VOID, is_dithered, is_flat
 from incontext.files.mask_snap import snap
-from incontext.files.voc import VOC_PALETTE
 from incontext.options import AskedIgnore, AskedKind
 from incontext.wording import option
 from seggpt.errors import InputError
@@ -34,6 +34,7 @@ _STYLES: dict[FoundKind, str] = {
     "binary255": "object",
     "binary": "object",
     "alpha": "object",
+    "annotated": "value",
 }
 # More distinct colours than this without being near each other are soft edges, if they are edges.
 _FEW_COLORS = 8
@@ -216,11 +217,24 @@ def _void_color(raw: RawMask) -> AskedIgnore:
 
 def _read_one(raw: RawMask, *, kind: AskedKind, ignore: AskedIgnore, asked: AskedIgnore) -> Reading:
     """Read a mask; `asked` is what the caller wants ignored, `ignore` what the set tells too."""
+    if raw.form == "labels":
+        return _by_annotation(raw, kind=kind)
     reading = interpret(raw, kind=kind, ignore=ignore)
     if asked != "auto" or ignore == "auto" or reading.ignored is None:
         return reading
     said = f"{ignore} is ignored, as a border; {option('ignore', 'none')} makes it a label"
     return replace(reading, decided="; ".join(filter(None, (reading.decided, said))))
+
+
+def _by_annotation(raw: RawMask, *, kind: AskedKind) -> Reading:
+    """Take numbers for the labels that they are; -1 is ignored."""
+    labels = raw.values.astype(np.int32)
+    if kind == "binary":
+        labels = np.minimum(labels, 1)
+    classes = tuple(np.unique(labels[labels > 0]).tolist())
+    ignored = -1 if (labels < 0).any() else None
+    note = f"annotated with the labels {listed(classes) if classes else '(none)'}"
+    return Reading(labels, classes, "annotated", note, {}, ignored=ignored)
 
 
 def _agree(
@@ -233,7 +247,8 @@ def _agree(
 ) -> list[Reading]:
     """Read masks by one rule where each alone would follow its own; refuse contradictions."""
     colors = {color for reading in readings if reading.kind == "rgb" for color in _packed(reading)}
-    is_labels = kind == "auto" and any(reading.kind == "labels" for reading in readings)
+    certain = ("labels", "annotated")
+    is_labels = kind == "auto" and any(reading.kind in certain for reading in readings)
     agreed: list[Reading] = []
     for raw, reading in zip(raws, readings, strict=True):
         is_value = reading.kind in ("binary", "binary01") and raw.form == "grey"

@@ -5,13 +5,28 @@ from typing import Literal
 
 import numpy as np
 import scipy.ndimage
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool, Integer, UInt8
 
 IGNORE = 255
 """The label of pixels that count neither as an object nor as background (VOC's "void")."""
 
 VOC_VOID = (224, 224, 192)
 """The colour of `IGNORE` in the palette of PASCAL VOC."""
+
+
+def _make_voc_palette() -> UInt8[np.ndarray, "256 3"]:
+    """Interleave the bits of the index: bit 3i goes to red, 3i + 1 to green, 3i + 2 to blue."""
+    index = np.arange(256)[:, None]
+    palette = np.zeros((256, 3), np.uint8)
+    for i in range(8):
+        bits = index >> (3 * i + np.arange(3)) & 1
+        palette |= (bits << (7 - i)).astype(np.uint8)
+    palette.flags.writeable = False
+    return palette
+
+
+VOC_PALETTE = _make_voc_palette()
+"""The colours of the PASCAL VOC and DAVIS label files (VOCdevkit's VOClabelcolormap)."""
 
 # Data sets that mark borders with 255 have labels up to the first of these (COCO's 91), and those
 # that mark regions with it up to below the last (COCO-Stuff's 182). Grey levels that stand for

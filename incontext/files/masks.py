@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int32, Shaped
 from PIL import Image, ImageChops
 
+from incontext.files.arrays import DrawnMask, array_file
 from incontext.files.decode import (
     MAX_PIXELS,
     ArrayLike,
@@ -21,12 +22,12 @@ from incontext.files.decode import (
 )
 from incontext.files.mask_rules import MAX_VALUES, Color, FoundKind, MaskValues, RawMask
 from incontext.files.mask_sets import read_together
-from incontext.files.voc import VOC_PALETTE as VOC_PALETTE
+from incontext.files.mask_shapes import VOC_PALETTE as VOC_PALETTE
 from incontext.options import AskedIgnore, AskedKind
 from seggpt.errors import InputError
 
-MaskSource = FileSource | Image.Image | np.ndarray | ArrayLike
-"""A mask: a path, encoded bytes, an open binary file, a PIL image, or an array."""
+MaskSource = FileSource | Image.Image | np.ndarray | ArrayLike | DrawnMask
+"""A mask: a path, encoded bytes, an open binary file, a PIL image, an array, or an annotation."""
 
 logger = logging.getLogger(__name__)
 
@@ -172,9 +173,14 @@ def check_same_size(
 
 
 def _read(source: MaskSource, *, kind: AskedKind, max_pixels: int | None) -> RawMask:
+    source = array_file(source, max_pixels=max_pixels) or source
     given: Any = as_array(source)
     if isinstance(given, np.ndarray) and given.ndim == 2:
-        return _from_array(given, max_pixels=max_pixels)
+        raw = _from_array(given, max_pixels=max_pixels)
+        if isinstance(source, DrawnMask):
+            form = "labels" if source.is_labels else "grey"
+            return replace(raw, name=source.name, form=form)
+        return raw
     if isinstance(given, np.ndarray):
         name = array_name(given)
         if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] not in (3, 4):

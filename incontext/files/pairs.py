@@ -133,7 +133,7 @@ def _merge(groups: Sequence[Sequence[Pair]], *, kind: AskedKind) -> list[Pair]:
         is_disjoint = sum(map(len, sets)) == len(set().union(*sets))
         if group in numbered:
             merged.append(_join(group, binary=kind == "binary"))
-        elif len(group) > 1 and is_disjoint and any(sets[1:]):
+        elif len(group) > 1 and ((is_disjoint and any(sets[1:])) or _is_annotated(group)):
             merged.append(_join(group, binary=True))
         else:
             merged += group
@@ -143,9 +143,14 @@ def _merge(groups: Sequence[Sequence[Pair]], *, kind: AskedKind) -> list[Pair]:
 def _is_a_mask_per_class(group: Sequence[Pair]) -> bool:
     """Whether masks of one picture mark one thing each, and not all the same."""
     marked = [pair.mask for pair in group if pair.mask.classes]
-    if len(marked) < 2 or any(mask.classes != (1,) for mask in marked):
+    if len(marked) < 2 or any(mask.classes != (1,) for mask in marked) or _is_annotated(group):
         return False
     return any(not np.array_equal(mask.labels, marked[0].labels) for mask in marked[1:])
+
+
+def _is_annotated(group: Sequence[Pair]) -> bool:
+    """Whether labels are known for certain, so that masks of one picture add to each other."""
+    return all(pair.mask.kind == "annotated" for pair in group)
 
 
 def _join(group: Sequence[Pair], *, binary: bool) -> Pair:

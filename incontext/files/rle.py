@@ -7,6 +7,8 @@ from jaxtyping import Bool, Int64
 
 from seggpt.errors import InputError
 
+_MOST_BITS = 40  # of a count
+
 
 @dataclass(frozen=True, eq=False)
 class RunLengths:
@@ -69,6 +71,20 @@ def decode(runs: RunLengths) -> Bool[np.ndarray, "h w"]:
     return np.repeat(values, runs.counts).reshape(width, height).T
 
 
+def from_coco(size: tuple[int, int], text: str) -> RunLengths:
+    """Read COCO's compressed run lengths of a mask of `size` (height, width).
+
+    Raises:
+        InputError: The text is none, or a run is longer than the mask.
+    """
+    counts = _expand(text)
+    height, width = size
+    for count in counts:
+        if not 0 <= count <= height * width:
+            raise InputError(f"a run of {count} pixels in a mask of {width}x{height}")
+    return RunLengths(size, np.array(counts, np.int64))
+
+
 def bounding_box(mask: Bool[np.ndarray, "h w"]) -> tuple[int, int, int, int]:
     """Return the first and last column and row with a pixel: x0, y0, x1, y1; zeros if none has."""
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
@@ -93,3 +109,28 @@ def _compress(counts: list[int]) -> str:
             more = value != (-1 if bits & 16 else 0)
             letters.append(chr(48 + bits + 32 * more))
     return "".join(letters)
+
+
+def _expand(text: str) -> list[int]:
+    """Undo `_compress`.
+
+    Raises:
+        InputError: The text ends inside a number, or has a letter or a number that cannot be.
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for letter in text:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64 or shift > _MOST_BITS:
+            raise InputError(f"no compressed run lengths ({letter!r} at {len(counts) + 1})")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise InputError("compressed run lengths end inside a number")
+    return counts

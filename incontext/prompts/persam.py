@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Float32, Int, PyTree
 
-from incontext.examples.context import Example, load_examples
+from incontext.examples.context import Example, read_examples
 from incontext.files import rle
 from incontext.files.images import ImageSource, PictureOptions, load_image
 from incontext.options import PersamMethod
@@ -71,7 +71,7 @@ class PerSAM(OnPromptable):
         Raises:
             InputError: if the picture or the mask cannot be used.
         """
-        (loaded,), labels, _ = load_examples([example])
+        (loaded,), labels, _ = read_examples([example])
         state = self.model.encode(loaded.image)
         embedding = self.model.engine.patches(state.embedding)
         masks = [loaded.labels == label for label in labels]

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from incontext.examples.context import Context, Example
+from incontext.examples.context import Context, Example, check_examples, names_of
 from incontext.examples.engine import SegGPTEngine
 from incontext.examples.segmenter import ExampleSegmenter
 from incontext.options import Learned, SegType
@@ -63,17 +63,19 @@ def tune_prompt(
     """
     started = time.monotonic()
     say, tell = say or (lambda text: None), tell or (lambda progress: None)
+    check_examples(examples)
+    names = names or names_of(examples)
     config = resolve(config or TuneConfig(), segmenter)
     deadline = started + LEARNING * 60 * (config.minutes or 0)
     engine = segmenter.engine
     if not isinstance(engine, SegGPTEngine):
         if resume:
             say("a run that learns a head takes minutes and starts again")
-        told = {"names": names or {}, "labels": labels, "command": command, "seg_type": seg_type}
+        told = {"names": names, "labels": labels, "command": command, "seg_type": seg_type}
         told |= {"tell": tell, "say": say, "deadline": deadline}
         return tune_head(segmenter, examples, config=config, **told)
     state_file = state_path(state_for) if state_for else None
-    how = _How(config, seg_type, names or {}, command, deadline, tell, say)
+    how = _How(config, seg_type, names, command, deadline, tell, say)
     return _tune_arrays(
         segmenter, engine, examples, how, labels=labels, state_file=state_file, resume=resume
     )

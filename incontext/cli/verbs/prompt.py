@@ -4,9 +4,16 @@ import argparse
 from typing import get_args
 
 from incontext.cli.console import Console
-from incontext.cli.options import Subparsers, add_example, add_marks, add_picture_options
+from incontext.cli.options import (
+    Subparsers,
+    add_annotations,
+    add_example,
+    add_marks,
+    add_picture_options,
+    require_examples,
+)
 from incontext.cli.outcome import Exit, UsageError
-from incontext.options import PersamMethod
+from incontext.options import MOST_EXAMPLES, PersamMethod
 
 EPILOG = """\
 examples:
@@ -14,6 +21,7 @@ examples:
   seggpt prompt cat.jpg --point 320,240,1 --point 20,20,0 -o masks --model sam_vit_b_01ec64.pth
   seggpt prompt street.jpg --box 10,20,200,220 --box 300,20,420,200 -o masks
   seggpt prompt new.jpg -e leaf.jpg leaf_mask.png --point 40,60,0 -o masks
+  seggpt prompt new.jpg --examples leaf.json --point 40,60,0 -o masks
   seggpt prompt photos/ -e dog.jpg dog_mask.png -o masks --model sam.safetensors
 
 Points, and one box with them, all mean one thing. Several boxes without points mean one thing each,
@@ -46,6 +54,9 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
         "found (weights of seggpt's own)",
         mask_kind="how to read the example's mask (default: by its pixels)",
     )
+    add_annotations(
+        group, limit=f"take the first N pictures of --examples (default: {MOST_EXAMPLES} at most)"
+    )
     group.add_argument(
         "--method",
         choices=get_args(PersamMethod),
@@ -69,11 +80,13 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out the verb."""
-    if not args.point and not args.box and not args.example:
+    has_example = bool(args.example or args.examples)
+    if not args.point and not args.box and not has_example:
         raise UsageError("give --point X,Y or --box X0,Y0,X1,Y1, or an example (-e IMAGE MASK)")
-    if args.example and len(args.box) > 1:
+    require_examples(args)
+    if has_example and len(args.box) > 1:
         raise UsageError("one box corrects what an example finds; give others in runs of their own")
-    if args.about is not None and not (args.example and (args.point or args.box)):
+    if args.about is not None and not (has_example and (args.point or args.box)):
         raise UsageError("--about is for an example with points or a box; leave it out")
     if args.point and len(args.box) > 1:
         raise UsageError("points go with one box; give them in several runs, or boxes alone")

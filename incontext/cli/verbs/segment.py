@@ -7,15 +7,17 @@ from typing import get_args
 from incontext.cli.console import Console
 from incontext.cli.options import (
     Subparsers,
+    add_annotations,
     add_mask_options,
     add_names,
     add_picture_options,
     positive,
     prompt_files,
+    require_examples,
     unit_interval,
 )
 from incontext.cli.outcome import Exit, UsageError
-from incontext.options import AskedEnsemble, Detail, SegType
+from incontext.options import MOST_EXAMPLES, AskedEnsemble, Detail, SegType
 
 FORMATS_HELP = (
     "mask (default), overlay, cutout, labels, binary, probabilities, labelme, yolo, geojson; "
@@ -25,6 +27,7 @@ EPILOG = """\
 examples:
   seggpt segment photos/ -e leaf.jpg leaf_mask.png -o masks/
   seggpt segment 'shots/**/*.png' -e a.png a_mask.png -e b.png b_mask.png -o out
+  seggpt segment photos/ --examples annotations/instances.json -o masks/
   seggpt segment photos/ --prompt tuned.safetensors -o masks/ --skip-existing
 """
 
@@ -81,8 +84,11 @@ def require_prompt(args: argparse.Namespace) -> None:
     Raises:
         UsageError: There is neither, or a file is missing.
     """
-    if not args.example and not args.prompt:
-        raise UsageError("give examples (-e IMAGE MASK), a saved prompt (--prompt), or both")
+    if not args.example and not args.examples and not args.prompt:
+        raise UsageError(
+            "give examples (-e IMAGE MASK, or --examples PATH), a saved prompt (--prompt), or both"
+        )
+    require_examples(args)
     for path in prompt_files(args):
         if os.path.isdir(path):
             raise UsageError(f"{path}: a folder; name a file")
@@ -91,7 +97,7 @@ def require_prompt(args: argparse.Namespace) -> None:
 
 
 def _add_prompt(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what to find (-e, --prompt or both)")
+    group = parser.add_argument_group("what to find (-e, --examples, --prompt, or several)")
     group.add_argument(
         "-e",
         "--example",
@@ -100,8 +106,11 @@ def _add_prompt(parser: argparse.ArgumentParser) -> None:
         metavar=("IMAGE", "MASK"),
         help="an example picture and its mask; repeat for more",
     )
+    add_annotations(
+        group, limit=f"take the first N pictures of --examples (default: {MOST_EXAMPLES} at most)"
+    )
     group.add_argument(
-        "--prompt", metavar="FILE", help="a saved context or a tuned prompt; -e adds to it"
+        "--prompt", metavar="FILE", help="a saved context or a tuned prompt; examples add to it"
     )
     add_mask_options(group, kind="how to read example masks (default: by their pixels)")
     add_names(group)

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import get_args
 
 from incontext.cli.console import Console
-from incontext.cli.options import Subparsers, add_mask_options, add_names, add_reading, positive
+from incontext.cli.options import (
+    Subparsers,
+    add_annotations,
+    add_mask_options,
+    add_names,
+    add_reading,
+    positive,
+    require_examples,
+)
 from incontext.cli.outcome import Exit, UsageError
 from incontext.options import Learn, SegType, Start
 
@@ -15,10 +23,13 @@ EPILOG = """\
 examples:
   seggpt tune photos/ masks/ -o leaf.safetensors
   seggpt tune photos/ masks/ -o leaf.safetensors --report leaf.html --names names.json
+  seggpt tune --examples annotations/instances.json -o leaf.safetensors
   seggpt segment new/ --prompt leaf.safetensors -o out/
 
-A mask has its picture's name (leaf.jpg with leaf.png or leaf_mask.png). The model does not change:
-what is learned is a small head that corrects what it finds, or, for a SegGPT, what it is shown.
+A mask has its picture's name (leaf.jpg with leaf.png or leaf_mask.png; docs/formats.md has all
+ways). Instead of the two folders, or beside them, --examples takes annotation files. The model does
+not change: what is learned is a small head that corrects what it finds, or, for a SegGPT, what it
+is shown.
 Pictures are left out in turn, or some are held out, to score it: where plain examples score higher
 on those, they are saved instead, and the last line says so. Ctrl-C keeps the best so far; --resume
 goes on, unless it is a head.
@@ -35,8 +46,12 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("images", metavar="IMAGES_DIR", help="folder, file or 'pattern*'")
-    parser.add_argument("masks", metavar="MASKS_DIR", help="folder of masks of the same names")
+    parser.add_argument(
+        "images", nargs="?", metavar="IMAGES_DIR", help="folder, file or 'pattern*'"
+    )
+    parser.add_argument(
+        "masks", nargs="?", metavar="MASKS_DIR", help="folder of masks of the same names"
+    )
     _add_output(parser)
     _add_task(parser)
     _add_learning(parser)
@@ -66,8 +81,11 @@ def check_arguments(args: argparse.Namespace) -> None:
             raise UsageError(f"{path} exists; add --overwrite or choose another name")
         if not path.parent.is_dir():
             raise UsageError(f"{path}: no such folder: {path.parent}")
-    if not os.path.isdir(args.masks):
+    if args.masks is None and (args.images or not args.examples):
+        raise UsageError("give IMAGES_DIR and MASKS_DIR, --examples PATH, or both")
+    if args.masks is not None and not os.path.isdir(args.masks):
         raise UsageError(f"{args.masks}: not a folder of masks")
+    require_examples(args)
     if args.config and not os.path.isfile(args.config):
         raise UsageError(f"--config {args.config}: no such recipe")
 
@@ -85,6 +103,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 def _add_task(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what to find")
+    add_annotations(group, limit="take the first N pictures of --examples (default: all)")
     group.add_argument(
         "--labels", type=_labels, metavar="1,2,..", help="keep these labels of the masks (all)"
     )

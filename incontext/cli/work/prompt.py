@@ -1,7 +1,7 @@
 """`seggpt prompt` at work: load the model once, ask it about one picture after the other."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,11 @@ import numpy as np
 
 import incontext
 from incontext.cli.console import Console
-from incontext.cli.inputs import check_examples, example_options
+from incontext.cli.inputs import check_examples, make_examples, read_annotations
 from incontext.cli.outcome import Exit
 from incontext.cli.plan import Job
 from incontext.cli.run import Model, one_by_one, pick_formats, run_all
+from incontext.options import MOST_EXAMPLES, PersamMethod
 from incontext.outputs.formats import OUTPUT_SUFFIXES
 from incontext.prompts.engine import SAMEngine
 from incontext.prompts.promptable import Promptable
@@ -26,13 +27,15 @@ Ask = Callable[[np.ndarray], tuple[Result, Mapping[int, float]]]
 def ask_all(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out `seggpt prompt`."""
     formats = pick_formats(args, OUTPUT_SUFFIXES)
-    if args.example:
-        check_examples(args, [args.example], formats=formats)
+    found = read_annotations(args, {}, most=MOST_EXAMPLES)
+    own = [args.example] if args.example else []
+    if own or found.pairs:
+        check_examples(args, [*own, *found.pairs], formats=formats)
 
     def begin(_: int) -> Model:
         model = incontext.Promptable.from_pretrained(args.model, device=args.device)
         is_sam = isinstance(model.engine, SAMEngine)
-        if not args.example:
+        if not own and not found.pairs:
             ask = _by_prompt(model, args)
         elif is_sam and (args.point or args.box):
             raise PromptError(
@@ -40,10 +43,10 @@ def ask_all(args: argparse.Namespace, console: Console) -> Exit:
                 "weights of seggpt's own"
             )
         elif is_sam:
-            ask = _by_example(model, args)
+            ask = _by_example(model, make_examples(args, own, found), args.method)
         else:
             segmenter = incontext.Segmenter.from_pretrained(args.model, device=args.device)
-            ask = _by_context(segmenter, args)
+            ask = _by_context(segmenter, make_examples(args, own, found), args)
 
         def work(job: Job, picture: np.ndarray) -> dict[str, Any]:
             result, scores = ask(picture)
@@ -59,7 +62,7 @@ def ask_all(args: argparse.Namespace, console: Console) -> Exit:
         suffixes=suffixes,
         label="asking",
         begin=begin,
-        protected=args.example or (),
+        protected=[*(args.example or ()), *found.files],
     )
 
 
@@ -75,11 +78,21 @@ def _by_prompt(model: Promptable, args: argparse.Namespace) -> Ask:
     return ask
 
 
-def _by_example(model: Promptable, args: argparse.Namespace) -> Ask:
-    """Ask for what an example shows; it is looked at here."""
+def _by_example(
+    model: Promptable, examples: Sequence[incontext.Example], method: PersamMethod
+) -> Ask:
+    """Ask for what an example shows; it is looked at here.
+
+    Raises:
+        PromptError: There are several.
+    """
+    if len(examples) > 1:
+        raise PromptError(
+            f"SAM learns from one example, and there are {len(examples)}; choose one "
+            "(--examples-limit 1), or take weights of seggpt's own"
+        )
     finder = incontext.PerSAM(model)
-    example = incontext.Example(*args.example, **example_options(args))
-    target = finder.learn(example, method=args.method)
+    target = finder.learn(examples[0], method=method)
 
     def ask(picture: np.ndarray) -> tuple[Result, Mapping[int, float]]:
         result = finder.segment(picture, target)
@@ -88,9 +101,13 @@ def _by_example(model: Promptable, args: argparse.Namespace) -> Ask:
     return ask
 
 
-def _by_context(segmenter: incontext.Segmenter, args: argparse.Namespace) -> Ask:
-    """Let the in-context model find what an example shows; points and a box correct that."""
-    context = segmenter.context([incontext.Example(*args.example, **example_options(args))])
+def _by_context(
+    segmenter: incontext.Segmenter,
+    examples: Sequence[incontext.Example],
+    args: argparse.Namespace,
+) -> Ask:
+    """Let the in-context model find what examples show; points and a box correct that."""
+    context = segmenter.context(examples)
     prompt = {"boxes": args.box[0]} if args.box else {}
     if args.point:
         prompt |= {

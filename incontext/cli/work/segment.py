@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import incontext
+from incontext.annotations.find import Examples
 from incontext.cli.console import Console
-from incontext.cli.inputs import check_examples, example_options
+from incontext.cli.inputs import check_examples, make_examples, read_annotations
 from incontext.cli.names import read_names
 from incontext.cli.options import prompt_files
 from incontext.cli.outcome import Exit
 from incontext.cli.plan import Job
 from incontext.cli.run import Model, failure_of, load_job, pick_formats, run_all
 from incontext.cli.stream import Failure, Stream
+from incontext.options import MOST_EXAMPLES
 from incontext.outputs.formats import OUTPUT_SUFFIXES
 from seggpt.errors import InputError
 
@@ -26,24 +28,30 @@ def segment_all(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out `seggpt segment`; every check that needs no model comes before the model."""
     formats = pick_formats(args, OUTPUT_SUFFIXES)
     names = read_names(args.names)
-    if args.example:
-        check_examples(args, args.example, formats=formats, beside_prompt=bool(args.prompt))
+    found = read_annotations(args, names, most=MOST_EXAMPLES)
+    pairs = [*(args.example or ()), *found.pairs]
+    if pairs:
+        check_examples(args, pairs, formats=formats, beside_prompt=bool(args.prompt))
     return run_all(
         args,
         console,
         suffixes=[OUTPUT_SUFFIXES[name] for name in formats],
         label="segmenting",
-        begin=partial(_begin, args, formats, names),
-        protected=[*prompt_files(args), *([args.names] if args.names else [])],
+        begin=partial(_begin, args, formats, found, names),
+        protected=[*prompt_files(args), *found.files, *([args.names] if args.names else [])],
     )
 
 
 def _begin(
-    args: argparse.Namespace, formats: list[str], names: dict[int, str], count: int
+    args: argparse.Namespace,
+    formats: list[str],
+    found: Examples,
+    names: dict[int, str],
+    count: int,
 ) -> Model:
     segmenter = incontext.Segmenter.from_pretrained(args.model, device=args.device, size=args.size)
     told = {
-        "context": _read_context(args, segmenter, names),
+        "context": _read_context(args, segmenter, found, names),
         "threshold": args.threshold,
         "detail": args.detail,
     }
@@ -69,11 +77,13 @@ def _begin(
     return Model(segmenter.fingerprint, work)
 
 
-def _read_context(args: argparse.Namespace, segmenter: Any, names: dict[int, str]) -> Any:
+def _read_context(
+    args: argparse.Namespace, segmenter: Any, found: Examples, names: dict[int, str]
+) -> Any:
     """Read the prompt, encode the examples, or add them to it."""
     prompt = incontext.Context.load(args.prompt) if args.prompt else None
-    pairs = [incontext.Example(*pair, **example_options(args)) for pair in args.example or ()]
+    examples = make_examples(args, args.example or (), found)
     if prompt is not None:
         prompt = replace(prompt, names=names or prompt.names)
-        return segmenter.context(pairs, like=prompt) if pairs else prompt
-    return segmenter.context(pairs, ensemble=args.ensemble, seg_type=args.seg_type, names=names)
+        return segmenter.context(examples, like=prompt) if examples else prompt
+    return segmenter.context(examples, ensemble=args.ensemble, seg_type=args.seg_type, names=names)

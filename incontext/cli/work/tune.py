@@ -4,25 +4,24 @@ import argparse
 import importlib.util
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import incontext
+from incontext.annotations.naming import MASK_SUFFIXES, pair_by_name, shown
 from incontext.cli.console import Console
 from incontext.cli.environment import prepare_jax
-from incontext.cli.inputs import example_options
+from incontext.cli.inputs import make_examples, read_annotations
 from incontext.cli.names import read_names
 from incontext.cli.outcome import Exit, UsageError
 from incontext.cli.plan import require_writable
 from incontext.files.images import find_images
 from incontext.tune.config import TuneConfig
-from seggpt.errors import one_line
+from seggpt.errors import InputError
 
-# What tools append to a picture's name for its mask.
-ENDINGS = ("", "_mask", "-mask", "_masks", "_label", "_labels", "_seg", "_gt")
 # Arguments that are settings of the run, and what those are called.
 SETTINGS = {
     "learn": "learn",
@@ -38,14 +37,14 @@ SETTINGS = {
     "remat": "remat",
     "seed": "seed",
 }
-_SHOWN = 3  # file names in one message
 
 
 def tune_all(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out `seggpt tune`; every check that needs no model comes before the model."""
     out = Path(args.output)
-    pairs = pair_files(args.images, args.masks, console)
+    pairs = pair_files(args.images, args.masks, console) if args.masks else ()
     names = read_names(args.names)
+    found = read_annotations(args, names)
     require_writable(out.parent)
     prepare_jax()
     # jax: after everything that could be wrong with the arguments.
@@ -58,8 +57,7 @@ def tune_all(args: argparse.Namespace, console: Console) -> Exit:
     if state.exists() and not args.resume:
         state.unlink()  # of a run that was given up
     segmenter = incontext.Segmenter.from_pretrained(args.model, device=args.device)
-    options = example_options(args)
-    examples = [incontext.Example(image, mask, **options) for image, mask in pairs]
+    examples = make_examples(args, pairs, found)
     with live_line(console) as tell:
         tuned = tune_prompt(
             segmenter,
@@ -132,7 +130,7 @@ def load_recipe(path: str) -> TuneConfig:
     return config
 
 
-def pair_files(images: str, masks: str, console: Console) -> list[tuple[Path, Path]]:
+def pair_files(images: str, masks: str, console: Console) -> Sequence[tuple[Path, Path]]:
     """Pair pictures and masks by name; what has no partner is left out and said.
 
     Raises:
@@ -140,48 +138,45 @@ def pair_files(images: str, masks: str, console: Console) -> list[tuple[Path, Pa
         UsageError: No two files pair up, or a mask would belong to two pictures.
     """
     own = Path(masks).resolve()
+    is_one = own == Path(images).resolve()
     pictures = [
         pair
         for pair in find_images([images])
         # A folder of masks inside that of the pictures holds no pictures.
-        if own == Path(images).resolve() or own not in pair[0].resolve().parents
+        if is_one or own not in pair[0].resolve().parents
     ]
-    by_stem: dict[str, Path] = {}
-    for file, stem in find_images([masks]):
-        if (other := by_stem.setdefault(str(stem), file)) != file:
-            raise UsageError(f"{other} and {file} are masks of one name; remove one")
-    pairs, missing, used = [], [], dict[Path, Path]()
-    for file, stem in pictures:
-        mask = next((by_stem[f"{stem}{e}"] for e in ENDINGS if f"{stem}{e}" in by_stem), None)
-        if mask is None or mask.resolve() == file.resolve():
-            missing.append(file)
-            continue
-        if mask in used:
-            raise UsageError(f"{used[mask]} and {file} both pair with {mask}; rename one")
-        used[mask] = file
-        pairs.append((file, mask))
-    alone = [mask for mask in by_stem.values() if mask not in used and mask not in pictures]
-    if not pairs:
+    found = find_images([masks], suffixes=MASK_SUFFIXES)
+    try:
+        pairing = pair_by_name(pictures, found)
+    except InputError as error:
+        raise UsageError(str(error)) from error
+    if not pairing.pairs:
         stem = pictures[0][1]
         raise UsageError(
             f"no picture in {images} has a mask in {masks}: {pictures[0][0]} needs "
-            f"{Path(masks) / f'{stem}.png'}, and there is {next(iter(by_stem.values()))}"
+            f"{Path(masks) / f'{stem}.png'}, and there is {found[0][0]}"
         )
-    if missing:
-        stem = Path(missing[0]).stem
+    if missing := pairing.lone_pictures:
+        stem = missing[0].stem
         console.say(
             f"{len(missing)} of {len(pictures)} pictures have no mask and are left out: "
-            f"{_listed(missing)}; add {Path(masks) / f'{stem}.png'}"
+            f"{shown(missing)}; add {Path(masks) / f'{stem}.png'}"
         )
-    if alone and own != Path(images).resolve():
-        console.say(f"{len(alone)} masks have no picture and are left out: {_listed(alone)}")
-    return pairs
+    if pairing.lone_masks and not is_one:
+        console.say(
+            f"{len(pairing.lone_masks)} masks have no picture and are left out: "
+            f"{shown(pairing.lone_masks)}"
+        )
+    return pairing.pairs
 
 
 def command_of(args: argparse.Namespace) -> str:
     """Return the command line without what is nobody's business in a file that is passed on."""
-    words = ["seggpt", "tune", os.path.basename(args.images.rstrip(os.sep))]
-    words += [os.path.basename(args.masks.rstrip(os.sep)), "-o", os.path.basename(args.output)]
+    words = ["seggpt", "tune"]
+    words += [_bare(folder) for folder in (args.images, args.masks) if folder]
+    for path in args.examples:
+        words += ["--examples", _bare(path)]
+    words += ["-o", os.path.basename(args.output)]
     for name in ("config", "learn", "start", "prompts", "steps", "lr", "hold_out", "seed"):
         value = getattr(args, name)
         value = os.path.basename(value) if name == "config" and value else value
@@ -190,6 +185,10 @@ def command_of(args: argparse.Namespace) -> str:
     if args.labels:
         words += ["--labels", ",".join(map(str, args.labels))]
     return shlex.join(words)
+
+
+def _bare(path: str) -> str:
+    return os.path.basename(path.rstrip(os.sep))
 
 
 @contextmanager
@@ -209,8 +208,3 @@ def live_line(console: Console) -> Iterator[Any]:
             )
 
         yield tell
-
-
-def _listed(paths: list[Path]) -> str:
-    names = ", ".join(one_line(path) for path in paths[:_SHOWN])
-    return names + (", ..." if len(paths) > _SHOWN else "")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
+from incontext.files.mask_shapes import VOC_PALETTE
 from incontext.files.masks import load_mask, load_masks
-from incontext.files.voc import VOC_PALETTE
 from seggpt.errors import InputError
 
 from .scenes import COLORS, LABELS, SIZE, colored, draw_cells, encode, indexed, levels, tiff

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from incontext.files.rle import RunLengths, bounding_box, decode, encode
+from incontext.files.rle import RunLengths, bounding_box, decode, encode, from_coco
 from seggpt.errors import InputError
 
 # The library lags behind numpy 2.
@@ -69,3 +69,17 @@ def test_boxes_end_at_the_last_pixel():
 def test_runs_that_do_not_fill_the_mask_are_refused():
     with pytest.raises(InputError, match="run lengths of 5 pixels for a mask of 3x2"):
         decode(RunLengths((2, 3), np.array([2, 3])))
+
+
+@settings(deadline=None, max_examples=60)
+@given(MASKS)
+def test_compressed_run_lengths_are_read(mask):
+    told = encode(mask).to_coco()
+    runs = from_coco((mask.shape[0], mask.shape[1]), str(told["counts"]))
+    np.testing.assert_array_equal(decode(runs), mask)
+
+
+@pytest.mark.parametrize("text", ["o", "o" * 20, " ", "é", "\u4e00", "1`", "9"])
+def test_text_that_is_no_run_lengths_is_refused(text):
+    with pytest.raises(InputError, match="run"):
+        from_coco((2, 2), text)

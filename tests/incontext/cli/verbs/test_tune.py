@@ -11,9 +11,11 @@ from PIL import Image
 
 from incontext import Context
 from incontext.cli import main
-from incontext.cli.work.tune import command_of
+from incontext.cli.console import Console
+from incontext.cli.work.tune import command_of, pair_files
 from incontext.tune import tuner
 from seggpt.weights import save_weights
+from tests.incontext.annotations.scenes import coco, write_json
 from tests.tiny_models import fresh_weights, tiny_seggpt
 
 OUT = ["-o", "p.safetensors"]
@@ -161,6 +163,8 @@ def test_one_picture_is_enough(place, said):
         (["tune", "images", "masks", "-o", "p.pth"], "must end in .safetensors"),
         (["tune", "images", "masks", "-o", "no/p.safetensors"], "no such folder: no"),
         (["tune", "images", "nomasks", *OUT], "nomasks: not a folder of masks"),
+        (["tune", "images", *OUT], "give IMAGES_DIR and MASKS_DIR, --examples PATH, or both"),
+        (["tune", *OUT, "--examples", "no.json"], "no such file: no.json"),
         (["tune", "images", "masks", *OUT, "--batch", "3", "--micro-batch", "2"], "multiple"),
         (["tune", "images", "masks", *OUT, "--minutes", "0"], "'0' is no minutes above 0"),
         (["tune", "images", "masks", *OUT, "--labels", "x"], "is not a list of labels"),
@@ -223,8 +227,39 @@ def test_another_models_prompt_is_refused_by_segment(place, said, weights):
 def test_the_command_in_the_file_names_what_changes_the_result():
     names = ("config", "learn", "start", "prompts", "steps", "lr", "hold_out", "seed", "labels")
     args = argparse.Namespace(
-        **dict.fromkeys(names), images="a/b/", masks="m", output="x/p", turns=1
+        **dict.fromkeys(names), images="a/b/", masks="m", examples=[], output="x/p", turns=1
     )
     assert command_of(args) == "seggpt tune b m -o p --turns"
     args.turns, args.lr = None, 0.1
     assert command_of(args) == "seggpt tune b m -o p --lr 0.1"
+    args.images, args.masks, args.examples = None, None, ["x/coco.json"]
+    assert command_of(args) == "seggpt tune --examples coco.json -o p --lr 0.1"
+
+
+def test_annotation_files_take_the_place_of_folders(place, said):
+    images = [{"id": n, "file_name": f"shot{n}.jpg", "width": 24, "height": 18} for n in range(6)]
+    mark = {"segmentation": [[5, 4, 15, 4, 15, 12, 5, 12]]}
+    marks = [{**mark, "image_id": number, "category_id": 3} for number in range(6)]
+    write_json(
+        Path("coco.json"), coco(*marks, images=images, categories=[{"id": 3, "name": "leaf"}])
+    )
+    argv = ["tune", "--examples", "coco.json", *OUT, *QUICK]
+    assert main(argv) == 0
+    context = Context.load("p.safetensors")
+    assert context.labels == (3,)
+    assert context.names == {3: "leaf"}
+    assert "--examples coco.json" in context.about["command"]
+    said()
+    write_json(Path("coco.json"), coco({"segmentation": []}, images=images))
+    assert main([*argv, "--overwrite"]) == 2
+    assert "--examples: coco.json: ann 17: no segmentation" in said()[-1]
+
+
+def test_masks_beside_their_pictures_are_one_folder_given_twice(place, said):
+    for mask in Path("masks").iterdir():
+        mask.rename(Path("images") / f"{mask.stem}_mask.png")
+    pairs = pair_files("images", "images", Console())
+    assert [(image.name, mask.name) for image, mask in pairs] == [
+        (f"shot{number}.jpg", f"shot{number}_mask.png") for number in range(6)
+    ]
+    assert said() == []

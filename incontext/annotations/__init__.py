@@ -1,0 +1,1 @@
+"""Examples out of the files of annotation tools and of data sets, one module a format."""
