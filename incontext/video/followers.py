@@ -7,11 +7,12 @@ the encoding of its colours.
 
 from collections import deque
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import ArrayLike, Float32, Int32
+from PIL import Image
 
 from incontext.examples.contents import Contents, HeadContext, join_contents
 from incontext.examples.context import Context, LoadedExample
@@ -29,6 +30,7 @@ Probabilities = Float32[np.ndarray, "k h w"]
 CONFIDENT = 0.8
 
 
+@runtime_checkable  # tests check annotations
 class Follower(Protocol):
     """One model at work on one video; it has a state, and is for one thread."""
 
@@ -101,7 +103,7 @@ class InContextFollower:
 
 
 @partial(jax.jit, donate_argnums=0)
-def _write(ring: Cache, frame: Cache, place: int) -> Cache:
+def _write(ring: Cache, frame: Cache, place: ArrayLike) -> Cache:
     """Put a frame into its place of a ring."""
 
     def put(whole: jax.Array, part: jax.Array) -> jax.Array:
@@ -133,8 +135,10 @@ class QueueFollower:
             arrays = join_contents(arrays, self._encode(list(self.past)))
         about: dict[str, Any] = {"passes": self.context.passes, "seg_type": self.context.seg_type}
         [found] = self.engine.find([frame], arrays, size=self.engine.size, **about)
-        values = np.array((0, *self.context.labels), np.int32)
-        self.recall(frame, values[found.argmax(axis=0)])
+        labels = np.array((0, *self.context.labels), np.int32)[found.argmax(axis=0)]
+        height, width = load_source(frame).shape[:2]
+        enlarged = Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)
+        self.recall(frame, np.asarray(enlarged))
         return found
 
     def keep(self, frame: Seen, labels: Labels) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol, Unpack
+from typing import Any, Protocol, Unpack, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -47,6 +47,7 @@ def numbered(number: int) -> str:
     return f"{number:0{DIGITS}d}"
 
 
+@runtime_checkable  # tests check annotations
 class Video(Protocol):
     """A source of frames."""
 
@@ -97,31 +98,10 @@ def open_video(path: str | PathLike[str], **options: Unpack[PictureOptions]) -> 
     return FileVideo(place)
 
 
-class _Listed:
-    """Frames that can be read in any order."""
+class FolderVideo:
+    """The pictures of a folder in natural order (2 before 10); frames have their names."""
 
     rate: float | None = None
-
-    @property
-    def count(self) -> int:
-        raise NotImplementedError
-
-    def name(self, number: int) -> str:
-        return numbered(number)
-
-    def at(self, number: int) -> Frame:
-        raise NotImplementedError
-
-    def read(self, start: int, stop: int | None, step: int) -> Iterator[Frame]:
-        last = self.count if stop is None else min(stop, self.count)
-        return (self.at(number) for number in range(start, last, step))
-
-    def read_back(self, start: int, stop: int, step: int) -> Iterator[Frame]:
-        return (self.at(number) for number in range(start, stop - 1, -step))
-
-
-class FolderVideo(_Listed):
-    """The pictures of a folder in natural order (2 before 10); frames have their names."""
 
     def __init__(self, folder: Path, options: PictureOptions) -> None:
         self.files = [file for file, _ in find_images([folder], recursive=False)]
@@ -142,39 +122,68 @@ class FolderVideo(_Listed):
         """Return the picture's name without its suffix."""
         return self.files[number].stem
 
-    def at(self, number: int) -> Frame:
-        """Read one frame."""
+    def read(self, start: int, stop: int | None, step: int) -> Iterator[Frame]:
+        """Yield frames forwards."""
+        return map(self._at, range(start, _end(stop, self.count), step))
+
+    def read_back(self, start: int, stop: int, step: int) -> Iterator[Frame]:
+        """Yield frames backwards."""
+        return map(self._at, range(start, stop - 1, -step))
+
+    def _at(self, number: int) -> Frame:
         return Frame(number, self.name(number), load_image(self.files[number], **self.options))
 
 
-class PagesVideo(_Listed):
+class PagesVideo:
     """The pages of a TIFF, or the frames of an animation."""
+
+    rate: float | None = None
 
     def __init__(self, path: Path, options: PictureOptions) -> None:
         self.path, self.options = path, options
+        with self._opened() as image:
+            self.count: int | None = getattr(image, "n_frames", 1)
+
+    def name(self, number: int) -> str:
+        """Return its number."""
+        return numbered(number)
+
+    def read(self, start: int, stop: int | None, step: int) -> Iterator[Frame]:
+        """Yield pages forwards."""
+        return self._pages(range(start, _end(stop, self.count), step))
+
+    def read_back(self, start: int, stop: int, step: int) -> Iterator[Frame]:
+        """Yield pages backwards."""
+        return self._pages(range(start, stop - 1, -step))
+
+    def _pages(self, numbers: range) -> Iterator[Frame]:
+        with self._opened() as image:
+            for number in numbers:
+                try:
+                    image.seek(number)
+                    picture = load_image(image.copy(), **self.options)
+                except (OSError, EOFError, SyntaxError, InputError) as error:
+                    raise InputError(
+                        f"{one_line(self.path)}: page {number} cannot be read: {error}"
+                    ) from error
+                yield Frame(number, self.name(number), picture)
+
+    @contextmanager
+    def _opened(self) -> Iterator[Image.Image]:
         try:
-            self.image = Image.open(path, formats=PAGES)
+            image = Image.open(self.path, formats=PAGES)
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(
-                f"{one_line(path)}: no file of many pictures that can be read; give a video, a "
-                "folder, a TIFF of several pages or an animation"
+                f"{one_line(self.path)}: no file of many pictures that can be read; give a video, "
+                "a folder, a TIFF of several pages or an animation"
             ) from error
+        with image:
+            yield image
 
-    @property
-    def count(self) -> int:
-        """How many pages there are."""
-        return getattr(self.image, "n_frames", 1)
 
-    def at(self, number: int) -> Frame:
-        """Read one page."""
-        try:
-            self.image.seek(number)
-            picture = load_image(self.image.copy(), **self.options)
-        except (OSError, EOFError, SyntaxError, InputError) as error:
-            raise InputError(
-                f"{one_line(self.path)}: page {number} cannot be read: {error}"
-            ) from error
-        return Frame(number, numbered(number), picture)
+def _end(stop: int | None, count: int | None) -> int:
+    known = [number for number in (stop, count) if number is not None]
+    return min(known)
 
 
 class FileVideo:
