@@ -1,7 +1,7 @@
 """`Segmenter`: examples, points and tuning on one model."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
@@ -22,6 +22,7 @@ from incontext.prompts.promptable import Promptable, make_heads
 from incontext.result import Result
 from incontext.tune.config import TuneConfig
 from incontext.tune.tuner import tune_prompt
+from incontext.video.track import TrackOptions, track
 from seggpt.config import IN_CONTEXT_MODEL, InContextConfig, SegGPTConfig
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.weights.files import is_own_file, load_weights
@@ -148,6 +149,23 @@ class Segmenter(ExampleSegmenter):
         tuned = tune_prompt(self, examples, config=chosen, seg_type=seg_type, names=names)
         logger.info("%s", tuned.verdict)
         return tuned.context
+
+    def track(
+        self,
+        frames: Iterable[Source],
+        context: Context | Sequence[Example],
+        **options: Unpack[TrackOptions],
+    ) -> Iterator[Result]:
+        """Segment the frames of a video in their order, and keep labels on the same things.
+
+        The examples are mostly the first frame and its mask. The last frames become examples for
+        the next, so that things may change their looks. Nothing else is kept of frames done.
+
+        Raises:
+            InputError: at the first frame that cannot be read.
+            PromptError: if an argument makes no sense, or the context is another model's.
+        """
+        return track(self, frames, context, **options)
 
     def segment(
         self,

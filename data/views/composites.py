@@ -73,7 +73,7 @@ def gather_material(
 def choose_things(material: Material, rng: Rng, *, config: CompositesConfig) -> list[Thing]:
     """Choose the things of a group, all cut out or all of one sprite set."""
     if material.cuts and (not material.sprites or rng.random() < config.cut_outs):
-        return [[_cut_out(material, rng, config)] for _ in range(config.things)]
+        return [[cut_out(material, rng, config)] for _ in range(config.things)]
     sprites = pick(material.sprites, rng)
     return [pick(sprites, rng) for _ in range(config.things)]
 
@@ -137,7 +137,7 @@ def _paste_one(
     paste(canvas, mask, look, at=(left, top), label=label)
 
 
-def _cut_out(material: Material, rng: Rng, config: CompositesConfig) -> Rgba:
+def cut_out(material: Material, rng: Rng, config: CompositesConfig) -> Rgba:
     """Cut an instance of middling size out of some picture, its box as RGBA.
 
     Raises:

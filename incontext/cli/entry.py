@@ -28,13 +28,14 @@ from incontext.cli.verbs import (
     prompt,
     segment,
     tune,
+    video,
 )
 from incontext.wording import speak_as_command
 from seggpt import __version__
 from seggpt.errors import SegGPTError, one_line
 
 # Each has `add_parser`, which sets the default `run`.
-VERBS = (segment, prompt, everything, tune, export, convert, models, doctor, bench, demo)
+VERBS = (segment, prompt, everything, video, tune, export, convert, models, doctor, bench, demo)
 
 Run = Callable[[argparse.Namespace, Console], Exit]
 

@@ -24,11 +24,12 @@ from incontext.examples.fingerprint import fingerprint
 from incontext.examples.in_context_programs import (
     correct_found,
     encode_example,
+    encode_found,
     encode_image,
     paint_queries,
     see_pixels,
 )
-from incontext.examples.passes import LABELS_PER_PASS, combine_passes
+from incontext.examples.passes import LABELS_PER_PASS, combine_passes, share_passes
 from incontext.options import Dtype
 from seggpt.config import InContextConfig
 from seggpt.encoder import Embedding, Encoder
@@ -73,6 +74,7 @@ class InContextEngine:
         )
         self._encode_image = jax.jit(partial(encode_image, self._encoder))
         self._encode = jax.jit(partial(encode_example, self.graphdef))
+        self._encode_found = jax.jit(partial(encode_found, self.graphdef))
         self._paint = jax.jit(partial(paint_queries, self.graphdef), static_argnames="passes")
         self._pixels = jax.jit(partial(see_pixels, self.graphdef))
         self._correct = jax.jit(partial(correct_found, self.graphdef))
@@ -105,6 +107,14 @@ class InContextEngine:
         class_ids = [_class_ids(labels, part, embedding.image.shape[1:3]) for part in passes]
         return self._encode(self.params, embedding, np.stack(class_ids), colours)
 
+    def encode_probabilities(
+        self, embedding: Embedding, probabilities: Float32[np.ndarray, "k h w"], passes: Passes
+    ) -> Cache:
+        """Encode a picture with what was found in it, at the size at which it was seen."""
+        shares = share_passes(probabilities, passes).transpose(0, 2, 3, 1)
+        colours = jnp.asarray(2 * pass_palette(passes) - 1)
+        return self._encode_found(self.params, embedding, shares, colours)
+
     def find(
         self,
         sources: Sequence[Picture | EncodedPicture],
@@ -117,7 +127,7 @@ class InContextEngine:
         """Return what the passes found, brought together and corrected by a prompt's heads."""
         del seg_type
         heads = arrays.heads if isinstance(arrays, HeadContext) else None
-        cache, found = self._cache(arrays, passes), []
+        cache, found = self.cache_of(arrays, passes), []
         for embedding in self._embeddings(sources, size):
             found += self.find_embedded(embedding, cache, passes, heads=heads)
         return found
@@ -158,8 +168,8 @@ class InContextEngine:
         costs = [t.lower(lowering_platforms=("tpu",)).cost_analysis() or {} for t in traced]
         return sum(float(cost.get("flops", 0)) for cost in costs) / 1e9
 
-    def _cache(self, arrays: Contents, passes: Passes) -> Cache:
-        """Return encoded examples; those kept as pictures are encoded when first asked for."""
+    def cache_of(self, arrays: Contents, passes: Passes) -> Cache:
+        """Return a context's encoded examples; kept pictures are encoded when first asked for."""
         if isinstance(arrays, Cache):
             return arrays
         assert isinstance(arrays, HeadContext)  # whose fingerprint was checked

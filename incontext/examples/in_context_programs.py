@@ -28,6 +28,20 @@ def encode_example(
     return model.encode(repeated, class_ids, jnp.broadcast_to(colours, (passes, *colours.shape)))
 
 
+def encode_found(
+    graphdef: nnx.GraphDef[InContextModel],
+    params: PyTree,
+    embedding: Embedding,
+    shares: Array,
+    colours: Array,
+) -> Cache:
+    """Encode what was found in one image, in every pass."""
+    model, passes = nnx.merge(graphdef, params), len(shares)
+    repeated = jax.tree.map(lambda a: jnp.repeat(a, passes, axis=0), _cast(model, embedding))
+    spread = jnp.broadcast_to(colours, (passes, *colours.shape))
+    return model.encode_soft(repeated, shares.astype(spread.dtype), spread)
+
+
 def paint_queries(
     graphdef: nnx.GraphDef[InContextModel],
     params: PyTree,

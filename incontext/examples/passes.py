@@ -22,3 +22,17 @@ def combine_passes(
         odds.append(probabilities[1:] / probabilities[:1])
     stacked = np.concatenate([np.ones_like(odds[0][:1]), *odds])
     return (stacked / stacked.sum(axis=0)).astype(np.float32)
+
+
+def share_passes(
+    probabilities: Float32[np.ndarray, "classes h w"], passes: Sequence[Sequence[int]]
+) -> Float32[np.ndarray, "passes k h w"]:
+    """Return the probability of each colour of a pass; all other labels are its background."""
+    shares = []
+    first = 1
+    for part in passes:
+        own = probabilities[first : first + len(part)]
+        unused = np.zeros((LABELS_PER_PASS - len(part), *own.shape[1:]), np.float32)
+        shares.append(np.concatenate([1 - own.sum(axis=0, keepdims=True), own, unused]))
+        first += len(part)
+    return np.stack(shares).astype(np.float32)

@@ -140,13 +140,7 @@ class ExampleSegmenter:
         _check_arguments(images, batch_size, detail)
         if not isinstance(context, Context):
             context = self.context(context)
-        if context.model != self.fingerprint:
-            raise PromptError(
-                f"this context was made by model {context.model}, not {self.fingerprint}; "
-                "make it again from its examples, or load the weights it was made with"
-            )
-        chosen = self.threshold if context.threshold is None else context.threshold
-        chosen = chosen if threshold is None else threshold
+        chosen = self.threshold_for(context) if threshold is None else threshold
         detail = detail or context.detail
         size = self._query_size(detail)
         stream = iter(images)
@@ -175,6 +169,19 @@ class ExampleSegmenter:
                     source=str(source) if isinstance(source, str | PathLike) else None,
                     threshold=chosen,
                 )
+
+    def threshold_for(self, context: Context) -> float:
+        """Return the threshold that a context was tuned to, or the weights'.
+
+        Raises:
+            PromptError: if it is another model's context.
+        """
+        if context.model != self.fingerprint:
+            raise PromptError(
+                f"this context was made by model {context.model}, not {self.fingerprint}; "
+                "make it again from its examples, or load the weights it was made with"
+            )
+        return self.threshold if context.threshold is None else context.threshold
 
     def _query_size(self, detail: Detail) -> int:
         size = LARGE * self.engine.size if detail == "large" else self.engine.size

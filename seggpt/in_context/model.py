@@ -154,11 +154,32 @@ class InContextModel(nnx.Module):
 
         `class_ids` say which row of `colours` each pixel is painted with; 0 is the background.
         """
+        fractions = label_fractions(class_ids, colours.shape[1] - 1, self._fine_grid(examples))
+        return self._encode(examples, jax.vmap(paint)(class_ids, colours), fractions)
+
+    def encode_soft(
+        self,
+        examples: Embedding,
+        shares: Float[Array, "b h w k"],
+        colours: Float[Array, "b k 3"],
+    ) -> Cache:
+        """Encode examples whose pixels are each of several labels in part, such as found ones."""
+        target = jnp.einsum("bhwk,bkc->bhwc", shares, colours)
+        return self._encode(examples, target, pool(shares, self._fine_grid(examples)))
+
+    def _fine_grid(self, image: Embedding) -> tuple[int, int]:
+        rows, columns = image.grid(self.config.encoder.patch_size)
+        return 2 * rows, 2 * columns
+
+    def _encode(
+        self,
+        examples: Embedding,
+        target: Float[Array, "b h w 3"],
+        fractions: Float[Array, "b gh gw k"],
+    ) -> Cache:
         grid = examples.grid(self.config.encoder.patch_size)
-        fine_grid = (2 * grid[0], 2 * grid[1])
-        target = jax.vmap(paint)(class_ids, colours)
+        fine_grid = self._fine_grid(examples)
         feats = jnp.concatenate(examples.layers, axis=-1)
-        fractions = label_fractions(class_ids, colours.shape[1] - 1, fine_grid)
         pyramid = self.stem(examples.image)
         tokens = self.image(feats) + self.target(to_patches(target, self.config.encoder.patch_size))
         tokens = tokens + place_waves(grid, self.config.width) + self.example_token[...]
@@ -173,11 +194,11 @@ class InContextModel(nnx.Module):
                 for matching, (layer, _) in zip(self.matchings, self.config.matchings, strict=True)
             ),
             colours=cell_colours(target, grid),
-            fractions=pool(fractions, grid).reshape(len(class_ids), -1, fractions.shape[-1]),
+            fractions=pool(fractions, grid).reshape(len(target), -1, fractions.shape[-1]),
             fine=self._fine(pyramid, examples.image, feats, grid),
             pixels=pixel_statistics(examples.image, fine_grid),
             fine_colours=cell_colours(target, fine_grid),
-            fine_fractions=fractions.reshape(len(class_ids), -1, fractions.shape[-1]),
+            fine_fractions=fractions.reshape(len(target), -1, fractions.shape[-1]),
             blocks=tuple(blocks),
         )
 
@@ -187,7 +208,7 @@ class InContextModel(nnx.Module):
         feats = jnp.concatenate(query.layers, axis=-1)
         pyramid = self.stem(query.image)
         priors, fine, pixels = self._priors(cache, query, pyramid, feats, grid)
-        fine_grid = (2 * grid[0], 2 * grid[1])
+        fine_grid = self._fine_grid(query)
         maps = [from_patches(prior, 2, shape=grid) for prior in priors]
         fine_maps = [from_patches(prior, 2, shape=fine_grid) for prior in (fine, pixels)]
         found = [*priors, *(cell_colours(m, grid) for m in fine_maps)]

@@ -1,0 +1,1 @@
+"""Video: frames in, marked things followed through them."""
