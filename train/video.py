@@ -137,7 +137,7 @@ def format_runs(runs: dict[str, dict[str, Run]], frames: dict[str, int]) -> str:
         both, region, contour = means.tolist()
         lines.append(
             f"{name:12}{both:8.1f}{region:8.1f}{contour:8.1f}"
-            f"{f'{kept} of {len(of_clip)}':>12}{rate:10.2f}"
+            f"{f'{kept} of {len(of_clip)}':>12}{rate:10.3g}"
         )
     return "\n".join(lines)
 

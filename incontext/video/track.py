@@ -7,7 +7,7 @@ from typing import Unpack, cast
 
 import numpy as np
 
-from incontext.examples.context import Context, Example, load_examples
+from incontext.examples.context import Context, Example, read_examples
 from incontext.examples.encoded import Source, load_source
 from incontext.examples.segmenter import ExampleSegmenter
 from incontext.files.images import PictureOptions
@@ -59,7 +59,7 @@ class Tracker:
             InputError: if the mask cannot be used.
             PromptError: if it has labels that the context has not.
         """
-        [loaded], _, _ = load_examples([example], like=self.context)
+        [loaded], _, _ = read_examples([example], like=self.context)
         if not is_known:
             self._follower.keep(loaded.image, loaded.labels)
         planes = [loaded.labels == label for label in (0, *self.context.labels)]
