@@ -7,7 +7,6 @@ must come at once. Verbs reach the library through the lazy names of `incontext`
 import argparse
 import os
 import signal
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from incontext.cli.console import Console
+from incontext.cli.console import Console, flush_stdout, open_streams
 from incontext.cli.outcome import Exit, Terminated, exit_of
 from incontext.cli.verbs import (
     bench,
@@ -41,26 +40,19 @@ Run = Callable[[argparse.Namespace, Console], Exit]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `seggpt` with `argv` (without the program's name) and return the exit code."""
+    open_streams()
     try:
         args = build_parser().parse_args(argv)
     except SystemExit as stop:  # argparse has said what there was to say
-        return int(stop.code or 0)
+        return flush_stdout(int(stop.code or 0))
     console = Console(quiet=args.quiet, verbose=args.verbose, events=getattr(args, "json", False))
-    try:
-        with console.logging(), speak_as_command(), _sigterm_raises():
-            code = _run(args.run, args, console)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our stdout has gone, as after `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.NOTHING
-    return code
+    with console.logging(), speak_as_command(), _sigterm_raises():
+        return flush_stdout(_run(args.run, args, console))
 
 
 def _run(run: Run, args: argparse.Namespace, console: Console) -> Exit:
     try:
         return run(args, console)
-    except BrokenPipeError:
-        raise
     except SegGPTError as error:
         console.error(str(error))
         _show_traceback(console)
@@ -71,11 +63,18 @@ def _run(run: Run, args: argparse.Namespace, console: Console) -> Exit:
     except Terminated as stop:
         console.error("; ".join(["terminated", *getattr(stop, "__notes__", ())]))
         return Exit.TERMINATED
-    except Exception as error:
-        words = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
-        console.error(f"internal error: {words}; please report it with {_save_traceback()}")
+    except MemoryError:
+        console.error("out of memory; give smaller pictures, or fewer at a time")
         _show_traceback(console)
-        return Exit.BUG
+        return Exit.NOTHING
+    except OSError as error:
+        if error.errno is None:  # raised by a library, and not by the system
+            return _report_bug(error, console)
+        console.error(_describe(error))
+        _show_traceback(console)
+        return Exit.NOTHING
+    except Exception as error:
+        return _report_bug(error, console)
 
 
 class Parser(argparse.ArgumentParser):
@@ -124,16 +123,36 @@ def _sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _describe(error: OSError) -> str:
+    if error.filename:
+        return f"{error.filename}: {error.strerror}"
+    try:
+        os.getcwd()
+    except OSError:
+        return "the working directory is gone; change to one that exists"
+    return str(error.strerror)
+
+
 def _show_traceback(console: Console) -> None:
     if console.verbose > 1:
         traceback.print_exc()
 
 
+def _report_bug(error: Exception, console: Console) -> Exit:
+    words = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
+    console.error(f"internal error: {words}; please report it with {_save_traceback()}")
+    _show_traceback(console)
+    return Exit.BUG
+
+
 def _save_traceback() -> str:
     import tempfile  # 30 ms that nobody should pay who meets no bug
 
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="seggpt-", suffix=".txt", delete=False, encoding="utf-8", errors="replace"
-    ) as file:
-        traceback.print_exc(file=file)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="seggpt-", suffix=".txt", delete=False, encoding="utf-8", errors="replace"
+        ) as file:
+            traceback.print_exc(file=file)
+    except OSError:
+        return "what -vv says"
     return file.name

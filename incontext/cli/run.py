@@ -106,7 +106,7 @@ def run_all(
     }
     with RunLog(out, about=about) as log:
         run = _Run(plan, console, log, stops=args.on_error == "stop")
-        run.carry_out(model.work, label=label, out=out)
+        run.carry_out(model.work, label=label)
     tally, seconds = run.tally, time.monotonic() - started
     console.event("end", **vars(tally), seconds=round(seconds, 3))
     seen = f" (see {out / RESULTS})" if tally.failed else ""
@@ -122,11 +122,12 @@ class _Run:
         self.tally = Tally(failed=len(plan.problems), skipped=len(plan.skipped))
         self.left = len(plan.jobs)
 
-    def carry_out(self, work: Work, *, label: str, out: Path) -> None:
+    def carry_out(self, work: Work, *, label: str) -> None:
         """Work until all is done or nothing more can be, and put down which."""
-        self._open(out)
+        self._open()
         state = "failed"
         try:
+            self.console.event("start", inputs=self.left, skipped=len(self.plan.skipped))
             with self.console.progress(self.left, label=label) as advance:
                 self._follow(work(iter(self.plan.jobs)), advance)
             state = "done"
@@ -137,18 +138,18 @@ class _Run:
         except SegGPTError as error:  # the device, or the disk: no later picture could fare better
             if not self.tally.written:
                 raise
-            self.console.error(f"{error}; go on with --skip-existing")
+            self.console.error(f"{error}; go on with --skip-existing" if self.left else str(error))
             self.tally.failed += self.left
         finally:
-            self.log.describe(state, **vars(self.tally))
+            try:
+                self.log.describe(state, **vars(self.tally))
+            except InputError:
+                if state == "done":  # else the reason has been told
+                    raise
 
-    def _open(self, out: Path) -> None:
+    def _open(self) -> None:
         plan = self.plan
-        try:
-            known = self.log.open(redo={str(job.source) for job in plan.jobs} | set(plan.problems))
-        except OSError as error:
-            raise InputError(f"cannot write {out}: {error.strerror}") from error
-        self.console.event("start", inputs=len(plan.jobs), skipped=len(plan.skipped))
+        known = self.log.open(redo={str(job.source) for job in plan.jobs} | set(plan.problems))
         for job in plan.skipped:
             if str(job.source) not in known:
                 self.log.add(_record(job, "skipped", outputs=job.outputs))

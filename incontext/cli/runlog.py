@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from incontext.cli.outcome import UsageError
+from seggpt.errors import InputError
 
 try:
     import fcntl
@@ -46,28 +47,39 @@ class RunLog:
 
         Raises:
             UsageError: Another run is writing to this folder.
+            InputError: Nothing can be written there.
         """
-        self._out.mkdir(parents=True, exist_ok=True)
-        self._take_lock()
         path = self._out / RESULTS
         known = set()
-        with write_atomically(path) as file:
-            for record in read_results(path):
-                if record["input"] not in redo:
-                    known.add(record["input"])
-                    file.write(json.dumps(record) + "\n")
-        self._lines = path.open("a", encoding="utf-8")
+        with _writing(self._out):
+            self._out.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            with write_atomically(path) as file:
+                for record in read_results(path):
+                    if record["input"] not in redo:
+                        known.add(record["input"])
+                        file.write(json.dumps(record) + "\n")
+            self._lines = path.open("a", encoding="utf-8")
         self.describe("running")
         return known
 
     def add(self, record: dict[str, object]) -> None:
-        """Append the outcome of one input; `record` has at least "input" and "status"."""
+        """Append the outcome of one input; `record` has at least "input" and "status".
+
+        Raises:
+            InputError: It cannot be written.
+        """
         assert self._lines is not None, "open() comes first"
-        self._lines.write(json.dumps(record) + "\n")
-        self._lines.flush()
+        with _writing(self._out / RESULTS):
+            self._lines.write(json.dumps(record) + "\n")
+            self._lines.flush()
 
     def describe(self, state: str, **counts: int) -> None:
-        """Rewrite `run.json`."""
+        """Rewrite `run.json`.
+
+        Raises:
+            InputError: It cannot be written.
+        """
         seconds = None if state == "running" else round(time.time() - self._started, 3)
         text = {
             "state": state,
@@ -76,13 +88,14 @@ class RunLog:
             **counts,
             **self._about,
         }
-        with write_atomically(self._out / RUN) as file:
+        with _writing(self._out / RUN), write_atomically(self._out / RUN) as file:
             file.write(json.dumps(text, indent=2) + "\n")
 
     def close(self) -> None:
         """Let go of the folder."""
         if self._lines is not None:
-            self._lines.close()
+            with contextlib.suppress(OSError):  # of a full disk, which `add` has told
+                self._lines.close()
             self._lines = None
         if self._lock >= 0:
             os.close(self._lock)
@@ -116,12 +129,20 @@ def read_results(path: Path) -> Iterator[dict[str, str]]:
     """Yield the records of a `results.jsonl`; lines that a crash cut short are left out."""
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
             with contextlib.suppress(json.JSONDecodeError):
                 record = json.loads(line)
                 if isinstance(record, dict) and isinstance(record.get("input"), str):
                     yield record
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
 
 
 @contextlib.contextmanager

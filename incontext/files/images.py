@@ -241,12 +241,13 @@ def _find(target: str, *, recursive: bool) -> list[tuple[Path, Path]]:
 
 
 def _match(pattern: Path, base: Path) -> Iterator[Path]:
-    if "**" not in pattern.parts:
-        matches = (Path(match) for match in glob.iglob(str(pattern)))
+    wanted = pattern.parts[len(base.parts) :]
+    if "**" not in wanted:
+        # A folder that exists may have brackets in its name.
+        matches = map(Path, glob.iglob(os.path.join(glob.escape(str(base)), *wanted)))
         yield from (match for match in matches if _is_picture(match) and not match.is_dir())
         return
     # glob's own `**` follows links without end where two of them lead back to their folder.
-    wanted = pattern.parts[len(base.parts) :]
     for file in _walk(base, recursive=True):
         if _fits(file.parts[len(base.parts) :], wanted):
             yield file
@@ -300,12 +301,13 @@ def _looked_for() -> str:
 
 
 def _fixed_part(pattern: Path) -> Path:
-    parts: list[str] = []
+    """Return the folder in which a pattern looks; brackets in names that exist are no wildcards."""
+    base = Path()
     for part in pattern.parts[:-1]:
-        if glob.has_magic(part):
+        if glob.has_magic(part) and not os.path.lexists(base / part):
             break
-        parts.append(part)
-    return Path(*parts)
+        base /= part
+    return base
 
 
 def _stem(relative: Path) -> Path:

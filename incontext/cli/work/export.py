@@ -87,7 +87,7 @@ def _begin(
         texts = {"coco": run.coco, "table": run.table}
         for name, path in whole.items():
             text = texts[name]()
-            write_whole(path, lambda part, text=text: part.write_text(text, encoding="utf-8"))
+            write_whole(path, partial(_write_text, text=text))
 
     return Model("none", work)
 
@@ -111,6 +111,11 @@ def _read(job: Job, args: argparse.Namespace) -> tuple[Int32[np.ndarray, "h w"],
         )
     known = np.isin(mask.labels, mask.classes)
     return np.where(known, mask.labels, 0).astype(np.int32), mask.classes
+
+
+def _write_text(path: Path, *, text: str) -> None:
+    # Names that are not UTF-8 are escaped, as JSON does.
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _find_pictures(folder: str) -> dict[Path, Path]:

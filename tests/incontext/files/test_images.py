@@ -231,6 +231,15 @@ def test_a_name_that_exists_is_not_read_as_a_pattern(tree):
     assert find_images(["a[1].png"]) == [(Path("a[1].png"), Path("a[1]"))]
 
 
+@pytest.mark.parametrize("pattern", ["run [1]/*.png", "run [1]/**/*.png", "run [1]/[a]*.png"])
+def test_brackets_in_a_folder_that_exists_are_no_wildcards(tmp_path, monkeypatch, pattern):
+    monkeypatch.chdir(tmp_path)
+    Path("run [1]").mkdir()
+    Path("run [1]/a.png").touch()
+    for start in ("", f"{tmp_path}/"):
+        assert find_images([start + pattern]) == [(Path(f"{start}run [1]/a.png"), Path("a"))]
+
+
 def test_targets_keep_their_order_and_repeats_are_dropped(tree):
     found = find_images(["shots/sub", "shots/shot10.png", "shots/*.png", "shots/sub/c.tif"])
     assert stems(found) == ["b", "c", "shot10"]

@@ -252,6 +252,35 @@ def test_a_second_run_on_the_same_folder_is_refused(place, segmenter, errors):
     assert main(["segment", "a.png", *place.pair, *OUT]) == 0
 
 
+def test_a_log_that_cannot_be_written_ends_the_run(place, segmenter, errors, monkeypatch):
+    place.picture(Path("a.png"))
+    monkeypatch.setattr("incontext.cli.runlog.os.replace", lambda *_: full_disk_itself())
+    assert main(["segment", "a.png", *place.pair, *OUT]) == 1
+    assert errors() == [
+        "seggpt: error: cannot write out: No space left on device; choose another folder"
+    ]
+
+
+def full_disk_itself():
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_is_full_while_the_log_is_written_is_named(place, monkeypatch):
+    with RunLog(Path("out"), about={}) as log:
+        log.open(redo=set())
+        monkeypatch.setattr(log._lines, "write", lambda _: full_disk_itself(), raising=False)
+        with pytest.raises(InputError, match=r"results\.jsonl: No space left"):
+            log.add({"input": "a.png", "status": "done"})
+
+
+def test_a_log_that_is_no_text_is_begun_anew(place, segmenter):
+    Path("out").mkdir()
+    Path("out/results.jsonl").write_bytes(b"\xff\xfe")
+    place.picture(Path("a.png"))
+    assert main(["segment", "a.png", *place.pair, *OUT]) == 0
+    assert [record["input"] for record in place.records()] == ["a.png"]
+
+
 def test_a_log_cut_short_by_a_crash_is_mended(place, segmenter):
     Path("out").mkdir()
     whole = '{"input": "old.png", "status": "done", "outputs": []}'
