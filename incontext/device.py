@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import jax
 
+from incontext.wording import option
 from seggpt.errors import DeviceError, InputError
 
 logger = logging.getLogger(__name__)
@@ -29,16 +30,15 @@ def choose_device(name: str | None) -> "jax.Device":  # pyright: ignore[reportIn
         DeviceError: if there is none, naming those there are.
     """
     devices = find_devices()
-    if name in (None, "", "auto"):
+    if name is None or name in ("", "auto"):
         return devices[0]
-    platform, _, number = name.partition(":")
+    platform, _, number = str(name).partition(":")
     try:
         return jax.devices(platform)[int(number or 0)]
     except (RuntimeError, IndexError, ValueError, AssertionError):
         found = sorted({f"{d.platform}:{d.id}" for d in devices})
-        raise DeviceError(
-            f"--device {name}: no such device; available: {', '.join(found)}"
-        ) from None
+        asked = option("device", name)
+        raise DeviceError(f"{asked}: no such device; available: {', '.join(found)}") from None
 
 
 def find_devices() -> "list[jax.Device]":  # pyright: ignore[reportInvalidTypeForm]

@@ -173,6 +173,8 @@ class Segmenter(ExampleSegmenter):
             CheckpointError: if there are points or a box, and the weights have no heads for them.
         """
         if points is None and labels is None and boxes is None:
+            if about is not None:
+                raise PromptError(f"about={about!r} says what points or a box are for; give those")
             told: dict[str, Any] = {"threshold": threshold, "detail": detail, **options}
             return next(self.segment_many([image], context, **told))
         promptable = self.promptable

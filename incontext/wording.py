@@ -6,6 +6,7 @@ from contextlib import contextmanager
 _FLAGS = {
     "alpha": "--alpha",
     "bands": "--bands",
+    "device": "--device",
     "ignore": "--ignore",
     "kind": "--mask-kind",
     "max_pixels": "--max-pixels",

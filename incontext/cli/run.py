@@ -200,9 +200,9 @@ def one_by_one(args: argparse.Namespace, do: Callable[[Job, np.ndarray], dict[st
         try:
             return do(job, load_job(args, job))
         except InputError as error:
-            return failure_of(error)
+            return failure_of(job, error)
         except PromptError as error:
-            return Failure(f"{job.source}: {error}")
+            return Failure.of(job, error)
 
     return lambda jobs: ((job, attempt(job)) for job in jobs)
 
@@ -216,7 +216,7 @@ def load_job(args: argparse.Namespace, job: Job) -> np.ndarray:
     return load_image(job.source, **picture_options(args))
 
 
-def failure_of(error: InputError) -> Failure:
+def failure_of(job: Job, error: InputError) -> Failure:
     """Return why one picture has no files.
 
     Raises:
@@ -225,7 +225,7 @@ def failure_of(error: InputError) -> Failure:
     cause = error.__cause__
     if isinstance(cause, OSError) and cause.errno in _DISK_TROUBLE:
         raise error
-    return Failure(str(error))
+    return Failure.of(job, error)
 
 
 def pick_formats(args: argparse.Namespace, known: Mapping[str, str]) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from incontext.cli.plan import Job
 from incontext.result import Result
-from seggpt.errors import InputError
+from seggpt.errors import InputError, PromptError, one_line
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,13 @@ class Failure:
     """Why a picture has no result; an exception would keep its pixels alive."""
 
     reason: str
+
+    @classmethod
+    def of(cls, job: Job, error: InputError | PromptError) -> "Failure":
+        """Return an error as the failure of a job, with the picture's name if it names no file."""
+        reason = str(error)
+        named = any(one_line(path) in reason for path in (job.source, *job.outputs))
+        return cls(reason if named else f"{job.source}: {reason}")
 
 
 Outcome = tuple[Job, Result | Failure]
@@ -63,7 +70,7 @@ class Stream:
             try:
                 picture = self._load(job)
             except InputError as error:
-                self._failed.append((job, Failure(str(error))))
+                self._failed.append((job, Failure.of(job, error)))
             else:
                 self._waiting.append(job)
                 yield picture
@@ -76,4 +83,4 @@ class Stream:
         try:
             return job, self._segment(self._load(job))
         except InputError as error:
-            return job, Failure(str(error))
+            return job, Failure.of(job, error)

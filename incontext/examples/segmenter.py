@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from numbers import Real
 from os import PathLike
 from typing import Any, Literal, Unpack
 
@@ -9,7 +10,14 @@ import numpy as np
 from jaxtyping import Float32
 
 from incontext.device import choose_device, default_dtype
-from incontext.examples.context import Context, Example, load_examples, split_labels
+from incontext.examples.context import (
+    Context,
+    Example,
+    LoadedExample,
+    check_names,
+    load_examples,
+    split_labels,
+)
 from incontext.examples.encoded import EncodedPicture, Source, load_source
 from incontext.examples.engine import Engine, Picture, SegGPTEngine
 from incontext.examples.in_context_engine import InContextEngine, load_in_context
@@ -38,6 +46,8 @@ class ExampleSegmenter:
         dtype: Dtype | None = None,
         size: int | None = None,
     ) -> None:
+        if dtype is not None:
+            check_choice("dtype", dtype, Dtype)
         self.config = config
         self.metadata = dict(metadata or {})
         self.device = choose_device(device)
@@ -90,7 +100,23 @@ class ExampleSegmenter:
         """
         check_choice("ensemble", ensemble, AskedEnsemble)
         check_choice("seg_type", seg_type, SegType)
+        if like is not None and not isinstance(like, Context):
+            raise PromptError(f"like {like!r:.60} is no Context")
         loaded, labels, _ = load_examples(examples, like=like)
+        given: dict[str, Any] = {"seg_type": seg_type, "names": names, "like": like}
+        return self.show(loaded, labels, ensemble=ensemble, **given)
+
+    def show(
+        self,
+        loaded: Sequence[LoadedExample],
+        labels: tuple[int, ...],
+        *,
+        ensemble: AskedEnsemble = "auto",
+        seg_type: SegType = "semantic",
+        names: Mapping[int, str] | None = None,
+        like: Context | None = None,
+    ) -> Context:
+        """Encode examples that have been read, and the labels in them; see `context`."""
         if ensemble == "spatial" and len(loaded) > 1:
             loaded = [tile_examples(loaded, self.engine.size)]
         passes = split_labels(labels, LABELS_PER_PASS) if labels else ()
@@ -103,7 +129,7 @@ class ExampleSegmenter:
             model=self.fingerprint,
             ensemble="spatial" if ensemble == "spatial" else "feature",
             seg_type=seg_type,
-            names=names or {},
+            names=check_names(names),
         )
         return like.joined(context) if like is not None else context
 
@@ -129,7 +155,7 @@ class ExampleSegmenter:
             InputError: at the first picture that cannot be read.
             PromptError: if an argument makes no sense, or the context is another model's.
         """
-        _check_arguments(images, batch_size, detail)
+        check_arguments(images, batch_size, threshold, detail)
         if not isinstance(context, Context):
             context = self.context(context)
         if context.model != self.fingerprint:
@@ -208,18 +234,22 @@ class ExampleSegmenter:
         return found[: len(pictures)]
 
 
-def _check_arguments(images: object, batch_size: object, detail: object) -> None:
+def check_arguments(images: object, batch_size: object, threshold: object, detail: object) -> None:
     """Check what segmenting many pictures is asked.
 
     Raises:
         PromptError: naming the argument that makes no sense.
     """
-    if isinstance(images, str | bytes | PathLike):
+    shape = getattr(images, "shape", ())
+    is_one = isinstance(images, str | bytes | PathLike) or not isinstance(images, Iterable)
+    if is_one or len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4)):
         raise PromptError(
             f"segment_many takes a list of pictures, and {images!r:.60} is one; use segment"
         )
     if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
         raise PromptError(f"batch_size {batch_size!r} is no whole number above 0, and not auto")
+    if threshold is not None and not (isinstance(threshold, Real) and 0 <= float(threshold) <= 1):
+        raise PromptError(f"threshold {threshold!r} is not in 0..1")
     if detail is not None:
         check_choice("detail", detail, Detail)
 
@@ -239,9 +269,12 @@ def _make_engine(
         CheckpointError: if its encoder is not there, or is another one.
         PromptError: if it cannot see pictures at that size.
     """
+    if size is not None and not isinstance(size, int):
+        raise PromptError(f"size {size!r} is no number of pixels")
     if isinstance(config, SegGPTConfig):
         engine = SegGPTEngine(config, params, device=device, dtype=dtype)
-        engine.check_size(size or engine.size)
-        engine.size = size or engine.size
+        if size is not None:
+            engine.check_size(size)
+            engine.size = size
         return engine
     return load_in_context(config, params, metadata, device=device, dtype=dtype, size=size)

@@ -32,7 +32,7 @@ from incontext.files.decode import (
     decode,
 )
 from incontext.files.scaling import scale, scale_dark_color, warn_of_alpha
-from incontext.options import Alpha
+from incontext.options import Alpha, check_reading
 from incontext.wording import option
 from seggpt.errors import InputError, one_line
 
@@ -83,7 +83,9 @@ def load_image(
 
     Raises:
         InputError: The picture is missing, unreadable, damaged, too large, too thin or empty.
+        PromptError: An option makes no sense.
     """
+    check_reading(max_pixels, alpha, bands)
     given: Any = as_array(source)
     if isinstance(given, np.ndarray):
         array = _checked_array(given, max_pixels=max_pixels)
@@ -141,7 +143,7 @@ def _numbers(decoded: Decoded, *, bands: tuple[int, int, int] | None) -> np.ndar
         return None
     count = 1 if values.ndim == 2 else values.shape[2]
     if bands is not None:
-        if not (len(bands) == 3 and all(1 <= band <= count for band in bands)):
+        if max(bands) > count:
             raise InputError(
                 f"{decoded.name}: {option('bands', tuple(bands))}, and there are {count} bands, "
                 f"counted from 1"

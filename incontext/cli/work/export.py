@@ -80,7 +80,7 @@ def _begin(
                 for output, path in zip(each, job.outputs, strict=True):
                     write_output(drawing, output, path)
             except InputError as error:
-                yield job, failure_of(error)
+                yield job, failure_of(job, error)
                 continue
             run.add(_name_below(picture, args.images), label_map)
             yield job, {"labels": list(labels)}

@@ -62,7 +62,7 @@ def _begin(
             try:
                 outcome.save(Path(args.output), formats, name=job.name, instances=args.instances)
             except InputError as error:
-                yield job, failure_of(error)
+                yield job, failure_of(job, error)
             else:
                 yield job, {"scores": outcome.scores}
 

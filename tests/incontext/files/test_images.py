@@ -1,6 +1,8 @@
+import inspect
 import io
 import logging
 import os
+import re
 import warnings
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from incontext.files.images import IMAGE_SUFFIXES, check_unique_outputs, find_images, load_image
-from seggpt.errors import InputError
+from seggpt.errors import InputError, PromptError
 
 
 def encode(image, file_format="PNG", **options):
@@ -168,6 +170,31 @@ def test_arrays_that_are_no_pictures_are_refused(array, words):
 def test_the_pixel_limit_holds_for_arrays_too():
     with pytest.raises(InputError, match="max_pixels"):
         load_image(np.zeros((10, 10, 3), np.uint8), max_pixels=99)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"alpha": "green"},
+        {"max_pixels": 0},
+        {"max_pixels": "5M"},
+        {"bands": (0, 1, 2)},
+        {"bands": (1, 2)},
+        {"bands": 1},
+        {"bands": "rgb"},
+    ],
+)
+def test_options_that_make_no_sense_are_named(option):
+    ((name, value),) = option.items()
+    with pytest.raises(PromptError, match=re.escape(f"{name} {value!r} is")):
+        inspect.unwrap(load_image)(np.zeros((4, 4, 3), np.uint8), **option)
+
+
+def test_a_file_that_was_closed_is_named(tmp_path):
+    file = (tmp_path / "a.png").open("wb")
+    file.close()
+    with pytest.raises(InputError, match=r"a\.png: cannot read"):
+        load_image(file)
 
 
 def test_the_result_of_a_file_may_be_written_to():
