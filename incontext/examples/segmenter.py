@@ -28,7 +28,7 @@ from incontext.files.images import PictureOptions
 from incontext.options import AskedEnsemble, Detail, Dtype, SegType, check_choice
 from incontext.result import Result
 from seggpt.config import InContextConfig, SegGPTConfig
-from seggpt.errors import PromptError
+from seggpt.errors import PromptError, one_line
 
 LARGE = 2  # times the model's size along a side, for `large` detail
 
@@ -244,7 +244,7 @@ def check_arguments(images: object, batch_size: object, threshold: object, detai
     is_one = isinstance(images, str | bytes | PathLike) or not isinstance(images, Iterable)
     if is_one or len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4)):
         raise PromptError(
-            f"segment_many takes a list of pictures, and {images!r:.60} is one; use segment"
+            f"segment_many takes a list of pictures, and {one_line(repr(images)[:60])} is one; use segment"
         )
     if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
         raise PromptError(f"batch_size {batch_size!r} is no whole number above 0, and not auto")
