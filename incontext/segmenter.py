@@ -9,7 +9,7 @@ from typing import Any, Unpack
 
 from numpy.typing import ArrayLike
 
-from incontext.device import enable_compile_cache
+from incontext.device import choose_device, enable_compile_cache
 from incontext.examples.context import Context, Example
 from incontext.examples.encoded import Source
 from incontext.examples.in_context_engine import InContextEngine
@@ -72,6 +72,7 @@ class Segmenter(ExampleSegmenter):
             DeviceError: if there is no such device.
             PromptError: if the model cannot see pictures at that size.
         """
+        choose_device(device)  # a wrong name must not wait for the weights
         enable_compile_cache()
         path = find_source(name_or_path)
         is_own = path.suffix == ".safetensors" and path.is_file() and is_own_file(path)

@@ -5,7 +5,6 @@ must come at once. Verbs reach the library through the lazy names of `incontext`
 """
 
 import argparse
-import os
 import signal
 import threading
 import traceback
@@ -15,7 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 from incontext.cli.console import Console, flush_stdout, open_streams
-from incontext.cli.outcome import Exit, Terminated, exit_of
+from incontext.cli.outcome import Exit, Terminated, exit_of, foresee
 from incontext.cli.verbs import (
     bench,
     convert,
@@ -30,7 +29,7 @@ from incontext.cli.verbs import (
 )
 from incontext.wording import speak_as_command
 from seggpt import __version__
-from seggpt.errors import SegGPTError, one_line
+from seggpt.errors import one_line
 
 # Each has `add_parser`, which sets the default `run`.
 VERBS = (segment, prompt, everything, tune, export, convert, models, doctor, bench, demo)
@@ -53,28 +52,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(run: Run, args: argparse.Namespace, console: Console) -> Exit:
     try:
         return run(args, console)
-    except SegGPTError as error:
-        console.error(str(error))
-        _show_traceback(console)
-        return exit_of(error)
     except KeyboardInterrupt as stop:
         console.error("; ".join(["interrupted", *getattr(stop, "__notes__", ())]))
         return Exit.INTERRUPTED
     except Terminated as stop:
         console.error("; ".join(["terminated", *getattr(stop, "__notes__", ())]))
         return Exit.TERMINATED
-    except MemoryError:
-        console.error("out of memory; give smaller pictures, or fewer at a time")
-        _show_traceback(console)
-        return Exit.NOTHING
-    except OSError as error:
-        if error.errno is None:  # raised by a library, and not by the system
-            return _report_bug(error, console)
-        console.error(_describe(error))
-        _show_traceback(console)
-        return Exit.NOTHING
     except Exception as error:
-        return _report_bug(error, console)
+        told = foresee(error)
+        if told is None:
+            words = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
+            console.error(f"internal error: {words}; please report it with {_save_traceback()}")
+        else:
+            console.error(str(told))
+        if console.verbose > 1:
+            traceback.print_exc()
+        return Exit.BUG if told is None else exit_of(told)
 
 
 class Parser(argparse.ArgumentParser):
@@ -121,28 +114,6 @@ def _sigterm_raises() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _describe(error: OSError) -> str:
-    if error.filename:
-        return f"{error.filename}: {error.strerror}"
-    try:
-        os.getcwd()
-    except OSError:
-        return "the working directory is gone; change to one that exists"
-    return str(error.strerror)
-
-
-def _show_traceback(console: Console) -> None:
-    if console.verbose > 1:
-        traceback.print_exc()
-
-
-def _report_bug(error: Exception, console: Console) -> Exit:
-    words = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
-    console.error(f"internal error: {words}; please report it with {_save_traceback()}")
-    _show_traceback(console)
-    return Exit.BUG
 
 
 def _save_traceback() -> str:

@@ -13,12 +13,12 @@ import numpy as np
 from incontext.cli.console import Console
 from incontext.cli.environment import prepare_jax, versions
 from incontext.cli.inputs import picture_options
-from incontext.cli.outcome import Exit, Terminated, UsageError
+from incontext.cli.outcome import Exit, Terminated, UsageError, foresee
 from incontext.cli.plan import Job, Plan, make_plan, require_writable
 from incontext.cli.runlog import RESULTS, RunLog
 from incontext.cli.stream import Failure
 from incontext.files.images import load_image
-from seggpt.errors import InputError, PromptError, SegGPTError
+from seggpt.errors import InputError, PromptError
 
 # After one of these no later picture can be written either.
 _DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
@@ -43,13 +43,6 @@ class Tally:
     written: int = 0
     failed: int = 0
     skipped: int = 0
-
-    @property
-    def code(self) -> Exit:
-        """The exit code of what has been done so far."""
-        if not self.failed:
-            return Exit.DONE
-        return Exit.PARTIAL if self.written or self.skipped else Exit.NOTHING
 
     def __str__(self) -> str:
         text = f"{self.written} written, {self.failed} failed"
@@ -111,7 +104,7 @@ def run_all(
     console.event("end", **vars(tally), seconds=round(seconds, 3))
     seen = f" (see {out / RESULTS})" if tally.failed else ""
     console.say(f"{tally} in {seconds:.1f} s -> {out}{seen}")
-    return tally.code
+    return run.code
 
 
 class _Run:
@@ -121,6 +114,17 @@ class _Run:
         self.plan, self.console, self.log, self.stops = plan, console, log, stops
         self.tally = Tally(failed=len(plan.problems), skipped=len(plan.skipped))
         self.left = len(plan.jobs)
+        self.misused = 0  # failures that say that the command line makes no sense
+
+    @property
+    def code(self) -> Exit:
+        """The exit code of what has been done so far."""
+        tally = self.tally
+        if not tally.failed:
+            return Exit.DONE
+        if tally.written or tally.skipped:
+            return Exit.PARTIAL
+        return Exit.USAGE if self.misused == tally.failed else Exit.NOTHING
 
     def carry_out(self, work: Work, *, label: str) -> None:
         """Work until all is done or nothing more can be, and put down which."""
@@ -135,10 +139,12 @@ class _Run:
             state = "interrupted"
             stop.add_note(f"{self.tally}, {self.left} left; go on with --skip-existing")
             raise
-        except SegGPTError as error:  # the device, or the disk: no later picture could fare better
-            if not self.tally.written:
+        # The device, or the disk: no later picture could fare better.
+        except Exception as error:
+            told = foresee(error)
+            if told is None or not self.tally.written:
                 raise
-            self.console.error(f"{error}; go on with --skip-existing" if self.left else str(error))
+            self.console.error(f"{told}; go on with --skip-existing" if self.left else str(told))
             self.tally.failed += self.left
         finally:
             try:
@@ -171,6 +177,7 @@ class _Run:
             else:
                 record = _record(job, "done", outputs=job.outputs, **outcome)
             self.tally.failed += failed
+            self.misused += isinstance(outcome, Failure) and outcome.is_usage
             self.tally.written += not failed
             self.left -= 1
             now = time.monotonic()

@@ -13,16 +13,22 @@ from seggpt.errors import InputError, PromptError, one_line
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a picture has no result; an exception would keep its pixels alive."""
+    """Why a picture has no result; an exception would keep its pixels alive.
+
+    Attributes:
+        reason: In one line, with the name of a file.
+        is_usage: Whether the command line, and not the picture, is at fault.
+    """
 
     reason: str
+    is_usage: bool = False
 
     @classmethod
     def of(cls, job: Job, error: InputError | PromptError) -> "Failure":
         """Return an error as the failure of a job, with the picture's name if it names no file."""
         reason = str(error)
         named = any(one_line(path) in reason for path in (job.source, *job.outputs))
-        return cls(reason if named else f"{job.source}: {reason}")
+        return cls(reason if named else f"{job.source}: {reason}", isinstance(error, PromptError))
 
 
 Outcome = tuple[Job, Result | Failure]

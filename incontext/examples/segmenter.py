@@ -243,9 +243,8 @@ def check_arguments(images: object, batch_size: object, threshold: object, detai
     shape = getattr(images, "shape", ())
     is_one = isinstance(images, str | bytes | PathLike) or not isinstance(images, Iterable)
     if is_one or len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4)):
-        raise PromptError(
-            f"segment_many takes a list of pictures, and {one_line(repr(images)[:60])} is one; use segment"
-        )
+        said = one_line(repr(images)[:60])
+        raise PromptError(f"segment_many takes a list of pictures, and {said} is one; use segment")
     if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
         raise PromptError(f"batch_size {batch_size!r} is no whole number above 0, and not auto")
     if threshold is not None and not (isinstance(threshold, Real) and 0 <= float(threshold) <= 1):

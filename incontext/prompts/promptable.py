@@ -108,9 +108,9 @@ class Promptable:
         if dtype is not None:
             check_choice("dtype", dtype, Dtype)
         enable_compile_cache()
+        place = choose_device(device)  # a wrong name must not wait for the weights
         path = find_source(name_or_path)
         loaded = load_published(path, family="sam")
-        place = choose_device(device)
         chosen = dtype or default_dtype(place)
         try:
             if loaded.config.get("model") == IN_CONTEXT_MODEL:

@@ -88,8 +88,12 @@ def test_an_unknown_verb_is_one_line(capsys):
     ("error", "line"),
     [
         (OSError(errno.EIO, "Input/output error", "a.png"), "a.png: Input/output error"),
-        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
-        (MemoryError(), "out of memory; give smaller pictures, or fewer at a time"),
+        (OSError(errno.EIO, "Input/output error"), f"{os.getcwd()}: Input/output error"),
+        (MemoryError(), "out of memory; try --batch 1, smaller pictures, or --device cpu"),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."),
+            "out of memory; try --batch 1, smaller pictures, or --device cpu",
+        ),
     ],
 )
 def test_what_the_system_refuses_is_no_bug(error, line, monkeypatch, capsys):
