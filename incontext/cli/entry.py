@@ -6,17 +6,14 @@ must come at once. Verbs reach the library through the lazy names of `incontext`
 
 import argparse
 import os
-import signal
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from incontext.cli.console import Console
 from incontext.cli.outcome import Exit, Terminated, exit_of
+from incontext.cli.running.signals import signals_raise
 from incontext.cli.verbs import (
     bench,
     convert,
@@ -47,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)
     console = Console(quiet=args.quiet, verbose=args.verbose, events=getattr(args, "json", False))
     try:
-        with console.logging(), speak_as_command(), _sigterm_raises():
+        with console.logging(), speak_as_command(), signals_raise():
             code = _run(args.run, args, console)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our stdout has gone, as after `| head`
@@ -105,23 +102,6 @@ def build_parser() -> argparse.ArgumentParser:
             "-v", "--verbose", action="count", default=0, help="say more; -vv shows tracebacks"
         )
     return parser
-
-
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that files and logs are closed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _show_traceback(console: Console) -> None:
