@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from incontext.cli.console import Console
 from incontext.cli.outcome import Exit, Terminated, exit_of
-from incontext.cli.running.signals import signals_raise
+from incontext.cli.running.signals import handled_signals
 from incontext.cli.verbs import (
     bench,
     convert,
@@ -36,15 +36,15 @@ VERBS = (segment, prompt, everything, tune, export, convert, models, doctor, ben
 Run = Callable[[argparse.Namespace, Console], Exit]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `seggpt` with `argv` (without the program's name) and return the exit code."""
+def run_command(argv: Sequence[str] | None) -> int:
+    """Run `seggpt` with `argv`, or as the program with its own, and return the exit code."""
     try:
         args = build_parser().parse_args(argv)
     except SystemExit as stop:  # argparse has said what there was to say
         return int(stop.code or 0)
     console = Console(quiet=args.quiet, verbose=args.verbose, events=getattr(args, "json", False))
     try:
-        with console.logging(), speak_as_command(), signals_raise():
+        with console.logging(), speak_as_command(), handled_signals(is_program=argv is None):
             code = _run(args.run, args, console)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our stdout has gone, as after `| head`

@@ -77,7 +77,8 @@ def run_all(args: argparse.Namespace, console: Console, task: Task) -> Exit:
     require_writable(out)
     if args.dry_run:
         return _show(_plan(args, task, _before(args, task)), console)
-    with FolderLock(out, args.shard):
+    with FolderLock(out, args.shard) as lock:
+        current_signals().leave(lock.close)  # nothing is lost yet, and jax bears no exception
         before = _before(args, task)
         plan = _plan(args, task, before)
         _tell(plan, args, console, before)
@@ -212,6 +213,7 @@ class _Run:
         later it lets the picture in hand be written.
         """
         signals = current_signals()
+        signals.unwind()
         signals.raise_asked()
         before = time.monotonic()
         try:
@@ -226,7 +228,7 @@ class _Run:
                     return
                 signals.wait(self.console.say)
         finally:
-            signals.wait(None)
+            signals.unwind()
         signals.raise_asked()
         model.finish()
         self.log.sort(self.plan.order)

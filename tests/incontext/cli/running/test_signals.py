@@ -12,7 +12,7 @@ import pytest
 
 from incontext.cli import main
 from incontext.cli.outcome import Terminated
-from incontext.cli.running.signals import current_signals, signals_raise
+from incontext.cli.running.signals import current_signals, handled_signals
 
 ROOT = Path(__file__).parents[4]
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
@@ -42,7 +42,7 @@ def test_the_first_signal_lets_the_picture_in_hand_be_written(place, segmenter, 
 
 
 def test_the_second_signal_raises_at_once():
-    with signals_raise():
+    with handled_signals(is_program=False):
         signals, said = current_signals(), []
         signals.wait(said.append)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -72,7 +72,7 @@ def test_a_signal_in_a_callback_of_the_garbage_collector_is_not_lost(number, kin
             gc.callbacks.remove(swallow)
         time.sleep(5)
 
-    with signals_raise():
+    with handled_signals(is_program=False):
         started = time.monotonic()
         with pytest.raises(kind):
             collect()
