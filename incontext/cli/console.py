@@ -5,13 +5,23 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Literal
 
 from seggpt.errors import InputError, one_line
 
 PREFIX = "seggpt: "
+_EVERY = 300  # seconds between two lines of a run that no terminal shows
+
+
+def describe_rate(per_second: float) -> str:
+    """Say how fast pictures are done; nothing before the first one."""
+    if per_second <= 0:
+        return ""
+    return f"{per_second:.1f}/s" if per_second >= 1 else f"{1 / per_second:.1f} s each"
 
 
 def open_streams() -> None:
@@ -122,9 +132,15 @@ class Console:
 
     @contextmanager
     def progress(self, total: int, *, label: str) -> Iterator[Callable[[], None]]:
-        """Show a bar while in the context, on a terminal only; the value advances it by one."""
-        if self.quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        """Tell how far a run is while in the context; the value advances it by one.
+
+        A terminal has a bar, and a file a line from time to time.
+        """
+        if self.quiet:
             yield lambda: None
+            return
+        if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+            yield self._tell_now_and_then(total, label)
             return
         # 0.1 s that `--help` must not pay.
         from rich.console import Console as Terminal
@@ -132,20 +148,44 @@ class Console:
             BarColumn,
             MofNCompleteColumn,
             Progress,
+            ProgressColumn,
+            Task,
             TextColumn,
             TimeRemainingColumn,
         )
+        from rich.text import Text
+
+        class Rate(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                return Text(describe_rate(task.finished_speed or task.speed or 0.0))
 
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            Rate(),
             TimeRemainingColumn(),
         )
         # Only stderr is taken over while the bar stands: stdout belongs to the data.
         with Progress(*columns, console=Terminal(stderr=True), redirect_stdout=False) as bar:
             task = bar.add_task(label, total=total)
             yield lambda: bar.advance(task)
+
+    def _tell_now_and_then(self, total: int, label: str) -> Callable[[], None]:
+        done, told_done, told = 0, 0, time.monotonic()
+
+        def advance() -> None:
+            nonlocal done, told_done, told
+            done += 1
+            seconds = time.monotonic() - told
+            if seconds < _EVERY or done == total:
+                return
+            rate = (done - told_done) / seconds
+            left = timedelta(seconds=round((total - done) / rate))
+            self.say(f"{label}: {done} of {total}, {describe_rate(rate)}, {left} left")
+            told_done, told = done, time.monotonic()
+
+        return advance
 
     @contextmanager
     def status(self) -> Iterator[Callable[[str], None]]:

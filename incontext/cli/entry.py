@@ -5,16 +5,13 @@ must come at once. Verbs reach the library through the lazy names of `incontext`
 """
 
 import argparse
-import signal
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from incontext.cli.console import Console, flush_stdout, open_streams
 from incontext.cli.outcome import Exit, Terminated, exit_of, foresee
+from incontext.cli.running.signals import handled_signals
 from incontext.cli.verbs import (
     bench,
     convert,
@@ -37,15 +34,15 @@ VERBS = (segment, prompt, everything, tune, export, convert, models, doctor, ben
 Run = Callable[[argparse.Namespace, Console], Exit]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `seggpt` with `argv` (without the program's name) and return the exit code."""
+def run_command(argv: Sequence[str] | None) -> int:
+    """Run `seggpt` with `argv`, or as the program with its own, and return the exit code."""
     open_streams()
     try:
         args = build_parser().parse_args(argv)
     except SystemExit as stop:  # argparse has said what there was to say
         return flush_stdout(int(stop.code or 0))
     console = Console(quiet=args.quiet, verbose=args.verbose, events=getattr(args, "json", False))
-    with console.logging(), speak_as_command(), _sigterm_raises():
+    with console.logging(), speak_as_command(), handled_signals(is_program=argv is None):
         return flush_stdout(_run(args.run, args, console))
 
 
@@ -97,23 +94,6 @@ def build_parser() -> argparse.ArgumentParser:
             "-v", "--verbose", action="count", default=0, help="say more; -vv shows tracebacks"
         )
     return parser
-
-
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that files and logs are closed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _save_traceback() -> str:

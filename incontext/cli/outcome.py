@@ -3,7 +3,7 @@
 import os
 from enum import IntEnum
 
-from seggpt.errors import DeviceError, InputError, PromptError, SegGPTError
+from seggpt.errors import DeviceError, InputError, PromptError, SegGPTError, is_out_of_memory
 
 
 class Exit(IntEnum):
@@ -35,7 +35,7 @@ def foresee(error: Exception) -> SegGPTError | None:
     """Return what to tell of an error that is no bug: one of ours, the system's, or no memory."""
     if isinstance(error, SegGPTError):
         return error
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):  # XLA's word
+    if is_out_of_memory(error):
         return DeviceError("out of memory; try --batch 1, smaller pictures, or --device cpu")
     if isinstance(error, OSError) and error.errno is not None:  # else it is some library's
         return InputError(f"{error.filename or _place()}: {error.strerror}")

@@ -133,6 +133,13 @@ class ExampleSegmenter:
         )
         return like.joined(context) if like is not None else context
 
+    def batch_size(self, context: Context, detail: Detail | None = None) -> int:
+        """Return how many pictures at a time fit the device's memory and gain time."""
+        size = self._query_size(detail or context.detail)
+        return self.engine.batch_size(
+            context.arrays, passes=len(context.passes), seg_type=context.seg_type, size=size
+        )
+
     def segment_many(
         self,
         images: Iterable[Source],
@@ -168,7 +175,7 @@ class ExampleSegmenter:
         detail = detail or context.detail
         size = self._query_size(detail)
         stream = iter(images)
-        count = self._batch_size(context, size) if batch_size == "auto" else batch_size
+        count = self.batch_size(context, detail) if batch_size == "auto" else batch_size
         while part := tuple(islice(stream, count)):
             if batch_size == "auto":
                 count = len(part)  # a stream that is shorter than a batch is not filled up
@@ -198,11 +205,6 @@ class ExampleSegmenter:
         size = LARGE * self.engine.size if detail == "large" else self.engine.size
         self.engine.check_size(size)
         return size
-
-    def _batch_size(self, context: Context, size: int) -> int:
-        return self.engine.batch_size(
-            context.arrays, passes=len(context.passes), seg_type=context.seg_type, size=size
-        )
 
     def _tiles(
         self, crops: Sequence[np.ndarray], context: Context, batch_size: int

@@ -251,16 +251,17 @@ def _match(pattern: Path, base: Path) -> Iterator[Path]:
         return
     # glob's own `**` follows links without end where two of them lead back to their folder.
     for file in _walk(base, recursive=True):
-        if _fits(file.parts[len(base.parts) :], wanted):
+        if fits_pattern(file.parts[len(base.parts) :], wanted):
             yield file
 
 
-def _fits(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
+def fits_pattern(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
+    """Say whether a path fits a pattern, part by part; `**` is any number of folders."""
     if not wanted:
         return not parts
     if wanted[0] == "**":
-        return _fits(parts, wanted[1:]) or (bool(parts) and _fits(parts[1:], wanted))
-    return bool(parts) and fnmatch(parts[0], wanted[0]) and _fits(parts[1:], wanted[1:])
+        return fits_pattern(parts, wanted[1:]) or (bool(parts) and fits_pattern(parts[1:], wanted))
+    return bool(parts) and fnmatch(parts[0], wanted[0]) and fits_pattern(parts[1:], wanted[1:])
 
 
 def _walk(folder: Path, *, recursive: bool) -> Iterator[Path]:

@@ -4,7 +4,13 @@ import argparse
 from typing import get_args
 
 from incontext.cli.console import Console
-from incontext.cli.options import Subparsers, add_example, add_marks, add_picture_options
+from incontext.cli.options import (
+    Subparsers,
+    add_example,
+    add_marks,
+    add_picture_options,
+    require_targets,
+)
 from incontext.cli.outcome import Exit, UsageError
 from incontext.options import PersamMethod
 
@@ -69,6 +75,7 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out the verb."""
+    require_targets(args)
     if not args.point and not args.box and not args.example:
         raise UsageError("give --point X,Y or --box X0,Y0,X1,Y1, or an example (-e IMAGE MASK)")
     if args.example and len(args.box) > 1:

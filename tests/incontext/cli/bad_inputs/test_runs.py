@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from incontext.cli.runlog import RunLog
+from incontext.cli.running.lock import FolderLock
 from incontext.result import Result
 from seggpt.errors import InputError
 
@@ -62,16 +62,16 @@ def test_22_a_disk_that_fills(full_from, code, seggpt, monkeypatch):
 def test_40_signals(number, code, word, seggpt, segmenter):
     seggpt.picture(Path("a.png"))
     segmenter.before_result = staticmethod(lambda count: os.kill(os.getpid(), number))
-    gist = (word, "go on with --skip-existing")
+    gist = (word, "go on with --resume")
     seggpt.fails(code, gist, "segment", "a.png", *seggpt.out)
     assert seggpt.run()["state"] == "interrupted"
 
 
 def test_40_a_picture_that_goes_while_the_run_is_on(seggpt, segmenter):
-    for name in "ab":
+    for name in "abcdefgh":  # some are read before the first is done
         seggpt.picture(Path(f"in/{name}.png"))
-    segmenter.before_result = staticmethod(lambda count: Path("in/b.png").unlink(missing_ok=True))
-    seggpt.fails(3, "no such file: in/b.png", "segment", "in", *seggpt.out, "--batch", "1")
+    segmenter.before_result = staticmethod(lambda count: Path("in/h.png").unlink(missing_ok=True))
+    seggpt.fails(3, "no such file: in/h.png", "segment", "in", *seggpt.out, "--batch", "1")
 
 
 def test_40_a_clock_that_goes_back(seggpt, monkeypatch):
@@ -85,6 +85,7 @@ def test_40_a_clock_that_goes_back(seggpt, monkeypatch):
 def test_40_two_runs_on_one_folder(seggpt):
     pytest.importorskip("fcntl")
     seggpt.picture(Path("a.png"))
-    with RunLog(Path("out"), about={}) as log:
-        log.open(redo=set())
-        seggpt.fails(2, "another run is writing to out", "segment", "a.png", *seggpt.out)
+    with FolderLock(Path("out"), None):
+        seggpt.fails(
+            2, f"another run (pid {os.getpid()}) writes to out", "segment", "a.png", *seggpt.out
+        )

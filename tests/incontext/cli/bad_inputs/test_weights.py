@@ -91,16 +91,18 @@ def test_35_a_device_that_is_not_there(seggpt):
     seggpt.fails(1, gist, "segment", "a.png", *seggpt.out, "--device", "cuda")
 
 
-@pytest.mark.parametrize(("after", "code"), [(0, 1), (1, 3)])
-def test_35_memory_that_does_not_suffice(after, code, seggpt, segmenter):
-    def fill(count):
-        if count == after:
-            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+@pytest.mark.parametrize(("pictures", "code"), [("a", 1), ("ab", 3)])
+def test_35_memory_that_does_not_suffice(pictures, code, seggpt, segmenter):
+    failures = iter([RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")])
 
-    for name in "ab":
+    def fill(count):
+        if error := next(failures, None):
+            raise error
+
+    for name in pictures:
         seggpt.picture(Path(f"in/{name}.png"))
     segmenter.before_result = staticmethod(fill)
-    gist = ("out of memory", "--batch 1")
+    gist = ("a.png: out of memory for 12x10", "shrink it")
     seggpt.fails(code, gist, "segment", "in", *seggpt.out, "--batch", "1")
 
 
