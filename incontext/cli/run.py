@@ -146,6 +146,7 @@ class _Run:
                 raise
             self.console.error(f"{told}; go on with --skip-existing" if self.left else str(told))
             self.tally.failed += self.left
+            state = state if self.left else "done"
         finally:
             try:
                 self.log.describe(state, **vars(self.tally))
