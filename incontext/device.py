@@ -51,7 +51,11 @@ def find_devices() -> "list[jax.Device]":  # pyright: ignore[reportInvalidTypeFo
         return jax.devices()
     # Backends raise what they like while they start; without a GPU it is an empty AssertionError.
     except Exception as error:
-        words = (str(error).strip().splitlines() or [""])[0].partition(" (set JAX_PLATFORMS")[0]
+        words = (
+            (str(error).strip().splitlines() or [""])[0]
+            .partition(" (set JAX_PLATFORMS")[0]
+            .rstrip(".")
+        )
         asked = os.environ.get("JAX_PLATFORMS")
         said = (
             f"JAX_PLATFORMS={asked}: jax finds no such device" if asked else "jax finds no device"

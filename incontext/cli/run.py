@@ -197,6 +197,7 @@ class _Run:
                 raise
             self.console.error(f"{told}; go on with --resume" if self.left else str(told))
             self.tally.failed += self.left
+            state = state if self.left else "done"
         finally:
             with contextlib.suppress(InputError):  # a full disk, which has been told
                 self.log.describe(state, **vars(self.tally))
