@@ -190,8 +190,7 @@ class _Run:
             state = "interrupted"
             stop.add_note(f"{self.tally}, {self.left} left; go on with --resume")
             raise
-        # The device, or the disk: no later picture could fare better.
-        except Exception as error:
+        except Exception as error:  # of the device or the disk: no later picture could fare better
             told = foresee(error)
             if told is None or not self.tally.written:
                 raise
