@@ -4,12 +4,14 @@ import logging
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 
-from seggpt.errors import DeviceError
+from incontext.wording import option
+from seggpt.errors import DeviceError, InputError
 
 logger = logging.getLogger(__name__)
 
@@ -27,16 +29,39 @@ def choose_device(name: str | None) -> "jax.Device":  # pyright: ignore[reportIn
     Raises:
         DeviceError: if there is none, naming those there are.
     """
-    if name in (None, "", "auto"):
-        return jax.devices()[0]
-    platform, _, number = name.partition(":")
+    devices = find_devices()
+    if name is None or name in ("", "auto"):
+        return devices[0]
+    platform, _, number = str(name).partition(":")
     try:
         return jax.devices(platform)[int(number or 0)]
     except (RuntimeError, IndexError, ValueError, AssertionError):
-        found = sorted({f"{d.platform}:{d.id}" for d in jax.devices()})
-        raise DeviceError(
-            f"--device {name}: no such device; available: {', '.join(found)}"
-        ) from None
+        found = sorted({f"{d.platform}:{d.id}" for d in devices})
+        asked = option("device", name)
+        raise DeviceError(f"{asked}: no such device; available: {', '.join(found)}") from None
+
+
+def find_devices() -> "list[jax.Device]":  # pyright: ignore[reportInvalidTypeForm]
+    """Return the devices that JAX prefers.
+
+    Raises:
+        DeviceError: if it finds none, as where `JAX_PLATFORMS` asks for what is not there.
+    """
+    try:
+        return jax.devices()
+    # Backends raise what they like while they start; without a GPU it is an empty AssertionError.
+    except Exception as error:
+        words = (
+            (str(error).strip().splitlines() or [""])[0]
+            .partition(" (set JAX_PLATFORMS")[0]
+            .rstrip(".")
+        )
+        asked = os.environ.get("JAX_PLATFORMS")
+        said = (
+            f"JAX_PLATFORMS={asked}: jax finds no such device" if asked else "jax finds no device"
+        )
+        mend = "; unset it, or set it to cpu" if asked else ""
+        raise DeviceError(f"{said}{words and f' ({words})'}{mend}") from error
 
 
 def default_dtype(device: "jax.Device") -> Literal["float32", "bfloat16"]:  # pyright: ignore[reportInvalidTypeForm]
@@ -53,33 +78,53 @@ def open_pool() -> ThreadPoolExecutor:
 
 
 def cache_folder() -> Path:
-    """Return the user's folder for compiled programs: `$XDG_CACHE_HOME/seggpt/xla`."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    """Return the user's folder for compiled programs: `$XDG_CACHE_HOME/seggpt/xla`.
+
+    Raises:
+        InputError: if there is no home to have one in.
+    """
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:
+        raise InputError("no home folder; set HOME or XDG_CACHE_HOME") from error
     return Path(base) / "seggpt" / "xla"
 
 
-def enable_compile_cache() -> None:
-    """Keep compiled programs between runs, unless JAX was told where to.
+def make_cache_folder() -> Path:
+    """Make the folder for compiled programs; they are native code, so it must be private.
 
-    They are native code, so a folder that others can write to is not used.
+    Raises:
+        InputError: if programs cannot be kept there.
     """
-    if jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
-        return
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         status = folder.stat()
     except OSError as error:
-        logger.info("no compile cache: %s", error)
-        return
+        raise InputError(f"{folder}: {error.strerror}") from error
     if hasattr(os, "getuid") and status.st_uid != os.getuid():
-        logger.warning("%s belongs to another user: compiled programs are not kept", folder)
-        return
+        raise InputError(f"{folder} belongs to another user")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        logger.warning("%s is writable by others: compiled programs are not kept", folder)
+        raise InputError(f"{folder} is writable by others")
+    return folder
+
+
+def enable_compile_cache() -> None:
+    """Keep compiled programs between runs, where that can be, unless JAX was told where to."""
+    if jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
+        return
+    try:
+        folder = make_cache_folder()
+    except InputError as error:
+        _warn_once(f"{error}: compiled programs are not kept, so each run compiles anew")
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@cache
+def _warn_once(text: str) -> None:
+    logger.warning(text)
 
 
 def choose_batch(compiled: Any, *, tried: int, device: Any) -> int:

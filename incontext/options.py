@@ -1,5 +1,7 @@
 """What the command line and the library let one choose. This imports nothing heavy."""
 
+from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 from seggpt.errors import PromptError
@@ -37,3 +39,22 @@ def check_choice(name: str, value: object, choices: Any) -> None:
     flat = [choice for one in known for choice in (get_args(one) or (one,))]
     if value not in flat:
         raise PromptError(f"{name} {value!r} is unknown; give one of {', '.join(map(str, flat))}")
+
+
+def check_reading(max_pixels: object, alpha: object, bands: Any) -> None:
+    """Check how a picture is to be read.
+
+    Raises:
+        PromptError: naming the option that makes no sense.
+    """
+    check_choice("alpha", alpha, Alpha)
+    if max_pixels is not None and not _is_count(max_pixels):
+        raise PromptError(f"max_pixels {max_pixels!r} is no whole number above 0")
+    if bands is None:
+        return
+    if not isinstance(bands, Sequence) or len(bands) != 3 or not all(map(_is_count, bands)):
+        raise PromptError(f"bands {bands!r} is not three numbers such as (4, 3, 2), from 1")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, Integral) and int(value) >= 1

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 
 from numpy.typing import ArrayLike
 
-from incontext.device import enable_compile_cache
+from incontext.device import choose_device, enable_compile_cache
 from incontext.examples.context import Context, Example
 from incontext.examples.encoded import Source
 from incontext.examples.in_context_engine import InContextEngine
@@ -73,6 +73,7 @@ class Segmenter(ExampleSegmenter):
             DeviceError: if there is no such device.
             PromptError: if the model cannot see pictures at that size.
         """
+        choose_device(device)  # a wrong name must not wait for the weights
         enable_compile_cache()
         path = find_source(name_or_path)
         is_own = path.suffix == ".safetensors" and path.is_file() and is_own_file(path)
@@ -191,6 +192,8 @@ class Segmenter(ExampleSegmenter):
             CheckpointError: if there are points or a box, and the weights have no heads for them.
         """
         if points is None and labels is None and boxes is None:
+            if about is not None:
+                raise PromptError(f"about={about!r} says what points or a box are for; give those")
             told: dict[str, Any] = {"threshold": threshold, "detail": detail, **options}
             return next(self.segment_many([image], context, **told))
         promptable = self.promptable

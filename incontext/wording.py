@@ -6,6 +6,7 @@ from contextlib import contextmanager
 _FLAGS = {
     "alpha": "--alpha",
     "bands": "--bands",
+    "device": "--device",
     "empty": "--examples-empty",
     "ignore": "--ignore",
     "images": "--examples-images",

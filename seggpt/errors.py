@@ -27,6 +27,13 @@ class DeviceError(SegGPTError):
     """A device that is absent, unusable or out of memory."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether a device, or the machine, had no memory left; jax has no class for it."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+    )
+
+
 def one_line(text: str | os.PathLike[str]) -> str:
     """Escape line breaks, controls and undecodable bytes, as file names may hold all of them."""
     return "".join(

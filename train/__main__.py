@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from seggpt.errors import SegGPTError
+from seggpt.errors import SegGPTError, one_line
 from train.config import TrainConfig
 from train.overrides import apply_overrides
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"train: error: {error}", file=sys.stderr)
             return 1
     except (ValueError, OSError, SegGPTError) as error:
-        print(f"train: error: {error}", file=sys.stderr)
+        print(f"train: error: {one_line(str(error))}", file=sys.stderr)
         return 2
 
 
@@ -55,10 +55,13 @@ def load_recipe(path: Path) -> TrainConfig:
     if not path.is_file() or spec is None or spec.loader is None:
         raise ValueError(f"{path}: no such recipe; see configs/")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config() if hasattr(module, "get_config") else None
+    except Exception as error:  # a recipe is a program, and may raise anything
+        raise ValueError(f"{path}: {type(error).__name__}: {error}") from error
+    if config is None:
         raise ValueError(f"{path}: a recipe has a function get_config() -> TrainConfig")
-    config = module.get_config()
     if not isinstance(config, TrainConfig):
         raise ValueError(f"{path}: not a recipe of training; seggpt tune --config takes it")
     return config

@@ -1,3 +1,16 @@
 """The command line: `entry.py` parses and sets exit codes; every verb has its own file."""
 
-from incontext.cli.entry import main as main
+import signal
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `seggpt` with `argv` (without the program's name) and return the exit code.
+
+    Without `argv` this is the program itself, which signals may end at any moment.
+    """
+    if argv is None:  # Ctrl-C during the imports shall not show where they were
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from incontext.cli.entry import run_command  # after the line above
+
+    return run_command(argv)

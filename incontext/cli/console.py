@@ -1,15 +1,78 @@
 """What a command says: data and JSON events on stdout, everything for people on stderr."""
 
+import io
 import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Literal
 
-from seggpt.errors import one_line
+from seggpt.errors import InputError, one_line
 
 PREFIX = "seggpt: "
+_EVERY = 300  # seconds between two lines of a run that no terminal shows
+
+
+def describe_rate(per_second: float) -> str:
+    """Say how fast pictures are done; nothing before the first one."""
+    if per_second <= 0:
+        return ""
+    return f"{per_second:.1f}/s" if per_second >= 1 else f"{1 / per_second:.1f} s each"
+
+
+def open_streams() -> None:
+    """Make stdin, stdout and stderr usable whatever they are.
+
+    Closed ones lead nowhere. Otherwise the next file that is opened takes their number, and what
+    native code says on stderr is written into it. Characters that an encoding lacks are escaped.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            _discard(number)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def flush_stdout(code: int) -> int:
+    """Write what waits for stdout; return the exit code, or 1 where that cannot be written."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # its reader has seen enough, as `| head`
+        _give_up("stdout")
+    except OSError as error:
+        _give_up("stdout")
+        _tell(f"error: cannot write to stdout: {error.strerror}")
+        return 1
+    return code
+
+
+def _tell(text: str) -> None:
+    try:
+        print(PREFIX + one_line(text), file=sys.stderr, flush=True)
+    except OSError:  # then there is nobody to tell
+        _give_up("stderr")
+
+
+def _give_up(name: Literal["stdout", "stderr"]) -> None:
+    """Let a stream lead nowhere from now on, as Python would fail once more on its way out."""
+    with suppress(OSError):  # a stream without a descriptor, such as a test's
+        _discard(getattr(sys, name).fileno())
+
+
+def _discard(number: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    if null != number:
+        os.dup2(null, number)
+        os.close(null)
 
 
 class Console:
@@ -29,26 +92,55 @@ class Console:
     def say(self, text: str) -> None:
         """Write a message for people, unless quiet."""
         if not self.quiet:
-            print(PREFIX + one_line(text), file=sys.stderr, flush=True)
+            _tell(text)
 
     def error(self, text: str) -> None:
         """Tell people what went wrong, in one line."""
-        print(f"{PREFIX}error: {one_line(text)}", file=sys.stderr, flush=True)
+        _tell(f"error: {text}")
 
     def data(self, line: str) -> None:
-        """Write one line of what was asked for to stdout."""
-        print(one_line(line))
+        """Write one line of what was asked for to stdout, for as long as it has a reader.
+
+        Raises:
+            InputError: It cannot be written.
+        """
+        with suppress(BrokenPipeError):
+            self._write(one_line(line))
 
     def event(self, kind: str, **fields: object) -> None:
-        """Tell programs what happened, if they asked."""
-        if self.events:
-            print(json.dumps({"event": kind, **fields}), flush=True)
+        """Tell programs what happened, if they asked.
+
+        Raises:
+            InputError: It cannot be written, or the program that asked has gone.
+        """
+        if not self.events:
+            return
+        try:
+            self._write(json.dumps({"event": kind, **fields}))
+        except BrokenPipeError as error:
+            raise InputError("stdout: the program that read the events has gone") from error
+
+    def _write(self, line: str) -> None:
+        try:
+            print(line, flush=True)
+        except OSError as error:
+            self.events = False
+            _give_up("stdout")
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise InputError(f"cannot write to stdout: {error.strerror}") from error
 
     @contextmanager
     def progress(self, total: int, *, label: str) -> Iterator[Callable[[], None]]:
-        """Show a bar while in the context, on a terminal only; the value advances it by one."""
-        if self.quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        """Tell how far a run is while in the context; the value advances it by one.
+
+        A terminal has a bar, and a file a line from time to time.
+        """
+        if self.quiet:
             yield lambda: None
+            return
+        if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+            yield self._tell_now_and_then(total, label)
             return
         # 0.1 s that `--help` must not pay.
         from rich.console import Console as Terminal
@@ -56,20 +148,44 @@ class Console:
             BarColumn,
             MofNCompleteColumn,
             Progress,
+            ProgressColumn,
+            Task,
             TextColumn,
             TimeRemainingColumn,
         )
+        from rich.text import Text
+
+        class Rate(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                return Text(describe_rate(task.finished_speed or task.speed or 0.0))
 
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            Rate(),
             TimeRemainingColumn(),
         )
         # Only stderr is taken over while the bar stands: stdout belongs to the data.
         with Progress(*columns, console=Terminal(stderr=True), redirect_stdout=False) as bar:
             task = bar.add_task(label, total=total)
             yield lambda: bar.advance(task)
+
+    def _tell_now_and_then(self, total: int, label: str) -> Callable[[], None]:
+        done, told_done, told = 0, 0, time.monotonic()
+
+        def advance() -> None:
+            nonlocal done, told_done, told
+            done += 1
+            seconds = time.monotonic() - told
+            if seconds < _EVERY or done == total:
+                return
+            rate = (done - told_done) / seconds
+            left = timedelta(seconds=round((total - done) / rate))
+            self.say(f"{label}: {done} of {total}, {describe_rate(rate)}, {left} left")
+            told_done, told = done, time.monotonic()
+
+        return advance
 
     @contextmanager
     def status(self) -> Iterator[Callable[[str], None]]:
@@ -111,5 +227,4 @@ class _OneLine(logging.Handler):
     """Writes to the `sys.stderr` of the moment, which a progress bar may have taken over."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = f"{PREFIX}{record.levelname.lower()}: {one_line(record.getMessage())}"
-        print(text, file=sys.stderr, flush=True)
+        _tell(f"{record.levelname.lower()}: {record.getMessage()}")

@@ -5,18 +5,13 @@ must come at once. Verbs reach the library through the lazy names of `incontext`
 """
 
 import argparse
-import os
-import signal
-import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from incontext.cli.console import Console
-from incontext.cli.outcome import Exit, Terminated, exit_of
+from incontext.cli.console import Console, flush_stdout, open_streams
+from incontext.cli.outcome import Exit, Terminated, exit_of, foresee
+from incontext.cli.running.signals import handled_signals
 from incontext.cli.verbs import (
     bench,
     convert,
@@ -32,7 +27,7 @@ from incontext.cli.verbs import (
 )
 from incontext.wording import speak_as_command
 from seggpt import __version__
-from seggpt.errors import SegGPTError, one_line
+from seggpt.errors import one_line
 
 # Each has `add_parser`, which sets the default `run`.
 VERBS = (segment, prompt, everything, video, tune, export, convert, models, doctor, bench, demo)
@@ -40,32 +35,21 @@ VERBS = (segment, prompt, everything, video, tune, export, convert, models, doct
 Run = Callable[[argparse.Namespace, Console], Exit]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `seggpt` with `argv` (without the program's name) and return the exit code."""
+def run_command(argv: Sequence[str] | None) -> int:
+    """Run `seggpt` with `argv`, or as the program with its own, and return the exit code."""
+    open_streams()
     try:
         args = build_parser().parse_args(argv)
     except SystemExit as stop:  # argparse has said what there was to say
-        return int(stop.code or 0)
+        return flush_stdout(int(stop.code or 0))
     console = Console(quiet=args.quiet, verbose=args.verbose, events=getattr(args, "json", False))
-    try:
-        with console.logging(), speak_as_command(), _sigterm_raises():
-            code = _run(args.run, args, console)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our stdout has gone, as after `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.NOTHING
-    return code
+    with console.logging(), speak_as_command(), handled_signals(is_program=argv is None):
+        return flush_stdout(_run(args.run, args, console))
 
 
 def _run(run: Run, args: argparse.Namespace, console: Console) -> Exit:
     try:
         return run(args, console)
-    except BrokenPipeError:
-        raise
-    except SegGPTError as error:
-        console.error(str(error))
-        _show_traceback(console)
-        return exit_of(error)
     except KeyboardInterrupt as stop:
         console.error("; ".join(["interrupted", *getattr(stop, "__notes__", ())]))
         return Exit.INTERRUPTED
@@ -73,10 +57,15 @@ def _run(run: Run, args: argparse.Namespace, console: Console) -> Exit:
         console.error("; ".join(["terminated", *getattr(stop, "__notes__", ())]))
         return Exit.TERMINATED
     except Exception as error:
-        words = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
-        console.error(f"internal error: {words}; please report it with {_save_traceback()}")
-        _show_traceback(console)
-        return Exit.BUG
+        told = foresee(error)
+        if told is None:
+            words = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
+            console.error(f"internal error: {words}; please report it with {_save_traceback()}")
+        else:
+            console.error(str(told))
+        if console.verbose > 1:
+            traceback.print_exc()
+        return Exit.BUG if told is None else exit_of(told)
 
 
 class Parser(argparse.ArgumentParser):
@@ -108,33 +97,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that files and logs are closed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _show_traceback(console: Console) -> None:
-    if console.verbose > 1:
-        traceback.print_exc()
-
-
 def _save_traceback() -> str:
     import tempfile  # 30 ms that nobody should pay who meets no bug
 
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="seggpt-", suffix=".txt", delete=False, encoding="utf-8", errors="replace"
-    ) as file:
-        traceback.print_exc(file=file)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="seggpt-", suffix=".txt", delete=False, encoding="utf-8", errors="replace"
+        ) as file:
+            traceback.print_exc(file=file)
+    except OSError:
+        return "what -vv says"
     return file.name

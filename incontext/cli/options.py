@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple, TypeAlias, get_args
 
 from incontext.cli.outcome import UsageError
+from incontext.cli.running.shard import parse_shard
 from incontext.options import Alpha, AskedKind
 
 # argparse exports no names for these.
@@ -45,7 +46,7 @@ def unit_interval(text: str) -> float:
 
 def add_picture_options(parser: argparse.ArgumentParser, *, formats: str, model: str) -> Groups:
     """Add what verbs over pictures share; return the groups, for what one of them has alone."""
-    parser.add_argument("targets", nargs="+", metavar="IMAGE", help="file, folder or 'pattern*'")
+    add_named(parser, metavar="IMAGE")
     output = add_output(parser, formats=formats)
     inputs = parser.add_argument_group("model and inputs")
     inputs.add_argument("--model", metavar="NAME|PATH", help=model)
@@ -55,6 +56,28 @@ def add_picture_options(parser: argparse.ArgumentParser, *, formats: str, model:
     return Groups(output, inputs)
 
 
+def add_named(parser: argparse.ArgumentParser, *, metavar: str) -> None:
+    """Add the targets themselves."""
+    parser.add_argument(
+        "targets",
+        nargs="*",
+        metavar=metavar,
+        help="file, folder or 'pattern*'; - reads names from stdin",
+    )
+
+
+def require_targets(args: argparse.Namespace) -> None:
+    """Make sure that there is a target or a list of them.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if not args.targets and not args.files_from:
+        raise UsageError("no target; name a picture, a folder, a pattern, - or --files-from FILE")
+    if args.null and "-" not in args.targets and not args.files_from:
+        raise UsageError("-0 is for lists; name - or --files-from FILE")
+
+
 def add_output(parser: argparse.ArgumentParser, *, formats: str) -> Group:
     """Add where results go, and what of those that are there already."""
     output = parser.add_argument_group("output")
@@ -62,14 +85,44 @@ def add_output(parser: argparse.ArgumentParser, *, formats: str) -> Group:
     output.add_argument("--format", action="append", metavar="LIST", help=formats)
     there = output.add_mutually_exclusive_group()
     there.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    there.add_argument("--skip-existing", action="store_true", help="go on where a run stopped")
+    there.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on where a run with the same arguments stopped; try again what failed",
+    )
+    there.add_argument(
+        "--skip-existing", action="store_true", help="leave out what has files, however made"
+    )
     output.add_argument("--dry-run", action="store_true", help="say what would be written")
     output.add_argument("--json", action="store_true", help="one JSON event a line on stdout")
     return output
 
 
 def add_targets(group: Group) -> None:
-    """Add how targets are looked for, and what comes after a bad one."""
+    """Add how targets are looked for, which are meant, and what comes after a bad one."""
+    group.add_argument(
+        "--files-from",
+        action="append",
+        metavar="FILE",
+        help="a list of names, one a line; relative ones keep their folders below DIR",
+    )
+    group.add_argument(
+        "-0", "--null", action="store_true", help="names of lists end with NUL, as of find -print0"
+    )
+    # With an option -0 argparse takes -1, as in `--ignore -1`, for one too, unless this is empty.
+    group._has_negative_number_optionals.clear()
+    group.add_argument(
+        "--exclude",
+        action="append",
+        metavar="PATTERN",
+        help="leave out what is called so below a named folder, as '*_mask.png' or 'sub/**'",
+    )
+    group.add_argument(
+        "--shard",
+        type=parse_shard,
+        metavar="I/N",
+        help="do the I-th of N parts, which may run at the same time; auto: as Slurm says",
+    )
     group.add_argument("--no-recursive", action="store_true", help="stay out of sub-folders")
     group.add_argument(
         "--on-error",

@@ -1,10 +1,11 @@
 """The loop of all verbs over images: plan, files, log, counts, progress and exit code."""
 
 import argparse
+import contextlib
 import errno
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +14,22 @@ import numpy as np
 from incontext.cli.console import Console
 from incontext.cli.environment import prepare_jax, versions
 from incontext.cli.inputs import picture_options
-from incontext.cli.outcome import Exit, Terminated, UsageError
-from incontext.cli.plan import Job, Plan, make_plan, require_writable
-from incontext.cli.runlog import RESULTS, RunLog
-from incontext.cli.stream import Failure
+from incontext.cli.outcome import Exit, Terminated, UsageError, foresee
+from incontext.cli.plan import Job, Plan, Search, is_written, make_plan, require_writable
+from incontext.cli.runlog import RunLog, results_path, run_path
+from incontext.cli.running.lists import read_targets
+from incontext.cli.running.lock import FolderLock
+from incontext.cli.running.pipeline import Failure, Model, carry_out, out_of_memory
+from incontext.cli.running.signals import current_signals
+from incontext.cli.running.state import Before, run_key, settings_of
+from incontext.files.atomic import remove_parts
 from incontext.files.images import load_image
-from seggpt.errors import InputError, PromptError, SegGPTError
+from seggpt.errors import InputError, PromptError, one_line
+
+_SHOWN = 5  # file names in one message
 
 # After one of these no later picture can be written either.
 _DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-
-# Writes the files of each job, and yields what the log says of it beside them, or why there are
-# none.
-Work = Callable[[Iterator[Job]], Iterable[tuple[Job, "dict[str, Any] | Failure"]]]
-
-
-@dataclass(frozen=True)
-class Model:
-    """A loaded model at work: what tells it from others, and what it does."""
-
-    fingerprint: str
-    work: Work
 
 
 @dataclass
@@ -44,142 +40,219 @@ class Tally:
     failed: int = 0
     skipped: int = 0
 
-    @property
-    def code(self) -> Exit:
-        """The exit code of what has been done so far."""
-        if not self.failed:
-            return Exit.DONE
-        return Exit.PARTIAL if self.written or self.skipped else Exit.NOTHING
-
     def __str__(self) -> str:
         text = f"{self.written} written, {self.failed} failed"
         return f"{text}, {self.skipped} done before" if self.skipped else text
 
 
-def run_all(
-    args: argparse.Namespace,
-    console: Console,
-    *,
-    suffixes: list[str],
-    label: str,
-    begin: Callable[[int], Model],
-    protected: Iterable[str | Path] = (),
-) -> Exit:
-    """Do the work for every picture that the arguments name.
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a verb does for each picture.
 
-    Args:
-        args: Of a verb over pictures (`incontext.cli.options`).
-        console: Where things are said.
+    Attributes:
         suffixes: What is written for a picture, as endings of its name.
         label: Of the progress bar.
         begin: Loads the model for so many pictures.
-        protected: Files that nothing may be written over.
+        protected: Files that shape results, and that nothing may be written over.
+        of_all: Files that are made from all pictures, so that none can be left out.
     """
+
+    suffixes: Sequence[str]
+    label: str
+    begin: Callable[[int], Model]
+    protected: Iterable[str] = ()
+    of_all: Sequence[str] = field(default=())
+
+
+def run_all(args: argparse.Namespace, console: Console, task: Task) -> Exit:
+    """Do the work for every picture that the arguments name."""
     out = Path(args.output)
-    plan = make_plan(
-        args.targets,
-        out,
-        suffixes=suffixes,
-        recursive=not args.no_recursive,
-        existing="overwrite" if args.overwrite else "skip" if args.skip_existing else "refuse",
-        protected=map(Path, protected),
-    )
     require_writable(out)
     if args.dry_run:
-        return _show(plan, console)
+        return _show(_plan(args, task, _before(args, task)), console)
+    with FolderLock(out, args.shard) as lock:
+        current_signals().leave(lock.close)  # nothing is lost yet, and jax bears no exception
+        before = _before(args, task)
+        plan = _plan(args, task, before)
+        _tell(plan, args, console, before)
+        if plan.problems and (args.on_error == "stop" or not (plan.jobs or plan.skipped)):
+            return Exit.NOTHING
+        if not plan.jobs:
+            console.say(f"nothing to do: {len(plan.skipped)} done before in {out}")
+            return Exit.PARTIAL if plan.problems else Exit.DONE
+        return _do(plan, args, console, task, before)
+
+
+def _before(args: argparse.Namespace, task: Task) -> Before:
+    """Return what is gone on with; that is nothing without --resume.
+
+    Raises:
+        UsageError: It was made otherwise.
+    """
+    out = Path(args.output)
+    before = Before.load(out, args.shard) if args.resume else Before(out, {}, {})
+    before.check_settings(settings_of(args, map(Path, task.protected)))
+    return before
+
+
+def _plan(args: argparse.Namespace, task: Task, before: Before) -> Plan:
+    out = Path(args.output)
+    is_done = is_written if args.skip_existing else None
+    if args.resume and not task.of_all:
+        is_done = before.is_done
+    plan = make_plan(
+        read_targets(args),
+        out,
+        suffixes=task.suffixes,
+        search=Search(
+            recursive=not args.no_recursive, exclude=args.exclude or (), shard=args.shard
+        ),
+        is_done=is_done,
+        may_replace=args.overwrite or args.skip_existing or bool(before.about),
+        protected=map(Path, task.protected),
+        reserved=(results_path(out, args.shard), run_path(out, args.shard)),
+    )
+    if not plan.total and not plan.problems:
+        raise InputError(
+            f"no images left: --exclude leaves out all, or they lie in {one_line(out)}"
+        )
+    return plan
+
+
+def _tell(plan: Plan, args: argparse.Namespace, console: Console, before: Before) -> None:
+    """Say what is special about the plan."""
     for problem in plan.problems:
         console.error(problem)
         console.event("result", input=None, status="failed", error=problem)
-    if plan.problems and (args.on_error == "stop" or not (plan.jobs or plan.skipped)):
-        return Exit.NOTHING
-    if not plan.jobs:
-        console.say(f"nothing to do: {len(plan.skipped)} done before in {out}")
-        return Exit.PARTIAL if plan.problems else Exit.DONE
+    count = len(plan.jobs) + len(plan.skipped)
+    if args.shard:
+        console.say(f"shard {args.shard}: {count} of {plan.total} pictures")
+    if changed := [str(job.source) for job in plan.jobs if before.has_changed(job)]:
+        more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        console.say(
+            f"changed since they were done, done again: {', '.join(changed[:_SHOWN])}{more}"
+        )
+
+
+def _do(plan: Plan, args: argparse.Namespace, console: Console, task: Task, before: Before) -> Exit:
+    out = Path(args.output)
     prepare_jax()
     started = time.monotonic()
-    model = begin(len(plan.jobs))
-    arguments = {name: value for name, value in vars(args).items() if name != "run"}
+    model = task.begin(plan.total)
+    before.check_model(model.fingerprint)
+    settings = settings_of(args, map(Path, task.protected))
+    key = run_key(settings, model.fingerprint)
     about: dict[str, object] = {
-        "arguments": arguments,
+        "key": key,
+        "arguments": {name: value for name, value in vars(args).items() if name != "run"},
         "model": model.fingerprint,
         "versions": versions(),
+        "settings": settings,
     }
-    with RunLog(out, about=about) as log:
-        run = _Run(plan, console, log, stops=args.on_error == "stop")
-        run.carry_out(model.work, label=label, out=out)
+    with RunLog(out, shard=args.shard, about=about) as log:
+        run = _Run(plan, console, log, key=key, stops=args.on_error == "stop")
+        run.carry_out(model, label=task.label)
     tally, seconds = run.tally, time.monotonic() - started
     console.event("end", **vars(tally), seconds=round(seconds, 3))
-    seen = f" (see {out / RESULTS})" if tally.failed else ""
-    console.say(f"{tally} in {seconds:.1f} s -> {out}{seen}")
-    return tally.code
+    seen = f" (see {results_path(out, args.shard)}; --resume tries them again)"
+    console.say(f"{tally} in {seconds:.1f} s -> {out}{seen if tally.failed else ''}")
+    return run.code
 
 
 class _Run:
     """One run over a plan: the log and the counts."""
 
-    def __init__(self, plan: Plan, console: Console, log: RunLog, *, stops: bool) -> None:
-        self.plan, self.console, self.log, self.stops = plan, console, log, stops
+    def __init__(self, plan: Plan, console: Console, log: RunLog, *, key: str, stops: bool) -> None:
+        self.plan, self.console, self.log, self.key, self.stops = plan, console, log, key, stops
         self.tally = Tally(failed=len(plan.problems), skipped=len(plan.skipped))
         self.left = len(plan.jobs)
+        self.misused = 0  # failures that say that the command line makes no sense
 
-    def carry_out(self, work: Work, *, label: str, out: Path) -> None:
+    @property
+    def code(self) -> Exit:
+        """The exit code of what has been done so far."""
+        if not self.tally.failed:
+            return Exit.DONE
+        if self.tally.written or self.tally.skipped:
+            return Exit.PARTIAL
+        return Exit.USAGE if self.misused == self.tally.failed else Exit.NOTHING
+
+    def carry_out(self, model: Model, *, label: str) -> None:
         """Work until all is done or nothing more can be, and put down which."""
-        self._open(out)
+        self._open()
         state = "failed"
         try:
+            self.console.event("start", inputs=self.left, skipped=len(self.plan.skipped))
             with self.console.progress(self.left, label=label) as advance:
-                self._follow(work(iter(self.plan.jobs)), advance)
+                self._follow(model, advance)
             state = "done"
         except (KeyboardInterrupt, Terminated) as stop:
             state = "interrupted"
-            stop.add_note(f"{self.tally}, {self.left} left; go on with --skip-existing")
+            stop.add_note(f"{self.tally}, {self.left} left; go on with --resume")
             raise
-        except SegGPTError as error:  # the device, or the disk: no later picture could fare better
-            if not self.tally.written:
+        except Exception as error:  # of the device or the disk: no later picture could fare better
+            told = foresee(error)
+            if told is None or not self.tally.written:
                 raise
-            self.console.error(f"{error}; go on with --skip-existing")
+            self.console.error(f"{told}; go on with --resume" if self.left else str(told))
             self.tally.failed += self.left
+            state = state if self.left else "done"
         finally:
-            self.log.describe(state, **vars(self.tally))
+            with contextlib.suppress(InputError):  # a full disk, which has been told
+                self.log.describe(state, **vars(self.tally))
 
-    def _open(self, out: Path) -> None:
+    def _open(self) -> None:
         plan = self.plan
-        try:
-            known = self.log.open(redo={str(job.source) for job in plan.jobs} | set(plan.problems))
-        except OSError as error:
-            raise InputError(f"cannot write {out}: {error.strerror}") from error
-        self.console.event("start", inputs=len(plan.jobs), skipped=len(plan.skipped))
+        remove_parts(path for job in (*plan.jobs, *plan.skipped) for path in job.outputs)
+        known = self.log.open(redo={str(job.source) for job in plan.jobs} | set(plan.problems))
         for job in plan.skipped:
             if str(job.source) not in known:
                 self.log.add(_record(job, "skipped", outputs=job.outputs))
         for problem in plan.problems:
             self.log.add({"input": problem, "status": "failed", "error": problem, "outputs": []})
 
-    def _follow(
-        self,
-        outcomes: Iterable[tuple[Job, dict[str, Any] | Failure]],
-        advance: Callable[[], None],
-    ) -> None:
+    def _follow(self, model: Model, advance: Callable[[], None]) -> None:
+        """Work, and put down what becomes of each picture.
+
+        The first picture takes a program that is compiled for it: up to its end a signal raises,
+        later it lets the picture in hand be written.
+        """
+        signals = current_signals()
+        signals.unwind()
+        signals.raise_asked()
         before = time.monotonic()
-        for job, outcome in outcomes:
-            failed = isinstance(outcome, Failure)
-            if isinstance(outcome, Failure):
-                then = "stopped" if self.stops else "skipped"
-                self.console.error(f"{outcome.reason}; {then}")
-                record = _record(job, "failed", error=outcome.reason)
-            else:
-                record = _record(job, "done", outputs=job.outputs, **outcome)
-            self.tally.failed += failed
-            self.tally.written += not failed
-            self.left -= 1
-            now = time.monotonic()
-            record["seconds"] = round(now - before, 4)
-            before = now
-            self.log.add(record)
-            self.console.event("result", **record)
-            advance()
-            if failed and self.stops:
-                return
+        try:
+            for job, outcome in carry_out(
+                self.plan.jobs, model, stops=self.stops, is_asked=lambda: bool(signals.asked)
+            ):
+                now = time.monotonic()
+                self._put_down(job, outcome, seconds=now - before)
+                before = now
+                advance()
+                if isinstance(outcome, Failure) and self.stops:
+                    return
+                signals.wait(self.console.say)
+        finally:
+            signals.unwind()
+        signals.raise_asked()
+        model.finish()
+        self.log.sort(self.plan.order)
+
+    def _put_down(self, job: Job, outcome: dict[str, Any] | Failure, *, seconds: float) -> None:
+        if isinstance(outcome, Failure):
+            then = "stopped" if self.stops else "skipped"
+            self.console.error(f"{outcome.reason}; {then}")
+            record = _record(job, "failed", error=outcome.reason)
+            self.tally.failed += 1
+            self.misused += outcome.is_usage
+        else:
+            about = {"run": self.key, "file": job.stamp}
+            record = _record(job, "done", outputs=job.outputs, **outcome, **about)
+            self.tally.written += 1
+        self.left -= 1
+        record["seconds"] = round(seconds, 4)
+        self.log.add(record)
+        self.console.event("result", **record)
 
 
 def _record(
@@ -189,33 +262,50 @@ def _record(
     return {"input": str(job.source), "status": status, "outputs": written, **more}
 
 
-def one_by_one(args: argparse.Namespace, do: Callable[[Job, np.ndarray], dict[str, Any]]) -> Work:
-    """Return the work that does one picture after the other.
+def one_by_one(
+    do: Callable[[np.ndarray], Any],
+) -> Callable[[Iterator[tuple[Job, np.ndarray]]], Iterator[tuple[Job, Any]]]:
+    """Return what does one picture after the other, as `Model.compute`.
 
     What is wrong with a picture, or with a prompt about it, does not stop the others.
     """
 
-    def attempt(job: Job) -> dict[str, Any] | Failure:
+    def attempt(job: Job, picture: np.ndarray) -> Any:
         try:
-            return do(job, load_job(args, job))
+            return do(picture)
         except InputError as error:
-            return failure_of(error)
+            return failure_of(job, error)
         except PromptError as error:
-            return Failure(f"{job.source}: {error}")
+            return Failure.of(job, error)
+        except (MemoryError, RuntimeError) as error:
+            return out_of_memory(error, job, picture)
 
-    return lambda jobs: ((job, attempt(job)) for job in jobs)
-
-
-def load_job(args: argparse.Namespace, job: Job) -> np.ndarray:
-    """Read the picture of a job.
-
-    Raises:
-        InputError: if it cannot be read.
-    """
-    return load_image(job.source, **picture_options(args))
+    return lambda pictures: ((job, attempt(job, picture)) for job, picture in pictures)
 
 
-def failure_of(error: InputError) -> Failure:
+def load_job(args: argparse.Namespace, job: Job) -> np.ndarray | Failure:
+    """Read the picture of a job, or say why it cannot be read."""
+    try:
+        return load_image(job.source, **picture_options(args))
+    except InputError as error:
+        return Failure(str(error))
+
+
+def saved(save: Callable[[Job, Any], dict[str, Any]]) -> Callable[[Job, Any], Any]:
+    """Return `Model.save`, which returns a failure where `save` raises one."""
+
+    def attempt(job: Job, outcome: Any) -> dict[str, Any] | Failure:
+        try:
+            return save(job, outcome)
+        except InputError as error:
+            return failure_of(job, error)
+        except MemoryError:
+            return Failure(f"{one_line(job.source)}: out of memory for its files; shrink it")
+
+    return attempt
+
+
+def failure_of(job: Job, error: InputError) -> Failure:
     """Return why one picture has no files.
 
     Raises:
@@ -224,7 +314,7 @@ def failure_of(error: InputError) -> Failure:
     cause = error.__cause__
     if isinstance(cause, OSError) and cause.errno in _DISK_TROUBLE:
         raise error
-    return Failure(str(error))
+    return Failure.of(job, error)
 
 
 def pick_formats(args: argparse.Namespace, known: Mapping[str, str]) -> list[str]:

@@ -2,22 +2,25 @@
 
 import contextlib
 import json
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
-from incontext.cli.outcome import UsageError
+from incontext.cli.running.shard import Shard, log_name
+from incontext.files.atomic import remove_parts, write_whole
+from seggpt.errors import InputError
 
-try:
-    import fcntl
-except ImportError:  # Windows: two runs on one folder go unnoticed there
-    fcntl = None
 
-RESULTS = "results.jsonl"
-RUN = "run.json"
+def results_path(out: Path, shard: Shard | None) -> Path:
+    """Return the file with a line for each input."""
+    return out / log_name("results", ".jsonl", shard)
+
+
+def run_path(out: Path, shard: Shard | None) -> Path:
+    """Return the file that says how a run was made."""
+    return out / log_name("run", ".json", shard)
 
 
 class RunLog:
@@ -27,16 +30,16 @@ class RunLog:
     Lines are appended and flushed one by one, so a killed run leaves all of them.
 
     Args:
-        out: The output folder; it is made if need be.
+        out: The output folder, which this run holds.
+        shard: Which part of a run this is.
         about: What `run.json` says of the run besides its state and times.
     """
 
-    def __init__(self, out: Path, *, about: dict[str, object]) -> None:
-        self._out = out
+    def __init__(self, out: Path, *, shard: Shard | None, about: dict[str, object]) -> None:
+        self._results, self._run = results_path(out, shard), run_path(out, shard)
         self._about = about
         self._started = time.time()
         self._lines: IO[str] | None = None
-        self._lock = -1
 
     def open(self, *, redo: set[str]) -> set[str]:
         """Start the run and return the inputs that the file still knows of.
@@ -45,26 +48,37 @@ class RunLog:
             redo: The inputs whose older lines are dropped, because new ones will come.
 
         Raises:
-            UsageError: Another run is writing to this folder.
+            InputError: The files cannot be written.
         """
-        self._out.mkdir(parents=True, exist_ok=True)
-        self._take_lock()
-        path = self._out / RESULTS
-        known = set()
-        with write_atomically(path) as file:
-            for record in read_results(path):
-                if record["input"] not in redo:
-                    known.add(record["input"])
-                    file.write(json.dumps(record) + "\n")
-        self._lines = path.open("a", encoding="utf-8")
+        remove_parts([self._results, self._run])
+        known = {}
+        for record in read_results(self._results):
+            if record["input"] not in redo:
+                known[record["input"]] = record
+        self._rewrite(known.values())
+        self._lines = self._results.open("a", encoding="utf-8")
         self.describe("running")
-        return known
+        return set(known)
 
     def add(self, record: dict[str, object]) -> None:
-        """Append the outcome of one input; `record` has at least "input" and "status"."""
+        """Append the outcome of one input; `record` has at least "input" and "status".
+
+        Raises:
+            InputError: It cannot be written.
+        """
         assert self._lines is not None, "open() comes first"
-        self._lines.write(json.dumps(record) + "\n")
-        self._lines.flush()
+        try:
+            self._lines.write(json.dumps(record) + "\n")
+            self._lines.flush()
+        except OSError as error:
+            raise InputError(f"cannot write {self._results}: {error.strerror}") from error
+
+    def sort(self, order: Sequence[str]) -> None:
+        """Put the lines of these inputs in order, after those of earlier runs over others."""
+        places = {name: place for place, name in enumerate(order)}
+        records = {record["input"]: record for record in read_results(self._results)}
+        self.close()
+        self._rewrite(sorted(records.values(), key=lambda row: places.get(row["input"], -1)))
 
     def describe(self, state: str, **counts: int) -> None:
         """Rewrite `run.json`."""
@@ -76,17 +90,13 @@ class RunLog:
             **counts,
             **self._about,
         }
-        with write_atomically(self._out / RUN) as file:
-            file.write(json.dumps(text, indent=2) + "\n")
+        _write(self._run, json.dumps(text, indent=2, default=str) + "\n")
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Close the file of results."""
         if self._lines is not None:
             self._lines.close()
             self._lines = None
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
 
     def __enter__(self) -> Self:
         return self
@@ -99,24 +109,15 @@ class RunLog:
     ) -> None:
         self.close()
 
-    def _take_lock(self) -> None:
-        """Lock the folder itself: nothing is left behind, and a killed run holds nothing."""
-        if fcntl is None:
-            return
-        self._lock = os.open(self._out, os.O_RDONLY)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(f"another run is writing to {self._out}; wait for it") from error
-        except OSError:  # a file system without locks
-            pass
+    def _rewrite(self, records: Iterable[dict[str, Any]]) -> None:
+        _write(self._results, "".join(json.dumps(record) + "\n" for record in records))
 
 
-def read_results(path: Path) -> Iterator[dict[str, str]]:
+def read_results(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the records of a `results.jsonl`; lines that a crash cut short are left out."""
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
             with contextlib.suppress(json.JSONDecodeError):
                 record = json.loads(line)
@@ -124,13 +125,5 @@ def read_results(path: Path) -> Iterator[dict[str, str]]:
                     yield record
 
 
-@contextlib.contextmanager
-def write_atomically(path: Path) -> Iterator[IO[str]]:
-    """Open a text file that appears under its name only when it is complete."""
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _write(path: Path, text: str) -> None:
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))

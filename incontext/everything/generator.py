@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, Unpack, get_args
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -16,7 +16,7 @@ from incontext.everything.selection import Selection
 from incontext.everything.sweep import Found, Sieve, Sweep
 from incontext.files import rle
 from incontext.files.images import ImageSource, PictureOptions, load_image
-from incontext.options import PromptMode
+from incontext.options import PromptMode, check_choice
 from incontext.prompts.promptable import EncodedImage, OnPromptable, Promptable
 from seggpt.errors import PromptError
 
@@ -88,11 +88,16 @@ class AutomaticMaskGenerator(OnPromptable):
     ) -> None:
         if (points_per_side is None) == (point_grids is None):
             raise PromptError("give points_per_side or point_grids, one of them")
-        _check_choice("output_mode", output_mode, get_args(OutputMode))
-        _check_choice("prompts", prompts, get_args(PromptMode))
-        counts = (points_per_batch, crop_n_points_downscale_factor, points_per_side or 1)
-        if min(counts) < 1 or crop_n_layers < 0:
-            raise PromptError("points, batches and factors must be above 0, and layers not below")
+        check_choice("output_mode", output_mode, OutputMode)
+        check_choice("prompts", prompts, PromptMode)
+        for name, value, least in (
+            ("points_per_side", 1 if points_per_side is None else points_per_side, 1),
+            ("points_per_batch", points_per_batch, 1),
+            ("crop_n_layers", crop_n_layers, 0),
+            ("crop_n_points_downscale_factor", crop_n_points_downscale_factor, 1),
+        ):
+            if not isinstance(value, int) or value < least:
+                raise PromptError(f"{name} {value!r} is no whole number from {least} on")
         if point_grids is None:
             side = points_per_side or 1
             if prompts == "boxes":
@@ -237,11 +242,6 @@ class AutomaticMaskGenerator(OnPromptable):
 def _best(records: list[_Record], scores: Sequence[float], most_iou: float) -> list[_Record]:
     boxes = np.array([record.box for record in records], np.float64).reshape(-1, 4)
     return [records[index] for index in suppress(boxes, np.asarray(scores), most_iou=most_iou)]
-
-
-def _check_choice(name: str, value: object, known: Sequence[str]) -> None:
-    if value not in known:
-        raise PromptError(f"{name} {value!r} is unknown; give one of {', '.join(known)}")
 
 
 def _xywh(box: Box) -> list[int]:

@@ -246,6 +246,10 @@ def check_examples(examples: Sequence[Example]) -> None:
     """
     if isinstance(examples, Example):
         raise PromptError("one Example where a list of them is wanted; write [Example(...)]")
+    if isinstance(examples, str | bytes | PathLike):
+        raise PromptError(
+            f"{examples!r:.60} where examples are wanted; a saved prompt is read by Context.load"
+        )
     if not examples:
         raise PromptError("no examples: give at least one image with its mask")
     for example in examples:
@@ -263,6 +267,18 @@ def check_examples(examples: Sequence[Example]) -> None:
             raise PromptError(
                 f"examples ask for different {what} {sorted(map(str, asked))}; use one"
             )
+
+
+def check_names(names: Any) -> dict[int, str]:
+    """Return names of labels; JSON has its labels as text.
+
+    Raises:
+        PromptError: They are nothing of the kind.
+    """
+    try:
+        return {int(label): str(name) for label, name in (names or {}).items()}
+    except (AttributeError, ValueError, TypeError) as error:
+        raise PromptError(f'names {names!r:.60} are not like {{1: "crop", 2: "weed"}}') from error
 
 
 def check_meaning(masks: Sequence[LoadedMask], like: Context, *, kind: AskedKind) -> None:
@@ -283,7 +299,7 @@ def check_meaning(masks: Sequence[LoadedMask], like: Context, *, kind: AskedKind
             )
 
 
-def check_names(examples: Sequence[Example], like: Context) -> None:
+def check_same_names(examples: Sequence[Example], like: Context) -> None:
     """Check that examples call labels as a prompt does, where both have names.
 
     Raises:

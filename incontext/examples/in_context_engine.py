@@ -256,9 +256,8 @@ def load_in_context(
             f"{metadata.get('encoder_sha256')}, and the one here has {encoder.sha256}; install "
             "the version of seggpt that they were made with"
         )
-    return InContextEngine(
-        config, params, encoder=encoder, device=device, dtype=dtype, size=size or SIZE
-    )
+    chosen = SIZE if size is None else size
+    return InContextEngine(config, params, encoder=encoder, device=device, dtype=dtype, size=chosen)
 
 
 def fit_size(picture: tuple[int, ...], size: int, patch_size: int) -> tuple[int, int]:

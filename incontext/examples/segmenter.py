@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from numbers import Real
 from os import PathLike
 from typing import Any, Literal, Unpack
 
@@ -12,7 +13,9 @@ from incontext.device import choose_device, default_dtype
 from incontext.examples.context import (
     Context,
     Example,
+    LoadedExample,
     check_names,
+    check_same_names,
     names_of,
     read_examples,
     split_labels,
@@ -27,7 +30,7 @@ from incontext.files.images import PictureOptions
 from incontext.options import AskedEnsemble, Detail, Dtype, SegType, check_choice
 from incontext.result import Result
 from seggpt.config import InContextConfig, SegGPTConfig
-from seggpt.errors import PromptError
+from seggpt.errors import PromptError, one_line
 
 LARGE = 2  # times the model's size along a side, for `large` detail
 
@@ -45,6 +48,8 @@ class ExampleSegmenter:
         dtype: Dtype | None = None,
         size: int | None = None,
     ) -> None:
+        if dtype is not None:
+            check_choice("dtype", dtype, Dtype)
         self.config = config
         self.metadata = dict(metadata or {})
         self.device = choose_device(device)
@@ -97,13 +102,30 @@ class ExampleSegmenter:
         """
         check_choice("ensemble", ensemble, AskedEnsemble)
         check_choice("seg_type", seg_type, SegType)
+        if like is not None and not isinstance(like, Context):
+            raise PromptError(f"like {like!r:.60} is no Context")
         loaded, labels, _ = read_examples(examples, like=like)
+        if like is not None:
+            check_same_names(examples, like)
+        given: dict[str, Any] = {"seg_type": seg_type, "names": names or names_of(examples)}
+        return self.show(loaded, labels, ensemble=ensemble, like=like, **given)
+
+    def show(
+        self,
+        loaded: Sequence[LoadedExample],
+        labels: tuple[int, ...],
+        *,
+        ensemble: AskedEnsemble = "auto",
+        seg_type: SegType = "semantic",
+        names: Mapping[int, str] | None = None,
+        like: Context | None = None,
+    ) -> Context:
+        """Encode examples that have been read, and the labels in them; see `context`."""
         if ensemble == "spatial" and len(loaded) > 1:
             loaded = [tile_examples(loaded, self.engine.size)]
         passes = split_labels(labels, LABELS_PER_PASS) if labels else ()
         if like is not None:
             labels, passes, seg_type = like.labels, like.passes, like.seg_type
-            check_names(examples, like)
         context = Context(
             labels=labels,
             passes=passes,
@@ -111,9 +133,16 @@ class ExampleSegmenter:
             model=self.fingerprint,
             ensemble="spatial" if ensemble == "spatial" else "feature",
             seg_type=seg_type,
-            names=names or names_of(examples),
+            names=check_names(names),
         )
         return like.joined(context) if like is not None else context
+
+    def batch_size(self, context: Context, detail: Detail | None = None) -> int:
+        """Return how many pictures at a time fit the device's memory and gain time."""
+        size = self._query_size(detail or context.detail)
+        return self.engine.batch_size(
+            context.arrays, passes=len(context.passes), seg_type=context.seg_type, size=size
+        )
 
     def segment_many(
         self,
@@ -137,14 +166,14 @@ class ExampleSegmenter:
             InputError: at the first picture that cannot be read.
             PromptError: if an argument makes no sense, or the context is another model's.
         """
-        _check_arguments(images, batch_size, detail)
+        check_arguments(images, batch_size, threshold, detail)
         if not isinstance(context, Context):
             context = self.context(context)
         chosen = self.threshold_for(context) if threshold is None else threshold
         detail = detail or context.detail
         size = self._query_size(detail)
         stream = iter(images)
-        count = self._batch_size(context, size) if batch_size == "auto" else batch_size
+        count = self.batch_size(context, detail) if batch_size == "auto" else batch_size
         while part := tuple(islice(stream, count)):
             if batch_size == "auto":
                 count = len(part)  # a stream that is shorter than a batch is not filled up
@@ -188,11 +217,6 @@ class ExampleSegmenter:
         self.engine.check_size(size)
         return size
 
-    def _batch_size(self, context: Context, size: int) -> int:
-        return self.engine.batch_size(
-            context.arrays, passes=len(context.passes), seg_type=context.seg_type, size=size
-        )
-
     def _tiles(
         self, crops: Sequence[np.ndarray], context: Context, batch_size: int
     ) -> list[Float32[np.ndarray, "k gh gw"]]:
@@ -223,18 +247,21 @@ class ExampleSegmenter:
         return found[: len(pictures)]
 
 
-def _check_arguments(images: object, batch_size: object, detail: object) -> None:
+def check_arguments(images: object, batch_size: object, threshold: object, detail: object) -> None:
     """Check what segmenting many pictures is asked.
 
     Raises:
         PromptError: naming the argument that makes no sense.
     """
-    if isinstance(images, str | bytes | PathLike):
-        raise PromptError(
-            f"segment_many takes a list of pictures, and {images!r:.60} is one; use segment"
-        )
+    shape = getattr(images, "shape", ())
+    is_one = isinstance(images, str | bytes | PathLike) or not isinstance(images, Iterable)
+    if is_one or len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4)):
+        said = one_line(repr(images)[:60])
+        raise PromptError(f"segment_many takes a list of pictures, and {said} is one; use segment")
     if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
         raise PromptError(f"batch_size {batch_size!r} is no whole number above 0, and not auto")
+    if threshold is not None and not (isinstance(threshold, Real) and 0 <= float(threshold) <= 1):
+        raise PromptError(f"threshold {threshold!r} is not in 0..1")
     if detail is not None:
         check_choice("detail", detail, Detail)
 
@@ -254,9 +281,12 @@ def _make_engine(
         CheckpointError: if its encoder is not there, or is another one.
         PromptError: if it cannot see pictures at that size.
     """
+    if size is not None and not isinstance(size, int):
+        raise PromptError(f"size {size!r} is no number of pixels")
     if isinstance(config, SegGPTConfig):
         engine = SegGPTEngine(config, params, device=device, dtype=dtype)
-        engine.check_size(size or engine.size)
-        engine.size = size or engine.size
+        if size is not None:
+            engine.check_size(size)
+            engine.size = size
         return engine
     return load_in_context(config, params, metadata, device=device, dtype=dtype, size=size)

@@ -235,7 +235,10 @@ def _read(source: FileSource, *, name: str, max_bytes: int) -> bytes:
     elif isinstance(source, str | os.PathLike):
         data = _read_path(Path(source), name=name, max_bytes=max_bytes)
     elif isinstance(source, BinaryReader):
-        data = source.read(max_bytes + 1)
+        try:
+            data = source.read(max_bytes + 1)
+        except (OSError, ValueError) as error:  # ValueError: it is closed
+            raise InputError(f"{name}: cannot read: {error}") from error
         if not isinstance(data, bytes):
             raise InputError(f'{name}: opened as text; open it with mode "rb"')
     else:

@@ -32,7 +32,7 @@ from incontext.files.decode import (
     decode,
 )
 from incontext.files.scaling import scale, scale_dark_color, warn_of_alpha
-from incontext.options import Alpha
+from incontext.options import Alpha, check_reading
 from incontext.wording import option
 from seggpt.errors import InputError, one_line
 
@@ -85,7 +85,9 @@ def load_image(
 
     Raises:
         InputError: The picture is missing, unreadable, damaged, too large, too thin or empty.
+        PromptError: An option makes no sense.
     """
+    check_reading(max_pixels, alpha, bands)
     given: Any = as_array(source)
     if isinstance(given, np.ndarray):
         array = _checked_array(given, max_pixels=max_pixels)
@@ -143,7 +145,7 @@ def _numbers(decoded: Decoded, *, bands: tuple[int, int, int] | None) -> np.ndar
         return None
     count = 1 if values.ndim == 2 else values.shape[2]
     if bands is not None:
-        if not (len(bands) == 3 and all(1 <= band <= count for band in bands)):
+        if max(bands) > count:
             raise InputError(
                 f"{decoded.name}: {option('bands', tuple(bands))}, and there are {count} bands, "
                 f"counted from 1"
@@ -249,23 +251,25 @@ def _find(target: str, recursive: bool, suffixes: Suffixes) -> list[tuple[Path, 
 
 
 def _match(pattern: Path, base: Path, suffixes: Suffixes) -> Iterator[Path]:
-    if "**" not in pattern.parts:
-        matches = (Path(match) for match in glob.iglob(str(pattern)))
+    wanted = pattern.parts[len(base.parts) :]
+    if "**" not in wanted:
+        # A folder that exists may have brackets in its name.
+        matches = map(Path, glob.iglob(os.path.join(glob.escape(str(base)), *wanted)))
         yield from (match for match in matches if _counts(match, suffixes) and not match.is_dir())
         return
     # glob's own `**` follows links without end where two of them lead back to their folder.
-    wanted = pattern.parts[len(base.parts) :]
     for file in _walk(base, True, suffixes):
-        if _fits(file.parts[len(base.parts) :], wanted):
+        if fits_pattern(file.parts[len(base.parts) :], wanted):
             yield file
 
 
-def _fits(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
+def fits_pattern(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
+    """Say whether a path fits a pattern, part by part; `**` is any number of folders."""
     if not wanted:
         return not parts
     if wanted[0] == "**":
-        return _fits(parts, wanted[1:]) or (bool(parts) and _fits(parts[1:], wanted))
-    return bool(parts) and fnmatch(parts[0], wanted[0]) and _fits(parts[1:], wanted[1:])
+        return fits_pattern(parts, wanted[1:]) or (bool(parts) and fits_pattern(parts[1:], wanted))
+    return bool(parts) and fnmatch(parts[0], wanted[0]) and fits_pattern(parts[1:], wanted[1:])
 
 
 def _walk(folder: Path, recursive: bool, suffixes: Suffixes) -> Iterator[Path]:
@@ -304,12 +308,13 @@ def _counts(path: Path, suffixes: Suffixes) -> bool:
 
 
 def _fixed_part(pattern: Path) -> Path:
-    parts: list[str] = []
+    """Return the folder in which a pattern looks; brackets in names that exist are no wildcards."""
+    base = Path()
     for part in pattern.parts[:-1]:
-        if glob.has_magic(part):
+        if glob.has_magic(part) and not os.path.lexists(base / part):
             break
-        parts.append(part)
-    return Path(*parts)
+        base /= part
+    return base
 
 
 def _stem(relative: Path) -> Path:

@@ -218,7 +218,7 @@ def _odd(decoded: Decoded) -> RawMask:
 
 
 def _from_array(array: Shaped[np.ndarray, "h w"], *, max_pixels: int | None) -> RawMask:
-    name = f"<array {'x'.join(map(str, array.shape))} {array.dtype}>"
+    name = array_name(array)
     check_size((array.shape[1], array.shape[0]), name=name, max_pixels=max_pixels)
     if array.dtype != bool and not np.issubdtype(array.dtype, np.integer):
         array = _whole(array, name=name)

@@ -131,7 +131,7 @@ def check_points(
 
 
 def check_boxes(boxes: ArrayLike, *, size: tuple[int, int]) -> Float32[np.ndarray, "p 4"]:
-    """Return boxes as rows of x0, y0, x1, y1.
+    """Return boxes as rows of x0, y0, x1, y1, cut at the picture's edges.
 
     Args:
         boxes: In pixels of the picture: (4,) for one prompt, (p, 4) for several.
@@ -158,7 +158,7 @@ def check_boxes(boxes: ArrayLike, *, size: tuple[int, int]) -> Float32[np.ndarra
                 f"box {said} is outside the picture of {width}x{height}; "
                 f"x is in 0..{width}, y in 0..{height}"
             )
-    return rows.reshape(-1, 4)
+    return rows.reshape(-1, 4).clip(0, np.array([width, height] * 2, np.float32))
 
 
 def check_mask(mask: ArrayLike, *, shape: tuple[int, int]) -> Float32[np.ndarray, "p height width"]:

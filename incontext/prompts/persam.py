@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, PyTree
 from incontext.examples.context import Example, read_examples
 from incontext.files import rle
 from incontext.files.images import ImageSource, PictureOptions, load_image
-from incontext.options import PersamMethod
+from incontext.options import PersamMethod, check_choice
 from incontext.prompts.answers import Answer
 from incontext.prompts.checks import Prompts
 from incontext.prompts.engine import PromptEngine
@@ -70,7 +70,9 @@ class PerSAM(OnPromptable):
 
         Raises:
             InputError: if the picture or the mask cannot be used.
+            PromptError: if there is no such method.
         """
+        check_choice("method", method, PersamMethod)
         (loaded,), labels, _ = read_examples([example])
         state = self.model.encode(loaded.image)
         embedding = self.model.engine.patches(state.embedding)

@@ -7,8 +7,11 @@ from jaxtyping import Bool, Float32
 from numpy.typing import ArrayLike
 
 from incontext.files.images import ImageSource, PictureOptions, load_image
+from incontext.options import check_choice
 from incontext.prompts.promptable import EncodedImage, OnPromptable, Promptable
 from seggpt.errors import PromptError
+
+ChannelOrder = Literal["RGB", "BGR"]
 
 
 class Predictor(OnPromptable):
@@ -27,7 +30,7 @@ class Predictor(OnPromptable):
     def set_image(
         self,
         image: ImageSource,
-        image_format: Literal["RGB", "BGR"] = "RGB",
+        image_format: ChannelOrder = "RGB",
         **options: Unpack[PictureOptions],
     ) -> None:
         """Encode a picture for the prompts to come; arrays may come in OpenCV's BGR.
@@ -36,7 +39,9 @@ class Predictor(OnPromptable):
 
         Raises:
             InputError: if the picture cannot be used.
+            PromptError: if the format or an option makes no sense.
         """
+        check_choice("image_format", image_format, ChannelOrder)
         picture = load_image(image, **options)
         self._state = self.model.encode(picture[..., ::-1] if image_format == "BGR" else picture)
 

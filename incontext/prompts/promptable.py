@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, Literal, Self, Unpack
+from typing import Any, Self, Unpack
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ from incontext.examples.encoded import EncodedPicture, Source, load_source
 from incontext.examples.in_context_engine import load_in_context
 from incontext.files.images import PictureOptions
 from incontext.hub import find_source
+from incontext.options import Dtype, check_choice
 from incontext.prompts.answers import Answer
 from incontext.prompts.checks import Prompts, check_prompts
 from incontext.prompts.engine import HeadsEngine, PromptEngine, SAMEngine
@@ -66,7 +67,7 @@ class OnPromptable:
         name_or_path: str | PathLike[str] | None = None,
         *,
         device: str | None = None,
-        dtype: Literal["float32", "bfloat16"] | None = None,
+        dtype: Dtype | None = None,
         **options: Any,
     ) -> Self:
         """Load weights as `Promptable.from_pretrained` does; `options` are the class's own.
@@ -93,7 +94,7 @@ class Promptable:
         name_or_path: str | PathLike[str] | None = None,
         *,
         device: str | None = None,
-        dtype: Literal["float32", "bfloat16"] | None = None,
+        dtype: Dtype | None = None,
     ) -> "Promptable":
         """Load the weights of a promptable model: shipped ones by name, or a file or folder.
 
@@ -104,10 +105,12 @@ class Promptable:
                 without heads for prompts.
             DeviceError: if there is no such device.
         """
+        if dtype is not None:
+            check_choice("dtype", dtype, Dtype)
         enable_compile_cache()
+        place = choose_device(device)  # a wrong name must not wait for the weights
         path = find_source(name_or_path)
         loaded = load_published(path, family="sam")
-        place = choose_device(device)
         chosen = dtype or default_dtype(place)
         try:
             if loaded.config.get("model") == IN_CONTEXT_MODEL:

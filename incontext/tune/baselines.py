@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int32, UInt8
 
 from incontext.device import open_pool
-from incontext.examples.context import Context, Example
+from incontext.examples.context import Context, LoadedExample
 from incontext.examples.engine import SegGPTEngine
 from incontext.examples.segmenter import ExampleSegmenter
 from incontext.options import Ensemble, SegType
@@ -140,8 +140,11 @@ def _show(
     ensemble: Ensemble,
     seg_type: SegType,
 ) -> Context:
-    examples = as_examples(pictures.take(rows[:MOST_EXAMPLES]))
-    return segmenter.context(examples, ensemble=ensemble, seg_type=seg_type)
+    shown = pictures.take(rows[:MOST_EXAMPLES])
+    maps = label_maps(shown)
+    examples = [LoadedExample(*pair) for pair in zip(shown.images, maps, strict=True)]
+    labels = tuple(sorted({int(label) for labels in maps for label in np.unique(labels)} - {0}))
+    return segmenter.show(examples, labels, ensemble=ensemble, seg_type=seg_type)
 
 
 def score_context(segmenter: ExampleSegmenter, context: Context, pictures: Pictures) -> Counts:
@@ -171,14 +174,11 @@ def count_result(
     return count_pixels(probabilities, class_ids, labels=labels)
 
 
-def as_examples(pictures: Pictures) -> list[Example]:
-    """Return pictures as examples with the labels of their masks."""
+def label_maps(pictures: Pictures) -> list[Int32[np.ndarray, "h w"]]:
+    """Return the labels of all pixels; what is ignored counts as background."""
     values = np.zeros(256, np.int32)
     values[1 : len(pictures.labels) + 1] = pictures.labels
-    return [
-        Example(image, values[class_ids], kind="labels")
-        for image, class_ids in zip(pictures.images, pictures.class_ids, strict=True)
-    ]
+    return [values[class_ids] for class_ids in pictures.class_ids]
 
 
 def cover_labels(pictures: Pictures, rng: np.random.Generator) -> list[int]:

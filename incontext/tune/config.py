@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from incontext.options import Learn, Learned, Start
+from seggpt.errors import PromptError
 
 MAX_PROMPT_BYTES = 8_000_000
 RATES: dict[Learned, float] = {"pixels": 0.1, "tokens": 0.05, "cache": 0.03, "head": 3e-3}  # Adam's
@@ -74,24 +75,24 @@ class TuneConfig:
         """Check numbers.
 
         Raises:
-            ValueError: naming the field and what it must be.
+            PromptError: naming the field and what it must be.
         """
         positive = ("batch_size", "micro_batch", "patience", "views", "reuse")
         for name in positive:
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+                raise PromptError(f"{name} {getattr(self, name)} must be at least 1")
         if self.batch_size % self.micro_batch:
-            raise ValueError(
+            raise PromptError(
                 f"batch_size {self.batch_size} is not a multiple of micro_batch {self.micro_batch}"
             )
         chosen = ("prompts", "steps", "lr", "labels_per_pass", "view_size", "hold_out")
         for name in chosen:
             if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"{name} {getattr(self, name)} must not be negative")
+                raise PromptError(f"{name} {getattr(self, name)} must not be negative")
         if self.minutes is not None and not (self.minutes > 0 and math.isfinite(self.minutes)):
-            raise ValueError(f"minutes {self.minutes} must be above 0")
+            raise PromptError(f"minutes {self.minutes} must be above 0")
         if not 0 < self.scale <= 1:
-            raise ValueError(f"scale {self.scale} must be above 0 and at most 1")
+            raise PromptError(f"scale {self.scale} must be above 0 and at most 1")
         for name in ("jitter", "average"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least 0 and below 1")
+                raise PromptError(f"{name} {getattr(self, name)} must be at least 0 and below 1")

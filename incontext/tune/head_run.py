@@ -16,7 +16,7 @@ from incontext.examples.in_context_engine import InContextEngine, fit_size
 from incontext.examples.passes import LABELS_PER_PASS
 from incontext.examples.segmenter import ExampleSegmenter
 from incontext.options import SegType
-from incontext.tune.baselines import MOST_EXAMPLES, Plain, as_examples, cover_labels
+from incontext.tune.baselines import MOST_EXAMPLES, Plain, cover_labels, label_maps
 from incontext.tune.config import RATES, TuneConfig
 from incontext.tune.head import Bank, fill_bank, learn_head, make_update
 from incontext.tune.loop import Progress
@@ -190,11 +190,6 @@ def find_by_others(
     return Found(
         pictures, passes, embeddings, [probabilities[r] for r in range(len(probabilities))], folds
     )
-
-
-def label_maps(pictures: Pictures) -> list[np.ndarray]:
-    """Return the labels of all pixels; what is ignored counts as background."""
-    return [np.asarray(example.mask) for example in as_examples(pictures)]
 
 
 class _Run:

@@ -93,7 +93,7 @@ def read_pictures(
 
     def shrink(index: int, values: MaskValues) -> np.ndarray:
         image = load_source(examples[index].image, **examples[index].options)
-        mask_name = f"mask of {names[index]}"
+        mask_name = _mask_name(examples[index])
         check_same_size(image, values, image_name=names[index], mask_name=mask_name)
         say_turn(examples[index].image, examples[index].mask, mask_name=mask_name)
         height, width = fit(values.shape) if fit else (side, side)
@@ -190,6 +190,11 @@ def _choose_labels(found: Sequence[int], asked: Sequence[int] | None) -> tuple[i
             f"{len(kept)} labels; {MOST_LABELS} are the most: pick some with --labels"
         )
     return kept
+
+
+def _mask_name(example: Example) -> str:
+    is_file = isinstance(example.mask, str | PathLike)
+    return str(example.mask) if is_file else f"mask of {_name(example)}"
 
 
 def _name(example: Example) -> str:

@@ -84,7 +84,8 @@ def write_page(path: Path, tuned: Tuned, segmenter: ExampleSegmenter, *, command
         rows="\n".join(_draw_rows(tuned, segmenter)),
     )
     try:
-        path.write_text(page, encoding="utf-8")
+        # Names that are not UTF-8 are escaped.
+        path.write_text(page, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from error
 

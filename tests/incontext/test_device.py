@@ -27,6 +27,24 @@ def test_devices_are_chosen_by_name() -> None:
             choose_device(name)
 
 
+@pytest.mark.parametrize("error", [AssertionError(), RuntimeError("no (set JAX_PLATFORMS='')")])
+def test_platforms_that_are_not_there_are_named(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(jax, "devices", fail)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    words = f" ({str(error)[:2]})" if str(error) else ""
+    for name in (None, "cpu"):
+        with pytest.raises(DeviceError) as caught:
+            choose_device(name)
+        assert str(caught.value) == (
+            f"JAX_PLATFORMS=cuda: jax finds no such device{words}; unset it, or set it to cpu"
+        )
+
+
 @pytest.fixture
 def no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     before = jax.config.values["jax_compilation_cache_dir"]
@@ -50,6 +68,29 @@ def test_a_folder_that_others_can_write_to_is_not_used(caplog: pytest.LogCapture
     enable_compile_cache()
     assert jax.config.values["jax_compilation_cache_dir"] is None
     assert "writable by others" in caplog.text
+
+
+@pytest.mark.usefixtures("no_cache")
+@pytest.mark.parametrize("home", ["none", "a file"])
+def test_without_a_home_programs_are_not_kept(
+    home: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    (tmp_path / "file").write_text("")
+
+    def find() -> Path:
+        if home == "none":
+            raise RuntimeError("Could not determine home directory.")
+        return tmp_path / "file"
+
+    monkeypatch.setattr(Path, "home", find)
+    for _ in range(2):
+        enable_compile_cache()
+    assert jax.config.values["jax_compilation_cache_dir"] is None
+    assert caplog.text.count("compiled programs are not kept") == 1
 
 
 def program(mib: int) -> SimpleNamespace:

@@ -1,5 +1,6 @@
 """The segmenter on tiny random weights: what must hold whatever the weights are."""
 
+import inspect
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 
 from incontext import Context, Example, Segmenter
+from incontext.examples.context import check_examples, check_names
 from incontext.examples.engine import SegGPTEngine
+from incontext.examples.segmenter import check_arguments
 from seggpt.errors import CheckpointError, DeviceError, InputError, PromptError
 from seggpt.weights import save_weights
-from tests.tiny_models import in_context_segmenter, tiny_seggpt, tiny_segmenter
+from tests.tiny_models import fresh_weights, in_context_segmenter, tiny_seggpt, tiny_segmenter
 
 
 @pytest.fixture(scope="module", params=["prefix", "mutual", "in-context"])
@@ -259,10 +262,45 @@ def test_arguments_that_make_no_sense_are_named(segmenter: Segmenter) -> None:
     wrong: list[tuple[str, Any]] = [
         ("batch_size 0", lambda: list(segmenter.segment_many([], context, batch_size=0))),
         ("'a.png'.* is one", lambda: list(segmenter.segment_many("a.png", context))),
+        ("threshold nan", lambda: segmenter.segment(picture(3), context, threshold=np.nan)),
+        ("about=1", lambda: segmenter.segment(picture(3), context, about=1)),
+        ("not at 0", lambda: tiny_segmenter_of_size(0)),
     ]
     for words, act in wrong:
         with pytest.raises(PromptError, match=words):
             act()
+
+
+def tiny_segmenter_of_size(size: int) -> Segmenter:
+    config = tiny_seggpt()
+    return Segmenter(config, fresh_weights(config), size=size)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((["a.png"], 1, "x", None), "threshold 'x'"),
+        ((np.zeros((4, 4, 3), np.uint8), 1, None, None), "is one; use segment"),
+        ((5, 1, None, None), "5 is one; use segment"),
+        (([], 1, None, "huge"), "detail 'huge' is unknown"),
+    ],
+)
+def test_arguments_of_other_types_are_named(arguments: tuple[object, ...], words: str) -> None:
+    with pytest.raises(PromptError, match=words):
+        check_arguments(*arguments)
+
+
+def test_names_are_of_labels() -> None:
+    assert check_names({"1": "leaf", 2: "stem"}) == {1: "leaf", 2: "stem"}
+    assert check_names(None) == {}
+    for wrong in (["leaf"], {"leaf": 1}, 5):
+        with pytest.raises(PromptError, match="names"):
+            check_names(wrong)
+
+
+def test_a_path_is_no_context() -> None:
+    with pytest.raises(PromptError, match=r"read by Context\.load"):
+        inspect.unwrap(check_examples)("prompt.safetensors")
 
 
 def test_arrays_of_jax_are_pictures(segmenter: Segmenter) -> None:

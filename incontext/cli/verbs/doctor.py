@@ -28,7 +28,7 @@ def run(args: argparse.Namespace, console: Console) -> Exit:
 
     report = check_up(args.device)
     if console.events:
-        print(json.dumps(report.sections | {"problems": report.problems}))
+        console.data(json.dumps(report.sections | {"problems": report.problems}))
     else:
         for section, facts in report.sections.items():
             console.data(section)

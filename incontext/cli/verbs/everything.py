@@ -10,6 +10,7 @@ from incontext.cli.options import (
     add_marks,
     add_picture_options,
     positive,
+    require_targets,
     unit_interval,
 )
 from incontext.cli.outcome import Exit
@@ -87,6 +88,7 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out the verb."""
+    require_targets(args)
     # numpy and Pillow, and later jax: a mistake in the arguments must not wait for them.
     from incontext.cli.work.everything import sweep_all
 

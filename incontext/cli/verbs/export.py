@@ -6,10 +6,12 @@ from incontext.cli.console import Console
 from incontext.cli.options import (
     Subparsers,
     add_mask_options,
+    add_named,
     add_names,
     add_output,
     add_targets,
     positive,
+    require_targets,
 )
 from incontext.cli.outcome import Exit
 
@@ -32,7 +34,7 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("targets", nargs="+", metavar="MASK", help="file, folder or 'pattern*'")
+    add_named(parser, metavar="MASK")
     group = add_output(
         parser,
         formats="coco (default) and table: one file of all; mask, labels, binary, labelme, yolo, "
@@ -56,6 +58,7 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out the verb."""
+    require_targets(args)
     # numpy and Pillow: a mistake in the arguments must not wait for them.
     from incontext.cli.work.export import export_all
 

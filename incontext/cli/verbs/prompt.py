@@ -11,6 +11,7 @@ from incontext.cli.options import (
     add_marks,
     add_picture_options,
     require_examples,
+    require_targets,
 )
 from incontext.cli.outcome import Exit, UsageError
 from incontext.options import MOST_EXAMPLES, PersamMethod
@@ -80,6 +81,7 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out the verb."""
+    require_targets(args)
     has_example = bool(args.example or args.examples)
     if not args.point and not args.box and not has_example:
         raise UsageError("give --point X,Y or --box X0,Y0,X1,Y1, or an example (-e IMAGE MASK)")

@@ -14,6 +14,7 @@ from incontext.cli.options import (
     positive,
     prompt_files,
     require_examples,
+    require_targets,
     unit_interval,
 )
 from incontext.cli.outcome import Exit, UsageError
@@ -28,7 +29,9 @@ examples:
   seggpt segment photos/ -e leaf.jpg leaf_mask.png -o masks/
   seggpt segment 'shots/**/*.png' -e a.png a_mask.png -e b.png b_mask.png -o out
   seggpt segment photos/ --examples annotations/instances.json -o masks/
-  seggpt segment photos/ --prompt tuned.safetensors -o masks/ --skip-existing
+  seggpt segment photos/ --prompt tuned.safetensors -o masks/ --resume
+  find photos -name '*.jpg' -print0 | seggpt segment - -0 -e leaf.jpg leaf_mask.png -o masks/
+  seggpt segment photos/ -e leaf.jpg leaf_mask.png -o masks/ --shard auto  # in a Slurm array
 """
 
 
@@ -71,6 +74,7 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out the verb."""
+    require_targets(args)
     require_prompt(args)
     # numpy and Pillow, and later jax: a mistake in the arguments must not wait for them.
     from incontext.cli.work.segment import segment_all

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw
 import incontext
 from incontext.cli.console import Console
 from incontext.cli.environment import prepare_jax
-from incontext.cli.runlog import write_atomically
 from incontext.cli.work.demo_scenes import SCENES, Scene
+from incontext.files.atomic import write_whole
 from incontext.files.drawing import draw_overlay, make_palette, save_png
 
 PANEL_HEIGHT_PX = 260
@@ -86,8 +86,8 @@ def make_gallery(
                 seconds=seconds,
             )
         )
-    with write_atomically(index) as file:
-        file.write(PAGE.format(scenes="\n".join(sections)))
+    page = PAGE.format(scenes="\n".join(sections))
+    write_whole(index, lambda part: part.write_text(page, encoding="utf-8"))
 
 
 def _sheet(scene: Scene, found: np.ndarray) -> Image.Image:

@@ -5,6 +5,8 @@ import os
 import platform
 import time
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -12,7 +14,7 @@ from PIL import Image, ImageDraw
 import incontext
 from incontext.cli.environment import prepare_jax, versions
 from incontext.cli.work.models import read_model, verify_model
-from seggpt.errors import CheckpointError, SegGPTError
+from seggpt.errors import CheckpointError, DeviceError, InputError
 from seggpt.pretrained import ENCODER, shipped_weights
 
 EXTRAS = {
@@ -45,9 +47,19 @@ def check_up(device: str | None) -> Report:
         name: "installed" if importlib.util.find_spec(module) else "not installed"
         for name, module in EXTRAS.items()
     }
-    report.sections["weights"] = _weights(report.problems)
-    report.sections["devices"] = _devices(report.problems)
-    report.sections["self-test"] = _self_test(device, report.problems)
+    for name, check in (
+        ("weights", _weights),
+        ("devices", _devices),
+        ("self-test", partial(_self_test, device)),
+    ):
+        try:
+            report.sections[name] = check(report.problems)
+        # What is broken here may raise anything, and then the rest of the report still counts.
+        except Exception as error:
+            report.sections[name] = {"result": "failed"}
+            words = str(error) or type(error).__name__
+            if words not in report.problems:
+                report.problems.append(f"{name}: {words}")
     return report
 
 
@@ -89,23 +101,33 @@ def _weights(problems: list[str]) -> dict[str, object]:
 
 
 def _devices(problems: list[str]) -> dict[str, object]:
-    # Some backends fail while they are imported, and then the rest of the report still counts.
+    import jax  # some backends fail while they are imported
+
+    from incontext.device import find_devices
+
+    facts: dict[str, object] = {"compile cache": _compile_cache(jax.config)}
     try:
-        import jax
-
-        from incontext.device import cache_folder
-
-        facts: dict[str, object] = {}
-        for device in jax.devices():
-            limit = (device.memory_stats() or {}).get("bytes_limit")
-            memory = f", {limit / 2**30:.1f} GiB" if limit else ""
-            facts[f"{device.platform}:{device.id}"] = f"{device.device_kind}{memory}"
-    except Exception as error:
-        problems.append(f"jax finds no device: {error or type(error).__name__}")
-        return {}
-    configured = getattr(jax.config, "jax_compilation_cache_dir", None)
-    facts["compile cache"] = str(configured or cache_folder())
+        devices = find_devices()
+    except DeviceError as error:
+        problems.append(str(error))
+        return facts
+    for device in devices:
+        limit = (device.memory_stats() or {}).get("bytes_limit")
+        memory = f", {limit / 2**30:.1f} GiB" if limit else ""
+        facts[f"{device.platform}:{device.id}"] = f"{device.device_kind}{memory}"
     return facts
+
+
+def _compile_cache(config: Any) -> str:
+    from incontext.device import make_cache_folder  # as above
+
+    try:
+        folder = config.jax_compilation_cache_dir or make_cache_folder()
+    except InputError as error:
+        return f"none: {error}"
+    if os.path.isdir(folder) and not os.access(folder, os.W_OK | os.X_OK):
+        return f"{folder} (not writable: nothing is added)"
+    return str(folder)
 
 
 def _self_test(device: str | None, problems: list[str]) -> dict[str, object]:
@@ -113,15 +135,11 @@ def _self_test(device: str | None, problems: list[str]) -> dict[str, object]:
     started = time.perf_counter()
     image, mask = draw_disc((40, 44), 24)
     target, truth = draw_disc((80, 76), 30)
-    try:
-        segmenter = incontext.Segmenter.from_pretrained(device=device)
-        context = segmenter.context([incontext.Example(image, mask)])
-        found = segmenter.segment(target, context).label_map == 1
-        first = time.perf_counter() - started
-        segmenter.segment(target, context)
-    except SegGPTError as error:
-        problems.append(f"self-test: {error}")
-        return {"result": "failed"}
+    segmenter = incontext.Segmenter.from_pretrained(device=device)
+    context = segmenter.context([incontext.Example(image, mask)])
+    found = segmenter.segment(target, context).label_map == 1
+    first = time.perf_counter() - started
+    segmenter.segment(target, context)
     again = time.perf_counter() - started - first
     wanted = np.asarray(truth) > 0
     iou = float((found & wanted).sum() / (found | wanted).sum())

@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,14 @@ from incontext.cli.console import Console
 from incontext.cli.inputs import check_examples, example_options
 from incontext.cli.outcome import Exit
 from incontext.cli.plan import Job
-from incontext.cli.run import Model, one_by_one, pick_formats, run_all
-from incontext.cli.runlog import write_atomically
+from incontext.cli.run import Task, load_job, one_by_one, pick_formats, run_all, saved
+from incontext.cli.running.pipeline import Model
 from incontext.everything.selection import Selection
+from incontext.files.atomic import write_whole
 from incontext.files.drawing import draw_overlay, save_png
 from incontext.files.rle import RunLengths, decode
 from incontext.prompts.engine import SAMEngine
 from incontext.prompts.promptable import Promptable
-from seggpt.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +54,11 @@ def sweep_all(args: argparse.Namespace, console: Console) -> Exit:
 
         select = _selector(args, generator.model)
 
-        def work(job: Job, picture: np.ndarray) -> dict[str, Any]:
-            records = generator.generate(picture, select=select(picture))
+        def find(picture: np.ndarray) -> tuple[np.ndarray, list[dict[str, Any]]]:
+            return picture, generator.generate(picture, select=select(picture))
+
+        def save(job: Job, found: tuple[np.ndarray, list[dict[str, Any]]]) -> dict[str, Any]:
+            picture, records = found
             if not records:
                 logger.warning(
                     "%s: nothing found; lower --pred-iou-thresh (%g) or "
@@ -70,17 +74,12 @@ def sweep_all(args: argparse.Namespace, console: Console) -> Exit:
                     _write(path, picture, records, masks)
             return {"masks": len(records)}
 
-        return Model(generator.model.fingerprint, one_by_one(args, work))
+        fingerprint = generator.model.fingerprint
+        return Model(fingerprint, partial(load_job, args), one_by_one(find), saved(save))
 
     suffixes = [SUFFIXES[name] for name in formats]
-    return run_all(
-        args,
-        console,
-        suffixes=suffixes,
-        label="finding",
-        begin=begin,
-        protected=args.example or (),
-    )
+    task = Task(suffixes=suffixes, label="finding", begin=begin, protected=args.example or ())
+    return run_all(args, console, task)
 
 
 def _selector(
@@ -118,13 +117,8 @@ def _write(
         record | {"segmentation": runs.to_coco()}
         for record, runs in zip(records, masks, strict=True)
     ]
-    text = json.dumps({"width": width, "height": height, "masks": rows})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with write_atomically(path) as file:
-            file.write(text + "\n")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    text = json.dumps({"width": width, "height": height, "masks": rows}) + "\n"
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def _overlay(picture: np.ndarray, masks: list[RunLengths]) -> np.ndarray:

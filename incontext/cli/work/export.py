@@ -1,7 +1,6 @@
 """`seggpt export` at work: read masks one by one, write each, and what is of all of them."""
 
 import argparse
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from incontext.cli.console import Console
 from incontext.cli.names import read_names
 from incontext.cli.outcome import Exit, UsageError
 from incontext.cli.plan import Job
-from incontext.cli.run import Model, failure_of, pick_formats, run_all
-from incontext.cli.stream import Failure
+from incontext.cli.run import Task, pick_formats, run_all, saved
+from incontext.cli.runlog import run_path
+from incontext.cli.running.pipeline import Failure, Model
 from incontext.files.atomic import write_whole
 from incontext.files.decode import MAX_PIXELS
 from incontext.files.images import find_images
@@ -30,6 +30,7 @@ from incontext.outputs.run_files import RUN_FILES, RunFiles
 from seggpt.errors import InputError
 
 _NOT_OF_MASKS = NEED_IMAGE | {"probabilities"}
+_Read = tuple[Int32[np.ndarray, "h w"], tuple[int, ...]]
 SUFFIXES = {name: end for name, end in OUTPUT_SUFFIXES.items() if name not in _NOT_OF_MASKS}
 
 
@@ -38,18 +39,21 @@ def export_all(args: argparse.Namespace, console: Console) -> Exit:
     formats = pick_formats(args, {**RUN_FILES, **SUFFIXES})
     names = read_names(args.names)
     whole = {name: Path(args.output, RUN_FILES[name]) for name in formats if name in RUN_FILES}
-    if whole and args.skip_existing:
-        raise UsageError(f"{', '.join(whole)} is one file of all masks: leave --skip-existing out")
-    if not args.overwrite and (there := [str(path) for path in whole.values() if path.exists()]):
+    for option in ("skip_existing", "shard") if whole else ():
+        if getattr(args, option):
+            flag = "--" + option.replace("_", "-")
+            raise UsageError(f"{', '.join(whole)} is one file of all masks: leave {flag} out")
+    may_replace = args.overwrite or (args.resume and run_path(Path(args.output), None).exists())
+    if not may_replace and (there := [str(path) for path in whole.values() if path.exists()]):
         raise UsageError(f"{there[0]} exists; add --overwrite or choose another folder with -o")
-    return run_all(
-        args,
-        console,
+    task = Task(
         suffixes=[SUFFIXES[name] for name in formats if name in SUFFIXES],
         label="exporting",
         begin=partial(_begin, args, formats, whole, names),
         protected=[args.names] if args.names else [],
+        of_all=[path.name for path in whole.values()],
     )
+    return run_all(args, console, task)
 
 
 def _begin(
@@ -62,37 +66,41 @@ def _begin(
     pictures = _find_pictures(args.images) if args.images else {}
     each = [name for name in formats if name in SUFFIXES]
 
-    def work(jobs: Iterator[Job]) -> Iterator[tuple[Job, dict[str, Any] | Failure]]:
-        run = RunFiles(names=names, instances=args.instances)
-        for job in jobs:
-            picture = pictures.get(job.name, job.source)
-            try:
-                label_map, labels = _read(job, args)
-                for output in each:
-                    check_labels(labels, output)
-                drawing = Drawing(
-                    label_map=label_map,
-                    labels=tuple(sorted({*labels, *names})),
-                    source=str(picture),
-                    names=names,
-                    instances=args.instances,
-                )
-                for output, path in zip(each, job.outputs, strict=True):
-                    write_output(drawing, output, path)
-            except InputError as error:
-                yield job, failure_of(error)
-                continue
-            run.add(_name_below(picture, args.images), label_map)
-            yield job, {"labels": list(labels)}
+    run = RunFiles(names=names, instances=args.instances)
+
+    def load(job: Job) -> _Read | Failure:
+        try:
+            return _read(job, args)
+        except InputError as error:
+            return Failure(str(error))
+
+    def save(job: Job, read: _Read) -> dict[str, Any]:
+        label_map, labels = read
+        picture = pictures.get(job.name, job.source)
+        for output in each:
+            check_labels(labels, output)
+        drawing = Drawing(
+            label_map=label_map,
+            labels=tuple(sorted({*labels, *names})),
+            source=str(picture),
+            names=names,
+            instances=args.instances,
+        )
+        for output, path in zip(each, job.outputs, strict=True):
+            write_output(drawing, output, path)
+        run.add(_name_below(picture, args.images), label_map)
+        return {"labels": list(labels)}
+
+    def finish() -> None:
         texts = {"coco": run.coco, "table": run.table}
         for name, path in whole.items():
             text = texts[name]()
-            write_whole(path, lambda part, text=text: part.write_text(text, encoding="utf-8"))
+            write_whole(path, partial(_write_text, text=text))
 
-    return Model("none", work)
+    return Model("none", load, lambda masks: masks, saved(save), finish)
 
 
-def _read(job: Job, args: argparse.Namespace) -> tuple[Int32[np.ndarray, "h w"], tuple[int, ...]]:
+def _read(job: Job, args: argparse.Namespace) -> _Read:
     """Return a mask's labels; what is to be ignored becomes background.
 
     Raises:
@@ -111,6 +119,11 @@ def _read(job: Job, args: argparse.Namespace) -> tuple[Int32[np.ndarray, "h w"],
         )
     known = np.isin(mask.labels, mask.classes)
     return np.where(known, mask.labels, 0).astype(np.int32), mask.classes
+
+
+def _write_text(path: Path, *, text: str) -> None:
+    # Names that are not UTF-8 are escaped, as JSON does.
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _find_pictures(folder: str) -> dict[Path, Path]:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from incontext.cli.console import Console
 from incontext.cli.inputs import check_examples, make_examples, read_annotations
 from incontext.cli.outcome import Exit
 from incontext.cli.plan import Job
-from incontext.cli.run import Model, one_by_one, pick_formats, run_all
+from incontext.cli.run import Task, load_job, one_by_one, pick_formats, run_all, saved
+from incontext.cli.running.pipeline import Model
 from incontext.options import MOST_EXAMPLES, PersamMethod
 from incontext.outputs.formats import OUTPUT_SUFFIXES
 from incontext.prompts.engine import SAMEngine
@@ -48,22 +50,17 @@ def ask_all(args: argparse.Namespace, console: Console) -> Exit:
             segmenter = incontext.Segmenter.from_pretrained(args.model, device=args.device)
             ask = _by_context(segmenter, make_examples(args, own, found), args)
 
-        def work(job: Job, picture: np.ndarray) -> dict[str, Any]:
-            result, scores = ask(picture)
+        def save(job: Job, answer: tuple[Result, Mapping[int, float]]) -> dict[str, Any]:
+            result, scores = answer
             result.save(Path(args.output), formats, name=job.name)
             return {"scores": {str(label): round(score, 4) for label, score in scores.items()}}
 
-        return Model(model.fingerprint, one_by_one(args, work))
+        return Model(model.fingerprint, partial(load_job, args), one_by_one(ask), saved(save))
 
     suffixes = [OUTPUT_SUFFIXES[name] for name in formats]
-    return run_all(
-        args,
-        console,
-        suffixes=suffixes,
-        label="asking",
-        begin=begin,
-        protected=[*(args.example or ()), *found.files],
-    )
+    protected = [*(args.example or ()), *found.files]
+    task = Task(suffixes=suffixes, label="asking", begin=begin, protected=protected)
+    return run_all(args, console, task)
 
 
 def _by_prompt(model: Promptable, args: argparse.Namespace) -> Ask:

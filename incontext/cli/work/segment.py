@@ -1,7 +1,6 @@
 """`seggpt segment` at work: check everything, load the model once, stream the pictures."""
 
 import argparse
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,11 +14,11 @@ from incontext.cli.names import read_names
 from incontext.cli.options import prompt_files
 from incontext.cli.outcome import Exit
 from incontext.cli.plan import Job
-from incontext.cli.run import Model, failure_of, load_job, pick_formats, run_all
-from incontext.cli.stream import Failure, Stream
+from incontext.cli.run import Task, load_job, pick_formats, run_all, saved
+from incontext.cli.running.pipeline import Model
+from incontext.cli.stream import Stream
 from incontext.options import MOST_EXAMPLES
 from incontext.outputs.formats import OUTPUT_SUFFIXES
-from seggpt.errors import InputError
 
 FEW = 8  # pictures for which finding a batch size would take longer than it saves
 
@@ -32,14 +31,13 @@ def segment_all(args: argparse.Namespace, console: Console) -> Exit:
     pairs = [*(args.example or ()), *found.pairs]
     if pairs:
         check_examples(args, pairs, formats=formats, beside_prompt=bool(args.prompt))
-    return run_all(
-        args,
-        console,
+    task = Task(
         suffixes=[OUTPUT_SUFFIXES[name] for name in formats],
         label="segmenting",
         begin=partial(_begin, args, formats, found, names),
         protected=[*prompt_files(args), *found.files, *([args.names] if args.names else [])],
     )
+    return run_all(args, console, task)
 
 
 def _begin(
@@ -50,31 +48,21 @@ def _begin(
     count: int,
 ) -> Model:
     segmenter = incontext.Segmenter.from_pretrained(args.model, device=args.device, size=args.size)
-    told = {
-        "context": _read_context(args, segmenter, found, names),
-        "threshold": args.threshold,
-        "detail": args.detail,
-    }
-    batch_size = args.batch or (1 if count <= FEW else "auto")
+    context = _read_context(args, segmenter, found, names)
+    told = {"context": context, "threshold": args.threshold, "detail": args.detail}
+    # Of all pictures, not of those that are left: a batch shapes how sums are rounded.
+    fits = args.batch or (1 if count <= FEW else segmenter.batch_size(context, args.detail))
     stream = Stream(
-        load=partial(load_job, args),
         segment=partial(segmenter.segment, **told),
-        segment_many=partial(segmenter.segment_many, batch_size=batch_size, **told),
+        segment_many=partial(segmenter.segment_many, **told),
+        batch_size=fits,
     )
 
-    def work(jobs: Iterator[Job]) -> Iterator[tuple[Job, dict[str, Any] | Failure]]:
-        for job, outcome in stream.run(jobs):
-            if isinstance(outcome, Failure):
-                yield job, outcome
-                continue
-            try:
-                outcome.save(Path(args.output), formats, name=job.name, instances=args.instances)
-            except InputError as error:
-                yield job, failure_of(error)
-            else:
-                yield job, {"scores": outcome.scores}
+    def save(job: Job, result: Any) -> dict[str, Any]:
+        result.save(Path(args.output), formats, name=job.name, instances=args.instances)
+        return {"scores": result.scores}
 
-    return Model(segmenter.fingerprint, work)
+    return Model(segmenter.fingerprint, partial(load_job, args), stream.run, saved(save))
 
 
 def _read_context(

@@ -123,8 +123,11 @@ def load_recipe(path: str) -> TuneConfig:
     if spec is None or spec.loader is None:
         raise UsageError(f"--config {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config() if hasattr(module, "get_config") else None
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config() if hasattr(module, "get_config") else None
+    except Exception as error:  # a recipe is a program, and may raise anything
+        raise UsageError(f"--config {path}: {type(error).__name__}: {error}") from error
     if not isinstance(config, TuneConfig):
         raise UsageError(f"--config {path}: a recipe has a function get_config() -> TuneConfig")
     return config

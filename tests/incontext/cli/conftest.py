@@ -39,6 +39,9 @@ class FakeSegmenter:
         type(self).asked |= {"seg_type": seg_type}
         return "context"
 
+    def batch_size(self, context, detail=None):
+        return 4
+
     def segment(self, image, context, *, threshold=None, detail="plain"):
         return next(self.segment_many([image], context, threshold=threshold, detail=detail))
 

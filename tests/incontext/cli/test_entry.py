@@ -1,6 +1,8 @@
 """The program around the verbs: how fast it answers, what it imports, how it ends."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -82,23 +84,48 @@ def test_an_unknown_verb_is_one_line(capsys):
     assert error.count("\n") == 1
 
 
-def test_a_reader_that_goes_away_ends_the_program_quietly():
-    endless = (
-        "import incontext.cli.verbs.doctor as d; d.run = lambda *_: [print(i) for i in range(9**6)]"
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.EIO, "Input/output error", "a.png"), "a.png: Input/output error"),
+        (OSError(errno.EIO, "Input/output error"), f"{os.getcwd()}: Input/output error"),
+        (MemoryError(), "out of memory; try --batch 1, smaller pictures, or --device cpu"),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."),
+            "out of memory; try --batch 1, smaller pictures, or --device cpu",
+        ),
+    ],
+)
+def test_what_the_system_refuses_is_no_bug(error, line, monkeypatch, capsys):
+    monkeypatch.setattr("incontext.cli.verbs.doctor.run", raising(error))
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().err == f"seggpt: error: {line}\n"
+
+
+def test_a_bug_is_reported_where_no_file_can_be_written(monkeypatch, capsys):
+    monkeypatch.setattr("incontext.cli.verbs.doctor.run", raising(KeyError("x")))
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", raising(FileNotFoundError(2, "no folder")))
+    assert main(["doctor"]) == 70
+    assert capsys.readouterr().err == (
+        "seggpt: error: internal error: KeyError: 'x'; please report it with what -vv says\n"
     )
-    program = f"{endless}\n{PROGRAM}sys.exit(code)"
-    with subprocess.Popen(
-        [sys.executable, "-c", program, "doctor"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.readline()
-        process.stdout.close()
-        assert process.stderr.read() == b""
-        assert process.wait(20) == 1
+
+
+def test_a_working_directory_that_is_gone_is_named(tmp_path, monkeypatch, capsys):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr("incontext.cli.verbs.doctor.run", lambda *_: os.getcwd())
+    assert main(["doctor"]) == 1
+    assert "the working directory is gone" in capsys.readouterr().err
+
+
+def raising(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
 
 
 def test_one_line_escapes_what_would_break_a_terminal():

@@ -200,8 +200,9 @@ def test_own_points_take_the_place_of_the_grid(model, picture):
     [
         ({"points_per_side": None}, "points_per_side or point_grids"),
         ({"point_grids": [make_grid(2)]}, "one of them"),
-        ({"points_per_batch": 0}, "above 0"),
-        ({"crop_n_layers": -1}, "not below"),
+        ({"points_per_batch": 0}, "points_per_batch 0 is no whole number from 1 on"),
+        ({"points_per_side": 0}, "points_per_side 0"),
+        ({"crop_n_layers": -1}, "crop_n_layers -1 is no whole number from 0 on"),
         ({"points_per_side": None, "point_grids": [make_grid(2)], "crop_n_layers": 1}, "2 layers"),
     ],
 )

@@ -1,6 +1,8 @@
+import inspect
 import io
 import logging
 import os
+import re
 import warnings
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from incontext.files.images import IMAGE_SUFFIXES, check_unique_outputs, find_images, load_image
-from seggpt.errors import InputError
+from seggpt.errors import InputError, PromptError
 
 
 def encode(image, file_format="PNG", **options):
@@ -170,6 +172,31 @@ def test_the_pixel_limit_holds_for_arrays_too():
         load_image(np.zeros((10, 10, 3), np.uint8), max_pixels=99)
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"alpha": "green"},
+        {"max_pixels": 0},
+        {"max_pixels": "5M"},
+        {"bands": (0, 1, 2)},
+        {"bands": (1, 2)},
+        {"bands": 1},
+        {"bands": "rgb"},
+    ],
+)
+def test_options_that_make_no_sense_are_named(option):
+    ((name, value),) = option.items()
+    with pytest.raises(PromptError, match=re.escape(f"{name} {value!r} is")):
+        inspect.unwrap(load_image)(np.zeros((4, 4, 3), np.uint8), **option)
+
+
+def test_a_file_that_was_closed_is_named(tmp_path):
+    file = (tmp_path / "a.png").open("wb")
+    file.close()
+    with pytest.raises(InputError, match=r"a\.png: cannot read"):
+        load_image(file)
+
+
 def test_the_result_of_a_file_may_be_written_to():
     loaded = load_image(encode(Image.new("RGB", (4, 4))))
     loaded[0, 0] = 7
@@ -229,6 +256,15 @@ def test_a_name_that_exists_is_not_read_as_a_pattern(tree):
     (tree / "a[1].png").touch()
     (tree / "a1.png").touch()
     assert find_images(["a[1].png"]) == [(Path("a[1].png"), Path("a[1]"))]
+
+
+@pytest.mark.parametrize("pattern", ["run [1]/*.png", "run [1]/**/*.png", "run [1]/[a]*.png"])
+def test_brackets_in_a_folder_that_exists_are_no_wildcards(tmp_path, monkeypatch, pattern):
+    monkeypatch.chdir(tmp_path)
+    Path("run [1]").mkdir()
+    Path("run [1]/a.png").touch()
+    for start in ("", f"{tmp_path}/"):
+        assert find_images([start + pattern]) == [(Path(f"{start}run [1]/a.png"), Path("a"))]
 
 
 def test_targets_keep_their_order_and_repeats_are_dropped(tree):

@@ -11,7 +11,7 @@ from flax import nnx
 from PIL import Image
 
 from incontext import AutomaticMaskGenerator, Predictor
-from incontext.cli.entry import main
+from incontext.cli import main
 from incontext.device import choose_device
 from incontext.prompts.engine import SAMEngine
 from incontext.prompts.promptable import Promptable

@@ -2,12 +2,13 @@
 
 import json
 
+import jax
 import pytest
 
 from incontext.cli import main
 from incontext.cli.work import doctor as checkup
 from incontext.cli.work.models import ShippedModel
-from seggpt.errors import DeviceError
+from seggpt.errors import DeviceError, InputError
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +41,34 @@ def test_a_model_that_finds_nothing_is_a_problem(segmenter, capsys, monkeypatch)
     monkeypatch.setattr(segmenter, "_result", nothing_found(segmenter._result))
     assert main(["doctor"]) == 1
     assert "self-test: overlap 0.00" in capsys.readouterr().err
+
+
+def test_every_failure_is_told_once_and_the_rest_is_told(segmenter, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise DeviceError("JAX_PLATFORMS=cuda: jax finds no such device")
+
+    monkeypatch.setattr("incontext.device.find_devices", fail)
+    monkeypatch.setattr("incontext.device.make_cache_folder", homeless)
+    monkeypatch.setattr(segmenter, "from_pretrained", fail)
+    monkeypatch.setattr(checkup, "read_model", lambda *_: {}["broken"])
+    before = jax.config.values["jax_compilation_cache_dir"]
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        assert main(["doctor", "--json"]) == 1
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [
+        "seggpt: error: weights: 'broken'",
+        "seggpt: error: JAX_PLATFORMS=cuda: jax finds no such device",
+    ]
+    report = json.loads(said.out)
+    assert report["devices"] == {"compile cache": "none: no home folder"}
+    assert report["self-test"] == {"result": "failed"}
+
+
+def homeless():
+    raise InputError("no home folder")
 
 
 def nothing_found(make):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -82,3 +83,14 @@ def test_nothing_is_overwritten_unasked(masks, capsys):
     assert main(["export", "masks", "-o", "out"]) == 2
     assert "coco.json exists; add --overwrite" in capsys.readouterr().err
     assert main(["export", "masks", "-o", "out", "--overwrite"]) == 0
+
+
+def test_names_that_are_no_text_are_escaped(masks):
+    strange = os.fsdecode(b"caf\xe9.png")
+    try:
+        (masks / "masks/a.png").rename(masks / "masks" / strange)
+    except OSError:
+        pytest.skip("this file system has Unicode names only")
+    assert main(["export", "masks", "-o", "out", "--format", "coco,table"]) == 0
+    assert "caf\\udce9.png" in (masks / "out/table.csv").read_text()
+    assert os.fsencode(json.loads((masks / "out/coco.json").read_text())["images"][0]["file_name"])

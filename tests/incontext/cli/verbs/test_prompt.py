@@ -65,7 +65,7 @@ def test_a_prompt_outside_one_picture_fails_that_picture(pictures, capsys):
     assert "b.png: point 25,5 is outside the picture of 16x16" in capsys.readouterr().err
     assert sorted(path.name for path in Path("out").glob("*.png")) == ["a.png"]
     assert main([*argv, "--skip-existing"]) == 3
-    assert main(["prompt", "b.png", "--point", "25,5", "-o", "new", "--model", SAM]) == 1
+    assert main(["prompt", "b.png", "--point", "25,5", "-o", "new", "--model", SAM]) == 2
 
 
 def test_an_example_shows_what_to_find(pictures):
