@@ -1,6 +1,7 @@
 """The command line: `entry.py` parses and sets exit codes; every verb has its own file."""
 
 import signal
+import threading
 from collections.abc import Sequence
 
 
@@ -9,7 +10,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Without `argv` this is the program itself, which signals may end at any moment.
     """
-    if argv is None:  # Ctrl-C during the imports shall not show where they were
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if argv is None and in_main_thread:  # Ctrl-C shall not show which import it interrupted
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from incontext.cli.entry import run_command  # after the line above
 

@@ -2,34 +2,26 @@
 
 import argparse
 import contextlib
-import errno
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from incontext.cli.console import Console
 from incontext.cli.environment import prepare_jax, versions
-from incontext.cli.inputs import picture_options
 from incontext.cli.outcome import Exit, Terminated, UsageError, foresee
 from incontext.cli.plan import Job, Plan, Search, is_written, make_plan, require_writable
 from incontext.cli.runlog import RunLog, results_path, run_path
 from incontext.cli.running.lists import read_targets
 from incontext.cli.running.lock import FolderLock
-from incontext.cli.running.pipeline import Failure, Model, carry_out, out_of_memory
+from incontext.cli.running.pipeline import Failure, Model, carry_out
 from incontext.cli.running.signals import current_signals
 from incontext.cli.running.state import Before, run_key, settings_of
 from incontext.files.atomic import remove_parts
-from incontext.files.images import load_image
-from seggpt.errors import InputError, PromptError, one_line
+from seggpt.errors import InputError, one_line
 
 _SHOWN = 5  # file names in one message
-
-# After one of these no later picture can be written either.
-_DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 @dataclass
@@ -60,7 +52,7 @@ class Task:
     suffixes: Sequence[str]
     label: str
     begin: Callable[[int], Model]
-    protected: Iterable[str] = ()
+    protected: Iterable[str | Path] = ()
     of_all: Sequence[str] = field(default=())
 
 
@@ -68,22 +60,25 @@ def run_all(args: argparse.Namespace, console: Console, task: Task) -> Exit:
     """Do the work for every picture that the arguments name."""
     out = Path(args.output)
     require_writable(out)
+    settings = settings_of(args, map(Path, task.protected))
     if args.dry_run:
-        return _show(_plan(args, task, _before(args, task)), console)
+        return _show(_plan(args, task, _before(args, settings)), console)
     with FolderLock(out, args.shard) as lock:
         current_signals().leave(lock.close)  # nothing is lost yet, and jax bears no exception
-        before = _before(args, task)
+        before = _before(args, settings)
         plan = _plan(args, task, before)
         _tell(plan, args, console, before)
         if plan.problems and (args.on_error == "stop" or not (plan.jobs or plan.skipped)):
             return Exit.NOTHING
         if not plan.jobs:
+            if before.about:
+                _settle(plan, args, console, before)
             console.say(f"nothing to do: {len(plan.skipped)} done before in {out}")
             return Exit.PARTIAL if plan.problems else Exit.DONE
-        return _do(plan, args, console, task, before)
+        return _do(plan, args, console, task, before, settings)
 
 
-def _before(args: argparse.Namespace, task: Task) -> Before:
+def _before(args: argparse.Namespace, settings: Mapping[str, Any]) -> Before:
     """Return what is gone on with; that is nothing without --resume.
 
     Raises:
@@ -91,7 +86,7 @@ def _before(args: argparse.Namespace, task: Task) -> Before:
     """
     out = Path(args.output)
     before = Before.load(out, args.shard) if args.resume else Before(out, {}, {})
-    before.check_settings(settings_of(args, map(Path, task.protected)))
+    before.check_settings(settings)
     return before
 
 
@@ -134,13 +129,30 @@ def _tell(plan: Plan, args: argparse.Namespace, console: Console, before: Before
         )
 
 
-def _do(plan: Plan, args: argparse.Namespace, console: Console, task: Task, before: Before) -> Exit:
+def _settle(plan: Plan, args: argparse.Namespace, console: Console, before: Before) -> None:
+    """Put the logs in order after a run that was killed when all but that was done."""
+    counts = {"state", "started", "seconds", *vars(Tally())}
+    about = {name: value for name, value in before.about.items() if name not in counts}
+    with RunLog(Path(args.output), shard=args.shard, about=about) as log:
+        run = _Run(plan, console, log, key=str(about.get("key")), stops=False)
+        run.open()
+        log.sort(plan.order)
+        log.describe("done", **vars(run.tally))
+
+
+def _do(
+    plan: Plan,
+    args: argparse.Namespace,
+    console: Console,
+    task: Task,
+    before: Before,
+    settings: Mapping[str, Any],
+) -> Exit:
     out = Path(args.output)
     prepare_jax()
     started = time.monotonic()
     model = task.begin(plan.total)
     before.check_model(model.fingerprint)
-    settings = settings_of(args, map(Path, task.protected))
     key = run_key(settings, model.fingerprint)
     about: dict[str, object] = {
         "key": key,
@@ -179,7 +191,7 @@ class _Run:
 
     def carry_out(self, model: Model, *, label: str) -> None:
         """Work until all is done or nothing more can be, and put down which."""
-        self._open()
+        self.open()
         state = "failed"
         try:
             self.console.event("start", inputs=self.left, skipped=len(self.plan.skipped))
@@ -201,7 +213,8 @@ class _Run:
             with contextlib.suppress(InputError):  # a full disk, which has been told
                 self.log.describe(state, **vars(self.tally))
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Begin the log, and put down what needs no work."""
         plan = self.plan
         remove_parts(path for job in (*plan.jobs, *plan.skipped) for path in job.outputs)
         known = self.log.open(redo={str(job.source) for job in plan.jobs} | set(plan.problems))
@@ -260,61 +273,6 @@ def _record(
 ) -> dict[str, Any]:
     written = [str(path) for path in outputs]
     return {"input": str(job.source), "status": status, "outputs": written, **more}
-
-
-def one_by_one(
-    do: Callable[[np.ndarray], Any],
-) -> Callable[[Iterator[tuple[Job, np.ndarray]]], Iterator[tuple[Job, Any]]]:
-    """Return what does one picture after the other, as `Model.compute`.
-
-    What is wrong with a picture, or with a prompt about it, does not stop the others.
-    """
-
-    def attempt(job: Job, picture: np.ndarray) -> Any:
-        try:
-            return do(picture)
-        except InputError as error:
-            return failure_of(job, error)
-        except PromptError as error:
-            return Failure.of(job, error)
-        except (MemoryError, RuntimeError) as error:
-            return out_of_memory(error, job, picture)
-
-    return lambda pictures: ((job, attempt(job, picture)) for job, picture in pictures)
-
-
-def load_job(args: argparse.Namespace, job: Job) -> np.ndarray | Failure:
-    """Read the picture of a job, or say why it cannot be read."""
-    try:
-        return load_image(job.source, **picture_options(args))
-    except InputError as error:
-        return Failure(str(error))
-
-
-def saved(save: Callable[[Job, Any], dict[str, Any]]) -> Callable[[Job, Any], Any]:
-    """Return `Model.save`, which returns a failure where `save` raises one."""
-
-    def attempt(job: Job, outcome: Any) -> dict[str, Any] | Failure:
-        try:
-            return save(job, outcome)
-        except InputError as error:
-            return failure_of(job, error)
-        except MemoryError:
-            return Failure(f"{one_line(job.source)}: out of memory for its files; shrink it")
-
-    return attempt
-
-
-def failure_of(job: Job, error: InputError) -> Failure:
-    """Return why one picture has no files.
-
-    Raises:
-        InputError: this one, if no later picture could be written either.
-    """
-    cause = error.__cause__
-    if isinstance(cause, OSError) and cause.errno in _DISK_TROUBLE:
-        raise error
-    return Failure.of(job, error)
 
 
 def pick_formats(args: argparse.Namespace, known: Mapping[str, str]) -> list[str]:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import platform
+import re
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -40,10 +41,7 @@ class FolderLock:
         self._path = out / log_name("results", _SUFFIX, shard)
         self._made: list[Path] = []
         self._handle = -1
-        numbers = range(1, shard.count + 1) if shard else ()
-        self._allowed = {
-            log_name("results", _SUFFIX, Shard(number, len(numbers))) for number in numbers
-        } | {self._path.name}
+        self._others = re.compile(rf"results-[0-9]+-of-{shard.count}{_SUFFIX}") if shard else None
 
     def __enter__(self) -> Self:
         try:
@@ -53,7 +51,9 @@ class FolderLock:
                 raise UsageError(self._refusal(self._path))
             self._handle = handle
             for other in sorted(self._out.glob(f"results*{_SUFFIX}")):
-                if other.name not in self._allowed:
+                if other != self._path and not (
+                    self._others and self._others.fullmatch(other.name)
+                ):
                     if (held := _take(other)) is None:
                         raise UsageError(self._refusal(other))
                     _release(other, held)  # of a run that was killed

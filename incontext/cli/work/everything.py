@@ -12,11 +12,12 @@ import numpy as np
 from PIL import Image
 
 import incontext
+from incontext.cli.attempts import load_job, one_by_one, saved
 from incontext.cli.console import Console
 from incontext.cli.inputs import check_examples, example_options
 from incontext.cli.outcome import Exit
 from incontext.cli.plan import Job
-from incontext.cli.run import Task, load_job, one_by_one, pick_formats, run_all, saved
+from incontext.cli.run import Task, pick_formats, run_all
 from incontext.cli.running.pipeline import Model
 from incontext.everything.selection import Selection
 from incontext.files.atomic import write_whole

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32
 
+from incontext.cli.attempts import saved
 from incontext.cli.console import Console
 from incontext.cli.names import read_names
 from incontext.cli.outcome import Exit, UsageError
 from incontext.cli.plan import Job
-from incontext.cli.run import Task, pick_formats, run_all, saved
+from incontext.cli.run import Task, pick_formats, run_all
 from incontext.cli.runlog import run_path
 from incontext.cli.running.pipeline import Failure, Model
 from incontext.files.atomic import write_whole

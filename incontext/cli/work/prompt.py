@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 import incontext
+from incontext.cli.attempts import load_job, one_by_one, saved
 from incontext.cli.console import Console
 from incontext.cli.inputs import check_examples, make_examples, read_annotations
 from incontext.cli.outcome import Exit
 from incontext.cli.plan import Job
-from incontext.cli.run import Task, load_job, one_by_one, pick_formats, run_all, saved
+from incontext.cli.run import Task, pick_formats, run_all
 from incontext.cli.running.pipeline import Model
 from incontext.options import MOST_EXAMPLES, PersamMethod
 from incontext.outputs.formats import OUTPUT_SUFFIXES

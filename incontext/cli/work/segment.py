@@ -8,13 +8,14 @@ from typing import Any
 
 import incontext
 from incontext.annotations.find import Examples
+from incontext.cli.attempts import load_job, saved
 from incontext.cli.console import Console
 from incontext.cli.inputs import check_examples, make_examples, read_annotations
 from incontext.cli.names import read_names
 from incontext.cli.options import prompt_files
 from incontext.cli.outcome import Exit
 from incontext.cli.plan import Job
-from incontext.cli.run import Task, load_job, pick_formats, run_all, saved
+from incontext.cli.run import Task, pick_formats, run_all
 from incontext.cli.running.pipeline import Model
 from incontext.cli.stream import Stream
 from incontext.options import MOST_EXAMPLES

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from incontext.examples.context import load_examples
+from incontext.examples.context import read_examples
 
 SAM = str(Path(__file__).parents[3] / "seggpt" / "golden" / "sam")
 SIZE = (120, 90)
@@ -17,7 +17,7 @@ def mask(seggpt, segmenter, monkeypatch):
     """Return how `segment` is asked with one example whose mask is given."""
 
     def context(_, examples, **__):
-        load_examples(examples)
+        read_examples(examples)
         return "context"
 
     monkeypatch.setattr(segmenter, "context", context)

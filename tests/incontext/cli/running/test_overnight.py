@@ -72,6 +72,11 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
+def names(folder: Path) -> list[str]:
+    """Return all that a run left, its logs and what may be half-written too."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
 def records(path: Path) -> list[dict[str, Any]]:
     """Return the records without what differs from run to run: seconds and the output folder."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -98,6 +103,7 @@ def test_killed_at_any_moment_and_resumed_it_is_as_one_run(folder, seed):
     print(f"\n{COUNT} pictures, {BROKEN} broken: killed {kills} times")
     assert process.returncode == 3
     assert kills >= 2
+    assert names(folder / out) == names(folder / "whole")
     assert files(folder / out) == files(folder / "whole")
     assert records(log) == records(folder / "whole" / "results.jsonl")
 

@@ -80,6 +80,21 @@ def test_a_killed_run_leaves_no_trace(segment, done, place):
     assert [{**record, "seconds": 0} for record in place.records()] == keys
 
 
+def test_a_run_killed_when_only_its_logs_were_left_is_settled(segment, segmenter, place):
+    segment()
+    lines = Path("out/results.jsonl").read_text().splitlines(keepends=True)
+    Path("out/results.jsonl").write_text("".join(reversed(lines)))
+    Path("out/results.jsonl.tmp-123").write_text("half")
+    about = place.run()
+    Path("out/run.json").write_text(json.dumps({**about, "state": "running"}))
+    assert segment("--resume")[0] == 0
+    assert Path("out/results.jsonl").read_text() == "".join(lines)
+    assert place.run()["state"] == "done"
+    assert place.run()["settings"] == about["settings"]
+    assert "results.jsonl.tmp-123" not in place.written()
+    assert segmenter.loaded == 1
+
+
 def test_a_picture_whose_files_are_missing_is_done_again(segment, done):
     segment()
     Path("out/c.png").unlink()
