@@ -4,7 +4,7 @@ import argparse
 import csv
 import itertools
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from incontext.cli.names import read_names
 from incontext.cli.outcome import Exit, Terminated, UsageError
 from incontext.cli.plan import require_writable
 from incontext.cli.run import pick_formats
+from incontext.cli.running.lock import FolderLock
 from incontext.examples.context import Context
 from incontext.files.masks import load_mask
 from incontext.outputs.formats import OUTPUT_SUFFIXES
@@ -81,7 +82,6 @@ def follow_all(args: argparse.Namespace, console: Console) -> Exit:
     memory = args.memory
     if memory is None:
         memory = QUEUE if isinstance(segmenter.config, SegGPTConfig) else MEMORY
-    out.mkdir(parents=True, exist_ok=True)
     finished = {n for span, count in zip(spans, done, strict=True) for n in span.numbers(count)}
     run = _Run(args, console, video, formats, marked)
     totals = [span.count(video.count) for span in spans]
@@ -89,7 +89,8 @@ def follow_all(args: argparse.Namespace, console: Console) -> Exit:
     left = sum(known) - sum(done) if len(known) == len(totals) else 0
     try:
         with (
-            _Table(out / TABLE, done=finished) as table,
+            FolderLock(out, None),
+            _Table(out / TABLE, keep=lambda number: _is_kept(args, number, finished)) as table,
             console.progress(left, label="following") as advance,
         ):
             for span, before in zip(spans, done, strict=True):
@@ -200,6 +201,12 @@ def _count_done(args: argparse.Namespace, video: Video, span: Span, formats: lis
     raise AssertionError("numbers end")
 
 
+def _is_kept(args: argparse.Namespace, number: int, finished: Collection[int]) -> bool:
+    """Return whether a frame is not followed in this run, so that what is known of it stays."""
+    is_outside = number < args.start or (args.end is not None and number > args.end)
+    return is_outside or number in finished
+
+
 def _marked_frames(args: argparse.Namespace, video: Video) -> Iterator[Frame]:
     """Read the frames that have a mask.
 
@@ -233,16 +240,20 @@ def _read_context(
 
 
 class _Table:
-    """The rows of all things in all frames; a frame's are there before its files."""
+    """The rows of all things in all frames, after those kept of an earlier run.
 
-    def __init__(self, path: Path, *, done: Collection[int]) -> None:
-        self.path, self.done = path, {str(number) for number in done}
+    A frame's rows are written before its files, and so are there if those are.
+    """
+
+    def __init__(self, path: Path, *, keep: Callable[[int], bool]) -> None:
+        self.path, self.keep = path, keep
 
     def __enter__(self) -> "_Table":
         kept = []
-        if self.done and self.path.exists():
+        if self.path.exists():
             with self.path.open(newline="", encoding="utf-8") as file:
-                kept = [row for row in csv.reader(file) if row and row[0] in self.done]
+                rows = [row for row in csv.reader(file) if row and row[0].isdecimal()]
+            kept = [row for row in rows if self.keep(int(row[0]))]
         self.file = self.path.open("w", newline="", encoding="utf-8")
         self.rows = csv.writer(self.file)
         self.rows.writerows([COLUMNS, *kept])

@@ -68,6 +68,20 @@ def test_a_run_goes_on_where_it_stopped(clip, model):
         np.testing.assert_array_equal(masks()[name], mask)
 
 
+def test_a_correction_leaves_alone_what_came_before(clip, model):
+    first = ("-e", "clip/00000.png", "mask.png")
+    assert follow(*first, "-o", "out", model=model) == 0
+    before = rows()
+    Image.fromarray(np.flipud(clip)).save("mended.png")
+    later = ("--mark", "3", "mended.png", "--start", "3", "--overwrite")
+    assert follow(*first, *later, "-o", "out", model=model) == 0
+    np.testing.assert_array_equal(masks()["00003.png"], np.flipud(clip))
+    assert [row for row in rows() if int(row["frame"]) < 3] == [
+        row for row in before if int(row["frame"]) < 3
+    ]
+    assert {row["frame"] for row in rows()} >= {"3"}
+
+
 def test_from_a_frame_in_the_middle_it_goes_both_ways(clip, model):
     assert follow("--mark", "2", "mask.png", "-o", "out", "--stride", "2", model=model) == 0
     assert list(masks()) == ["00000.png", "00002.png", "00004.png"]
