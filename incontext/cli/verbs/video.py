@@ -18,7 +18,7 @@ from incontext.cli.outcome import Exit, UsageError
 EPILOG = """\
 examples:
   seggpt video clip.mp4 --mark 0 first.png -o masks
-  seggpt video frames/ -e frames/00000.jpg 00000.png -o masks --format mask,overlay
+  seggpt video frames/ -e frames/00000.jpg 00000.png -o masks --format mask,mp4
   seggpt video clip.mp4 --mark 0 first.png --mark 120 mended.png -o masks --start 120 --overwrite
 """
 
@@ -137,7 +137,8 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "--format",
         action="append",
         metavar="LIST",
-        help="of each frame: mask (default), overlay and the others of seggpt segment",
+        help="of each frame: mask (default), overlay and the others of seggpt segment; mp4: a "
+        "video of the overlays",
     )
     there = output.add_mutually_exclusive_group()
     there.add_argument("--overwrite", action="store_true", help="replace files that exist")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
 import incontext
 from incontext.cli.console import Console
@@ -20,15 +21,19 @@ from incontext.cli.plan import require_writable
 from incontext.cli.run import pick_formats
 from incontext.cli.running.lock import FolderLock
 from incontext.examples.context import Context
+from incontext.files.drawing import draw_overlay
 from incontext.files.masks import load_mask
 from incontext.outputs.formats import OUTPUT_SUFFIXES
 from incontext.result import Result
+from incontext.video.film import require_pyav, write_film
 from incontext.video.frames import Frame, Video, open_video
 from incontext.video.track import MEMORY, QUEUE, Tracker
 from seggpt.config import SegGPTConfig
 from seggpt.errors import InputError
 
 TABLE = "objects.csv"
+FILM, FILM_NAME = "mp4", "overlay.mp4"
+RATE = 10.0  # frames a second of what does not say its own
 COLUMNS = ("frame", "file", "label", "name", "area", "x", "y", "left", "top", "right", "bottom")
 
 
@@ -64,7 +69,10 @@ class Span:
 
 def follow_all(args: argparse.Namespace, console: Console) -> Exit:
     """Carry out `seggpt video`; every check that needs no model comes before the model."""
-    formats = pick_formats(args, OUTPUT_SUFFIXES)
+    formats = pick_formats(args, {**OUTPUT_SUFFIXES, FILM: ".mp4"})
+    is_filmed = FILM in formats
+    if is_filmed:  # which is drawn from masks when all are there
+        formats = list(dict.fromkeys(["mask", *(name for name in formats if name != FILM)]))
     names = read_names(args.names)
     if args.example:
         check_examples(args, args.example, formats=formats, beside_prompt=bool(args.prompt))
@@ -72,6 +80,8 @@ def follow_all(args: argparse.Namespace, console: Console) -> Exit:
     if video.count is not None and args.start >= video.count:
         raise UsageError(f"--start {args.start}: the video has {video.count} frames, from 0")
     out = Path(args.output)
+    if is_filmed:
+        require_pyav(out / FILM_NAME)
     require_writable(out)
     spans = _spans(args)
     marked = {frame.number: frame for frame in _marked_frames(args, video)}
@@ -97,6 +107,9 @@ def follow_all(args: argparse.Namespace, console: Console) -> Exit:
                 tracker = Tracker(segmenter, context, memory=memory, threshold=args.threshold)
                 for _ in run.follow(tracker, span, before, table):
                     advance()
+            if is_filmed:
+                pictures = _overlays(args, video)
+                write_film(out / FILM_NAME, pictures, rate=(video.rate or RATE) / args.stride)
     except InputError as error:
         if not run.written:
             raise
@@ -199,6 +212,14 @@ def _count_done(args: argparse.Namespace, video: Video, span: Span, formats: lis
         if len(there) < len(files) and (args.resume or total is None):
             return place
     raise AssertionError("numbers end")
+
+
+def _overlays(args: argparse.Namespace, video: Video) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """Yield the frames with what was found drawn on them."""
+    stop = None if args.end is None else args.end + 1
+    for frame in video.read(args.start, stop, args.stride):
+        file = Path(args.output, frame.name + OUTPUT_SUFFIXES["mask"])
+        yield draw_overlay(frame.picture, load_mask(file, kind="labels").labels)
 
 
 def _is_kept(args: argparse.Namespace, number: int, finished: Collection[int]) -> bool:

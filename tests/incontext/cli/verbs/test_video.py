@@ -88,6 +88,15 @@ def test_from_a_frame_in_the_middle_it_goes_both_ways(clip, model):
     assert [row["frame"] for row in rows() if row["label"] == "1"][:1] == ["2"]
 
 
+def test_the_overlays_become_a_film(clip, model):
+    av = pytest.importorskip("av")
+    assert follow("--mark", "0", "mask.png", "-o", "out", "--format", "mp4", model=model) == 0
+    assert len(masks()) == FRAMES
+    with av.open("out/overlay.mp4") as container:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert [picture.shape for picture in pictures] == [(20, 30, 3)] * FRAMES
+
+
 def test_an_example_of_another_picture_is_enough(clip, model):
     assert follow("-e", "clip/00003.png", "mask.png", "-o", "out", "--end", "1", model=model) == 0
     assert list(masks()) == ["00000.png", "00001.png"]
