@@ -206,27 +206,12 @@ class Result:
     @cached_property
     def _solution(self) -> tuple[Int32[np.ndarray, "h w"], Mapping[int, float]]:
         """Decide every pixel and score every label in one pass."""
-        values = np.array((0, *self.labels), np.int32)
         label_map = np.empty(self.size, np.int32)
-        sums, counts = np.zeros(len(values)), np.zeros(len(values))
+        decider = Decider(self.labels, self.threshold)
         for rows, band in self._bands():
-            winner = self._decide(band)
-            label_map[rows] = values[winner]
-            won = np.take_along_axis(band, winner[None], axis=0)
-            sums += np.bincount(winner.ravel(), won.ravel(), minlength=len(values))
-            counts += np.bincount(winner.ravel(), minlength=len(values))
+            label_map[rows] = decider.decide(band)
         label_map.flags.writeable = False
-        means = sums / np.maximum(counts, 1)
-        return label_map, {
-            label: min(float(mean), 1.0) for label, mean in zip(self.labels, means[1:], strict=True)
-        }
-
-    def _decide(self, band: Float32[np.ndarray, "k h w"]) -> np.ndarray:
-        if len(self.labels) == 1:
-            return (band[1] > self.threshold).astype(np.intp)
-        weighted = band * np.float32(1 - self.threshold)
-        weighted[0] = band[0] * np.float32(self.threshold)
-        return weighted.argmax(axis=0)
+        return label_map, decider.scores
 
     def _bands(self) -> Iterator[tuple[slice, Float32[np.ndarray, "k h w"]]]:
         """Yield the full-size probabilities in bands of rows."""
@@ -234,10 +219,47 @@ class Result:
         channels, grid_height, grid_width = self.probabilities_lowres.shape
         down = _bilinear_weights(grid_height, height)
         across = _bilinear_weights(grid_width, width).T
-        step = max(1, _BAND_VALUES // (channels * width))
+        step = rows_at_a_time(channels, width)
         for top in range(0, height, step):
             rows = slice(top, min(top + step, height))
             yield rows, down[rows] @ self.probabilities_lowres @ across
+
+
+class Decider:
+    """Decides pixels and scores labels as `Result` does, a band of rows after the other."""
+
+    def __init__(self, labels: tuple[int, ...], threshold: float) -> None:
+        self.labels, self.threshold = labels, threshold
+        self._values = np.array((0, *labels), np.int32)
+        self._sums, self._counts = np.zeros(len(self._values)), np.zeros(len(self._values))
+
+    def decide(self, band: Float32[np.ndarray, "k h w"]) -> Int32[np.ndarray, "h w"]:
+        """Return the label of each pixel."""
+        winner = self._win(band)
+        won = np.take_along_axis(band, winner[None], axis=0)
+        self._sums += np.bincount(winner.ravel(), won.ravel(), minlength=len(self._values))
+        self._counts += np.bincount(winner.ravel(), minlength=len(self._values))
+        return self._values[winner]
+
+    @property
+    def scores(self) -> dict[int, float]:
+        """The mean probability of each label inside its region, of all bands so far."""
+        means = (self._sums / np.maximum(self._counts, 1))[1:]
+        return {
+            label: min(float(mean), 1.0) for label, mean in zip(self.labels, means, strict=True)
+        }
+
+    def _win(self, band: Float32[np.ndarray, "k h w"]) -> np.ndarray:
+        if len(self.labels) == 1:
+            return (band[1] > self.threshold).astype(np.intp)
+        weighted = band * np.float32(1 - self.threshold)
+        weighted[0] = band[0] * np.float32(self.threshold)
+        return weighted.argmax(axis=0)
+
+
+def rows_at_a_time(channels: int, width: int) -> int:
+    """Return how many rows of full-size probabilities are held at a time."""
+    return max(1, _BAND_VALUES // (channels * width))
 
 
 def _free_stem(folder: Path, stem: PurePath, formats: Sequence[str]) -> PurePath:

@@ -15,6 +15,10 @@ class InputError(SegGPTError, ValueError):
     """A picture, a mask or a path that cannot be used."""
 
 
+class TooLargeError(InputError):
+    """A file has more pixels or bytes than may be read as a whole."""
+
+
 class PromptError(SegGPTError, ValueError):
     """A prompt (example pair, points, boxes, tuned prompt) that does not make sense."""
 

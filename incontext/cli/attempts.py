@@ -18,14 +18,14 @@ _DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EP
 
 
 def one_by_one(
-    do: Callable[[np.ndarray], Any],
-) -> Callable[[Iterator[tuple[Job, np.ndarray]]], Iterator[tuple[Job, Any]]]:
+    do: Callable[[Any], Any],
+) -> Callable[[Iterator[tuple[Job, Any]]], Iterator[tuple[Job, Any]]]:
     """Return what does one picture after the other, as `Model.compute`.
 
     What is wrong with a picture, or with a prompt about it, does not stop the others.
     """
 
-    def attempt(job: Job, picture: np.ndarray) -> Any:
+    def attempt(job: Job, picture: Any) -> Any:
         try:
             return do(picture)
         except InputError as error:

@@ -140,7 +140,7 @@ class Console:
             yield lambda: None
             return
         if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-            yield self._tell_now_and_then(total, label)
+            yield self.tell_now_and_then(total, label)
             return
         # 0.1 s that `--help` must not pay.
         from rich.console import Console as Terminal
@@ -171,7 +171,8 @@ class Console:
             task = bar.add_task(label, total=total)
             yield lambda: bar.advance(task)
 
-    def _tell_now_and_then(self, total: int, label: str) -> Callable[[], None]:
+    def tell_now_and_then(self, total: int, label: str) -> Callable[[], None]:
+        """Return what to call after each of `total` steps, for a line from time to time."""
         done, told_done, told = 0, 0, time.monotonic()
 
         def advance() -> None:

@@ -1,9 +1,10 @@
 """Encode examples once, segment many images with them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from numbers import Real
 from os import PathLike
+from pathlib import Path
 from typing import Any, Literal, Unpack
 
 import numpy as np
@@ -23,12 +24,16 @@ from incontext.examples.context import (
 from incontext.examples.encoded import EncodedPicture, Source, load_source
 from incontext.examples.engine import Engine, Picture, SegGPTEngine
 from incontext.examples.in_context_engine import InContextEngine, load_in_context
+from incontext.examples.large import find_in_bands
 from incontext.examples.passes import LABELS_PER_PASS
 from incontext.examples.squares import tile_examples
 from incontext.examples.tiles import blend, tile_boxes
 from incontext.files.images import PictureOptions
+from incontext.files.regions import Regions
 from incontext.options import AskedEnsemble, Detail, Dtype, SegType, check_choice
-from incontext.result import Result
+from incontext.outputs.formats import check_labels
+from incontext.outputs.rows import write_rows
+from incontext.result import Decider, Result
 from seggpt.config import InContextConfig, SegGPTConfig
 from seggpt.errors import PromptError, one_line
 
@@ -187,7 +192,7 @@ class ExampleSegmenter:
                 if detail == "tiles":
                     boxes = tile_boxes(picture.shape[:2])
                     crops = [picture[b.top : b.bottom, b.left : b.right] for b in boxes]
-                    tiles = self._tiles(crops, context, count)
+                    tiles = list(self._tiles(crops, context, count))
                     probabilities = blend(probabilities, boxes, tiles, size=picture.shape[:2])
                 yield Result(
                     probabilities_lowres=probabilities,
@@ -198,6 +203,49 @@ class ExampleSegmenter:
                     source=str(source) if isinstance(source, str | PathLike) else None,
                     threshold=chosen,
                 )
+
+    def segment_large(
+        self,
+        picture: Regions,
+        context: Context,
+        paths: Mapping[str, Path],
+        *,
+        batch_size: int = 1,
+        threshold: float | None = None,
+        advance: Callable[[], None] = lambda: None,
+    ) -> dict[int, float]:
+        """Write the label map of a picture that no memory holds, and return the labels' scores.
+
+        It is seen in overlapping tiles of the model's own size alone, a row of them at a time.
+
+        Args:
+            picture: As `incontext.files.regions.open_large` opens it.
+            context: What to find.
+            paths: The file of `mask`, `labels` or both.
+            batch_size: How many tiles at a time.
+            threshold: As for `segment_many`.
+            advance: Called after each tile.
+
+        Raises:
+            InputError: if a label does not fit, or a file cannot be read or written.
+            PromptError: if the context is another model's.
+        """
+        for output in paths:
+            check_labels(context.labels, output)
+        chosen = self.threshold_for(context) if threshold is None else threshold
+        decider = Decider(context.labels, chosen)
+
+        def find(crops: Sequence[Picture]) -> Iterator[Float32[np.ndarray, "k gh gw"]]:
+            for tile in self._tiles(crops, context, batch_size):
+                yield tile
+                advance()
+
+        bands = find_in_bands(
+            picture, find, channels=len(context.labels) + 1, side=self.engine.size
+        )
+        most = max(context.labels, default=0)
+        write_rows(map(decider.decide, bands), paths, size=picture.shape, most=most)
+        return decider.scores
 
     def threshold_for(self, context: Context) -> float:
         """Return the threshold that a context was tuned to, or the weights'.
@@ -219,13 +267,12 @@ class ExampleSegmenter:
 
     def _tiles(
         self, crops: Sequence[np.ndarray], context: Context, batch_size: int
-    ) -> list[Float32[np.ndarray, "k gh gw"]]:
-        """Return the probabilities of any number of crops."""
+    ) -> Iterator[Float32[np.ndarray, "k gh gw"]]:
+        """Yield the probabilities of any number of crops."""
         size = self.engine.size
         parts = (crops[i : i + batch_size] for i in range(0, len(crops), batch_size))
-        return [
-            tile for part in parts for tile in self._probabilities(part, context, batch_size, size)
-        ]
+        for part in parts:
+            yield from self._probabilities(part, context, batch_size, size)
 
     def _probabilities(
         self,

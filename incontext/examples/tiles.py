@@ -58,6 +58,19 @@ def _starts(length: int, side: float) -> list[int]:
     return [round(start) for start in np.linspace(0, last, _count(length, side))]
 
 
+def spread(length: int, side: int) -> list[tuple[slice, Float32[np.ndarray, " cells"]]]:
+    """Return the overlapping spans of one side of a picture, and their weights.
+
+    Those of all spans over a pixel sum to 1. Tiles are products of spans, and so are their weights.
+    """
+    spans = [slice(start, min(length, start + side)) for start in _starts(length, float(side))]
+    ramps = [_ramp(s.stop - s.start, s.start > 0, s.stop < length) for s in spans]
+    total = np.zeros(length, np.float32)
+    for span, ramp in zip(spans, ramps, strict=True):
+        total[span] += ramp
+    return [(span, ramp / total[span]) for span, ramp in zip(spans, ramps, strict=True)]
+
+
 def blend(
     coarse: Float32[np.ndarray, "k gh gw"],
     boxes: Sequence[Box],

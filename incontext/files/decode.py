@@ -32,7 +32,7 @@ from incontext.files.deep import OddTiff, color_reader, turn
 from incontext.files.facts import Facts, find_orientation, read_facts
 from incontext.files.signatures import HEIC_BRANDS, describe_damage, readable, what_it_is
 from incontext.wording import option
-from seggpt.errors import InputError, one_line
+from seggpt.errors import InputError, TooLargeError, one_line
 
 
 @runtime_checkable
@@ -220,7 +220,7 @@ def check_size(size: tuple[int, int], *, name: str, max_pixels: int | None = MAX
     if width < 1 or height < 1:
         raise InputError(f"{name}: {width}x{height} has no pixels")
     if max_pixels is not None and width * height > max_pixels:
-        raise InputError(
+        raise TooLargeError(
             f"{name}: {width}x{height} is {width * height / 1e6:.0f} Mpx and exceeds "
             f"{option('max_pixels')} ({max_pixels / 1e6:.0f}M); shrink the picture or raise "
             f"{option('max_pixels')}"
@@ -262,7 +262,7 @@ def _read_path(path: Path, *, name: str, max_bytes: int) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{name}: not a regular file; pass a picture file")
         if status.st_size > max_bytes:
-            raise InputError(
+            raise TooLargeError(
                 f"{name}: {status.st_size >> 20} MiB exceeds {max_bytes >> 20} MiB; shrink it"
             )
         with path.open("rb") as file:

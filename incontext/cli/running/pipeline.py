@@ -6,8 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
-
 from incontext.cli.outcome import Terminated
 from incontext.cli.plan import Job
 from seggpt.errors import InputError, PromptError, is_out_of_memory, one_line
@@ -38,8 +36,8 @@ class Failure:
         return cls(reason if named else f"{job.source}: {reason}", isinstance(error, PromptError))
 
 
-def out_of_memory(error: Exception, job: Job, picture: np.ndarray) -> Failure:
-    """Return that a picture took more memory than there is.
+def out_of_memory(error: Exception, job: Job, picture: Any) -> Failure:
+    """Return that a picture, which has a shape, took more memory than there is.
 
     Raises:
         Exception: this one, if it says anything else.

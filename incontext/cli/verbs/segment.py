@@ -52,7 +52,7 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
         "--detail",
         choices=get_args(Detail),
         help="finer masks for more time: twice as many pixels along a side, or tiles too "
-        "(default: plain, or what the prompt says)",
+        "(default: plain, or what the prompt says); tiles also does TIFFs above --max-pixels",
     )
     groups.output.add_argument(
         "--size",

@@ -1,14 +1,16 @@
 """`seggpt segment` at work: check everything, load the model once, stream the pictures."""
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import incontext
 from incontext.annotations.find import Examples
-from incontext.cli.attempts import load_job, saved
+from incontext.cli.attempts import one_by_one, saved
 from incontext.cli.console import Console
 from incontext.cli.inputs import check_examples, make_examples, read_annotations
 from incontext.cli.names import read_names
@@ -18,6 +20,7 @@ from incontext.cli.plan import Job
 from incontext.cli.run import Task, pick_formats, run_all
 from incontext.cli.running.pipeline import Model
 from incontext.cli.stream import Stream
+from incontext.cli.work.large import Large, load_any, segment_large
 from incontext.options import MOST_EXAMPLES
 from incontext.outputs.formats import OUTPUT_SUFFIXES
 
@@ -35,7 +38,7 @@ def segment_all(args: argparse.Namespace, console: Console) -> Exit:
     task = Task(
         suffixes=[OUTPUT_SUFFIXES[name] for name in formats],
         label="segmenting",
-        begin=partial(_begin, args, formats, found, names),
+        begin=partial(_begin, args, console, formats, found, names),
         protected=[*prompt_files(args), *found.files, *([args.names] if args.names else [])],
     )
     return run_all(args, console, task)
@@ -43,6 +46,7 @@ def segment_all(args: argparse.Namespace, console: Console) -> Exit:
 
 def _begin(
     args: argparse.Namespace,
+    console: Console,
     formats: list[str],
     found: Examples,
     names: dict[int, str],
@@ -59,11 +63,20 @@ def _begin(
         batch_size=fits,
     )
 
+    in_parts = one_by_one(partial(segment_large, args, console, segmenter, context))
+
+    def compute(pictures: Iterator[tuple[Job, Any]]) -> Iterator[tuple[Job, Any]]:
+        for is_large, group in groupby(pictures, key=lambda pair: isinstance(pair[1], Large)):
+            do = in_parts if is_large else stream.run
+            yield from do(group)
+
     def save(job: Job, result: Any) -> dict[str, Any]:
+        if isinstance(result, dict):  # it was written in parts
+            return result
         result.save(Path(args.output), formats, name=job.name, instances=args.instances)
         return {"scores": result.scores}
 
-    return Model(segmenter.fingerprint, partial(load_job, args), stream.run, saved(save))
+    return Model(segmenter.fingerprint, partial(load_any, args, formats), compute, saved(save))
 
 
 def _read_context(
