@@ -81,7 +81,7 @@ def _is_label(value: object) -> bool:
     return type(value) is int and 0 < value < 1 << 31
 
 
-def _are_passes(value: object, labels: object) -> bool:
+def _are_passes(value: object, labels: Any) -> bool:
     if not isinstance(value, list) or not all(map(_are_labels, value)):
         return False
     return _are_labels(labels) and {label for part in value for label in part} == set(labels)
