@@ -203,15 +203,18 @@ class Console:
 
     @contextmanager
     def logging(self) -> Iterator[None]:
-        """Show the library's log records, and warnings with `verbose`, as one line each."""
-        level = {0: logging.WARNING, 1: logging.INFO}.get(self.verbose, logging.DEBUG)
-        names = ["seggpt", "incontext"] + (["py.warnings"] if self.verbose else [])
-        loggers = [logging.getLogger(name) for name in names]
+        """Show the library's log records, and those of others with `verbose`, a line each."""
+        own = {0: logging.WARNING, 1: logging.INFO}.get(self.verbose, logging.DEBUG)
+        own = logging.ERROR if self.quiet else own
+        others = logging.WARNING if self.verbose and not self.quiet else logging.CRITICAL
+        levels = dict.fromkeys(("seggpt", "incontext"), own)
+        levels |= dict.fromkeys(("py.warnings", "PIL", "tifffile"), others)
+        loggers = [logging.getLogger(name) for name in levels]
         before = [(logger.level, logger.propagate) for logger in loggers]
         handler = _OneLine()
-        for logger in loggers:
+        for logger, level in zip(loggers, levels.values(), strict=True):
             logger.addHandler(handler)
-            logger.setLevel(logging.ERROR if self.quiet else level)
+            logger.setLevel(level)
             logger.propagate = False
         logging.captureWarnings(True)  # Python's own way takes several lines
         try:

@@ -119,7 +119,8 @@ def read_results(path: Path) -> Iterator[dict[str, Any]]:
         return
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
-            with contextlib.suppress(json.JSONDecodeError):
+            # Damage may also leave a number of thousands of digits, or nesting without end.
+            with contextlib.suppress(ValueError, RecursionError):
                 record = json.loads(line)
                 if isinstance(record, dict) and isinstance(record.get("input"), str):
                     yield record

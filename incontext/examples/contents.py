@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import numpy as np
@@ -10,6 +10,8 @@ from jaxtyping import Array, Int32, UInt8
 
 from seggpt.errors import PromptError
 from seggpt.in_context.model import Cache, cache_from_tree, cache_to_tree, join_caches
+
+T = TypeVar("T")
 
 
 class Encoded(NamedTuple):
@@ -77,7 +79,7 @@ class HeadContext:
         return {name: part for name, part in tree.items() if part}
 
     @classmethod
-    def from_tree(cls, tree: Mapping[str, Any]) -> "HeadContext":
+    def from_tree(cls, tree: Mapping[Any, Any]) -> "HeadContext":
         """Undo `to_tree`.
 
         Raises:
@@ -86,12 +88,16 @@ class HeadContext:
         images, maps = tree.get("images", {}), tree.get("maps", {})
         if len(images) != len(maps):
             raise ValueError("pictures and labels do not match")
-        return cls(
-            images=tuple(images[i] for i in range(len(images))),
-            maps=tuple(np.asarray(maps[i], np.int32) for i in range(len(maps))),
-            more=cache_from_tree(tree["more"]) if "more" in tree else None,
-            heads=tree.get("heads"),
-        )
+        pictures = tuple(_array(images[i], dims=3) for i in range(len(images)))
+        labels = tuple(np.asarray(_array(maps[i], dims=2), np.int32) for i in range(len(maps)))
+        for image, drawn in zip(pictures, labels, strict=True):
+            if image.dtype != np.uint8 or image.shape != (*drawn.shape, 3):
+                raise ValueError("a picture is no RGB of the size of its labels")
+        heads = tree.get("heads")
+        if not isinstance(heads, Mapping | None):
+            raise TypeError("heads are no parameters")
+        more = _cache(tree["more"]) if "more" in tree else None
+        return cls(images=pictures, maps=labels, more=more, heads=heads)
 
 
 def narrow_labels(labels: Int32[np.ndarray, "h w"]) -> np.ndarray:
@@ -133,23 +139,43 @@ def contents_to_tree(contents: Contents) -> dict[str, Any]:
             return {name: contents._asdict()}
 
 
-def contents_from_tree(tree: Mapping[str, Any]) -> Contents:
+def contents_from_tree(tree: Mapping[Any, Any]) -> Contents:
     """Undo `contents_to_tree`.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError: if the tree is not one.
+        LookupError, TypeError, ValueError, AttributeError: if the tree is not one.
     """
     [(name, part)] = tree.items()
     match name:
         case "in_context":
-            return cache_from_tree(part)
+            return _cache(part)
         case "head_context":
             return HeadContext.from_tree(part)
         case "encoded":
             blocks = (part[i] for i in range(len(part)))
-            return Encoded(tuple((block["keys"], block["values"]) for block in blocks))
+            return _checked(Encoded(tuple((b["keys"], b["values"]) for b in blocks)), dims=4)
         case "pixels":
-            return Pixels(**part)
+            return _checked(Pixels(**part), dims=5)
         case "tokens":
-            return Tokens(**part)
+            return _checked(Tokens(**part), dims=3)
     raise ValueError(f"unknown contents {name}")
+
+
+def _cache(tree: Mapping[Any, Any]) -> Cache:
+    cache = cache_from_tree(tree)
+    _checked(cache.blocks, dims=4)
+    _checked(cache._replace(blocks=()), dims=3)
+    return cache
+
+
+def _checked(contents: T, *, dims: int) -> T:
+    """Make sure that tuples hold arrays of so many dimensions, at any depth."""
+    for leaf in jax.tree.leaves(contents, is_leaf=lambda part: not isinstance(part, tuple)):
+        _array(leaf, dims=dims)
+    return contents
+
+
+def _array(value: object, *, dims: int) -> np.ndarray:
+    if not isinstance(value, np.ndarray) or value.ndim != dims:
+        raise TypeError(f"no array of {dims} dimensions")
+    return value

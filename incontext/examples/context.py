@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,14 +16,13 @@ from incontext.examples.contents import (
     join_contents,
 )
 from incontext.examples.encoded import EncodedPicture, Source, load_source
+from incontext.examples.saved import FORMAT, check_format, read_fields
 from incontext.files.images import PictureOptions
 from incontext.files.masks import LoadedMask, MaskSource
 from incontext.files.pairs import read_pairs
 from incontext.options import Alpha, AskedIgnore, AskedKind, Detail, Ensemble, SegType, check_choice
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.weights import load_weights, save_weights
-
-FORMAT = "seggpt-context-1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,29 +116,9 @@ class Context:
             CheckpointError: if the file is damaged, or holds something else.
         """
         loaded = load_weights(path)
-        about = loaded.config
-        kind = about.get("format")
-        if kind != FORMAT:
-            if str(kind).startswith(FORMAT.rstrip("1")):
-                raise CheckpointError(
-                    f"{path}: a context of format {kind}, and this version reads {FORMAT}; "
-                    "make or tune it again"
-                )
-            raise CheckpointError(
-                f"{path}: not a saved context; make one with Context.save, or pass example pairs"
-            )
-        return cls(
-            labels=tuple(about["labels"]),
-            passes=tuple(tuple(labels) for labels in about["passes"]),
-            arrays=_contents(path, loaded.params),
-            model=about["model"],
-            ensemble=about["ensemble"],
-            seg_type=about["seg_type"],
-            names={int(label): name for label, name in about["names"].items()},
-            threshold=about.get("threshold"),
-            detail=_detail(path, about.get("detail", "plain")),
-            about=about.get("about", {}),
-        )
+        check_format(path, loaded.config)
+        fields = read_fields(path, loaded.config)
+        return cls(arrays=_contents(path, loaded.params), **fields)
 
     def joined(self, other: "Context") -> "Context":
         """Return what shows both contexts' examples; all else is this one's.
@@ -155,7 +134,7 @@ class Context:
         return replace(self, arrays=join_contents(self.arrays, other.arrays))
 
 
-def _contents(path: str | PathLike[str], params: Mapping[str, Any]) -> Contents:
+def _contents(path: str | PathLike[str], params: Mapping[Any, Any]) -> Contents:
     """Return what a file's context holds.
 
     Raises:
@@ -163,15 +142,8 @@ def _contents(path: str | PathLike[str], params: Mapping[str, Any]) -> Contents:
     """
     try:
         return contents_from_tree(params)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: a damaged context; make it again") from error
-
-
-def _detail(path: str | PathLike[str], value: object) -> Detail:
-    for known in get_args(Detail):
-        if value == known:
-            return known
-    raise CheckpointError(f"{path}: unknown detail {value!r}; a newer version wrote this file")
 
 
 def _narrow(array: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ _OTHER_BYTE = {
     "RGBA;16N": "RGBA;16B",
 }
 _MOST_BANDS = 512
+_MOST_BYTES = 4 << 30  # of all bands: a packed file of a few bytes may declare any number
 _ORIENTATION, _WIDTH, _HEIGHT, _BITS, _SAMPLES, _PLANAR, _FORMAT = 274, 256, 257, 258, 277, 284, 339
 _FORMATS = {1: "unsigned", 2: "signed", 3: "float", 5: "complex", 6: "complex"}
 # How to turn an array of an orientation upright: quarter turns, then whether to mirror it.
@@ -107,6 +109,12 @@ class OddTiff:
             ) from error
         if self.samples > _MOST_BANDS:
             raise InputError(f"{self.name}: {self.samples} bands; {_MOST_BANDS} are the most")
+        bits = self.tag_v2.get(_BITS, (1,))[0]
+        if (size := math.prod(self.size) * self.samples * bits // 8) > _MOST_BYTES:
+            raise InputError(
+                f"{self.name}: {size >> 20} MiB of numbers in {self.kind}, and "
+                f"{_MOST_BYTES >> 20} MiB are the most; crop it, or save fewer bands"
+            )
         try:
             with tifffile.TiffFile(io.BytesIO(self.data)) as file:
                 page: Any = file.pages[0]

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from incontext.files.decode import MAX_PIXELS, check_size
 from incontext.files.images import IMAGE_SUFFIXES, PictureOptions, find_images, load_image
 from seggpt.errors import InputError, one_line
 
@@ -142,7 +143,12 @@ class PagesVideo:
     def __init__(self, path: Path, options: PictureOptions) -> None:
         self.path, self.options = path, options
         with self._opened() as image:
-            self.count: int | None = getattr(image, "n_frames", 1)
+            self._check_size(image)
+            try:
+                self.count: int | None = getattr(image, "n_frames", 1)
+            # Counting parses all frames, and Pillow lets out nearly anything on damaged ones.
+            except Exception as error:
+                raise self._refusal() from error
 
     def name(self, number: int) -> str:
         """Return its number."""
@@ -160,11 +166,13 @@ class PagesVideo:
         with self._opened() as image:
             for number in numbers:
                 try:
-                    image.seek(number)
+                    self._seek(image, number)
                     picture = load_image(image.copy(), **self.options)
-                except (OSError, EOFError, SyntaxError, InputError) as error:
+                # Pillow's decoders let out nearly any exception on damaged data.
+                except Exception as error:
                     raise InputError(
-                        f"{one_line(self.path)}: page {number} cannot be read: {error}"
+                        f"{one_line(self.path)}: page {number} cannot be read: "
+                        f"{one_line(str(error) or type(error).__name__)}"
                     ) from error
                 yield Frame(number, self.name(number), picture)
 
@@ -172,13 +180,33 @@ class PagesVideo:
     def _opened(self) -> Iterator[Image.Image]:
         try:
             image = Image.open(self.path, formats=PAGES)
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(
-                f"{one_line(self.path)}: no file of many pictures that can be read; give a video, "
-                "a folder, a TIFF of several pages or an animation"
-            ) from error
+        # As above.
+        except Exception as error:
+            raise self._refusal() from error
         with image:
             yield image
+
+    def _seek(self, image: Image.Image, number: int) -> None:
+        """Go to a page, by way of those before it: a GIF's may enlarge what is decoded next."""
+        for page in range(image.tell() + 1, number):
+            image.seek(page)
+            self._check_size(image)
+        image.seek(number)
+        self._check_size(image)
+
+    def _check_size(self, image: Image.Image) -> None:
+        most = self.options.get("max_pixels")
+        check_size(
+            image.size,
+            name=one_line(self.path),
+            max_pixels=MAX_PIXELS if most is None else most,
+        )
+
+    def _refusal(self) -> InputError:
+        return InputError(
+            f"{one_line(self.path)}: no file of many pictures that can be read; give a video, "
+            "a folder, a TIFF of several pages or an animation"
+        )
 
 
 def _end(stop: int | None, count: int | None) -> int:

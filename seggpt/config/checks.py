@@ -70,7 +70,7 @@ def field_values(cls: type, fields: Mapping[str, Any]) -> dict[str, Any]:
     needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
     if missing := sorted(needed - set(values)):
         raise ValueError(f"no field {missing[0]}")
-    return values
+    return {name: float(v) if types[name] is float else v for name, v in values.items()}
 
 
 def _tuples(value: Any) -> Any:

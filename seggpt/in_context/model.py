@@ -101,11 +101,11 @@ def cache_to_tree(cache: Cache) -> dict[str, Any]:
     return tree
 
 
-def cache_from_tree(tree: Mapping[str, Any]) -> Cache:
+def cache_from_tree(tree: Mapping[Any, Any]) -> Cache:
     """Undo `cache_to_tree`.
 
     Raises:
-        KeyError, TypeError, ValueError: if the tree is not one of a cache.
+        LookupError, TypeError, ValueError: if the tree is not one of a cache.
     """
     fields = dict(tree)
     layers, blocks = fields.pop("layers"), fields.pop("blocks")

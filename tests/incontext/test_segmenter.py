@@ -314,10 +314,38 @@ def test_an_example_of_nothing_is_taken_beside_others(segmenter: Segmenter) -> N
     assert segmenter.context([*examples(), nothing]).labels == (1,)
 
 
-def test_further_examples_have_the_labels_of_the_prompt(segmenter: Segmenter) -> None:
-    both = np.where(mask(2) == 1, 7, np.where(mask(2) == 2, 9, 0)).astype(np.uint8)
-    prompt = segmenter.context([Example(picture(0), both)])
-    one = Example(picture(1), (both == 7) * np.uint8(7))
-    assert segmenter.context([one], like=prompt).labels == (7, 9)
-    with pytest.raises(PromptError, match="which one is it"):
-        segmenter.context([Example(picture(1), (both == 7) * np.uint8(255))], like=prompt)
+@pytest.mark.parametrize("values", [(7, 0), (0, 9), (7, 9)])
+def test_further_examples_have_the_labels_of_the_prompt(segmenter: Segmenter, values) -> None:
+    prompt = segmenter.context([Example(picture(0), labelled(7, 9))])
+    assert segmenter.context([Example(picture(1), labelled(*values))], like=prompt).labels == (7, 9)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ((255, 0), "which one is it"),
+        ((1, 1), "label 1 is not one of"),
+        ((7, 8), "label 8 is not one of"),
+    ],
+)
+def test_further_examples_of_other_labels_are_refused(segmenter, values, words) -> None:
+    prompt = segmenter.context([Example(picture(0), labelled(7, 9))])
+    with pytest.raises(PromptError, match=words):
+        segmenter.context([Example(picture(1), labelled(*values))], like=prompt)
+
+
+def labelled(first: int, second: int) -> np.ndarray:
+    return np.array([0, first, second], np.uint8)[mask(2)]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ([("a.png", "mask.png")], r"an example is a tuple; write Example\(image, mask\)"),
+        ([picture(0)], r"an example is a ndarray; write Example\(image, mask\)"),
+        (Example("a.png", "mask.png"), r"write \[Example\(...\)\]"),
+    ],
+)
+def test_what_is_no_list_of_examples_is_named(given: object, words: str) -> None:
+    with pytest.raises(PromptError, match=words):
+        inspect.unwrap(check_examples)(given)

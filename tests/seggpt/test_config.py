@@ -1,7 +1,9 @@
 import dataclasses
 import json
+import random
 
 import pytest
+from hypothesis import given, settings
 
 from seggpt.config import (
     EncoderConfig,
@@ -12,6 +14,7 @@ from seggpt.config import (
     ViTConfig,
 )
 from seggpt.errors import CheckpointError
+from tests.damage import SEEDS, change_json, refusal
 
 PRESETS = [
     SegGPTConfig.tiny,
@@ -224,3 +227,30 @@ def test_an_in_context_model_is_told_from_others() -> None:
     del fields["encoder"]
     with pytest.raises(ValueError, match="not the fields of a part"):
         InContextConfig.from_dict(fields)
+
+
+OWN = [
+    SegGPTConfig.tiny(),
+    InContextConfig(encoder=EncoderConfig.dinov2_small(), prompts=PromptHeadsConfig()),
+    SAMConfig.sam_base(),
+]
+
+
+def assert_refused_or_read(config, seed):
+    fields = json.loads(change_json(json.dumps(config.to_dict()).encode(), random.Random(seed)))
+    if isinstance(fields, dict):
+        refusal(lambda: type(config).from_dict(fields), ValueError, CheckpointError)
+
+
+@settings(deadline=None, max_examples=60)
+@given(SEEDS)
+@pytest.mark.parametrize("config", OWN)
+def test_damaged_fields_are_refused_or_read(config, seed):
+    assert_refused_or_read(config, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", OWN)
+def test_many_damaged_fields_are_refused_or_read(config):
+    for seed in range(3_400):  # 10,000 in all
+        assert_refused_or_read(config, seed)

@@ -67,12 +67,10 @@ class Before:
             about = json.loads(run_path(out, shard).read_text(encoding="utf-8"))
         except FileNotFoundError:
             about = {}
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             pass
         is_first = about == {} and not records
-        if not is_first and not (
-            isinstance(about, dict) and isinstance(about.get("settings"), dict)
-        ):
+        if not is_first and not _tells_settings(about):
             raise UsageError(
                 f"--resume: {one_line(run_path(out, shard))} does not say how {one_line(out)} was "
                 "made; give --skip-existing to keep its files, or --overwrite to do all again"
@@ -96,7 +94,7 @@ class Before:
         """
         if self.about and self.about.get("model") != fingerprint:
             model = self.about.get("model")
-            raise UsageError(self._refusal(f"model {model} before, {fingerprint} now"))
+            raise UsageError(self._refusal(f"model {_words(model)} before, {fingerprint} now"))
 
     def is_done(self, job: Job) -> bool:
         """Say whether a picture has all its files, made by such a run from the file as it is."""
@@ -124,11 +122,19 @@ class Before:
         )
 
 
+def _tells_settings(about: Any) -> bool:
+    """Say whether a `run.json` has what `settings_of` returned."""
+    settings = about.get("settings") if isinstance(about, dict) else None
+    return isinstance(settings, dict) and all(
+        isinstance(settings.get(part), dict) for part in ("arguments", "files")
+    )
+
+
 def _compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Say in what two runs differ, as the command line has it."""
     if before.get("verb") != now["verb"]:
-        return [f"by seggpt {before.get('verb')}"]
-    old, new = before.get("arguments", {}), now["arguments"]
+        return [f"by seggpt {_words(before.get('verb'))}"]
+    old, new = before["arguments"], now["arguments"]
     changes = [
         f"--{name.replace('_', '-')} {_words(old.get(name))} before, {_words(new.get(name))} now"
         for name in sorted({*old, *new})
@@ -136,7 +142,7 @@ def _compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
     if changes:
         return changes
-    old, new = before.get("files", {}), now["files"]
+    old, new = before["files"], now["files"]
     return [f"{one_line(name)} has changed" for name in new if old.get(name) != new[name]]
 
 

@@ -23,7 +23,9 @@ EXTRAS = {
     "eval": "cv2",
     "heif": "pillow_heif",
     "hub": "huggingface_hub",
+    "tiff": "tifffile",
     "train": "grain",
+    "video": "av",
 }
 SIZE = 128
 GOOD_IOU = 0.5  # far below what any of our weights reach on a disc, far above chance

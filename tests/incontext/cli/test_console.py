@@ -1,5 +1,6 @@
 """How far a run is, on a terminal and in a file."""
 
+import logging
 import sys
 
 import pytest
@@ -37,3 +38,12 @@ def test_a_terminal_has_a_bar_with_the_rate(monkeypatch, capsys):
     assert "segmenting" in said
     assert "3/3" in said
     assert "/s" in said
+
+
+@pytest.mark.parametrize("name", ["PIL.TiffImagePlugin", "tifffile", "py.warnings"])
+def test_what_other_libraries_log_is_heard_with_verbose_alone(name, capsys, caplog):
+    for verbose in (0, 1):
+        with Console(verbose=verbose).logging():
+            logging.getLogger(name).error("More samples per pixel than can be decoded: 202")
+        assert ("202" in capsys.readouterr().err) is bool(verbose)
+    assert not caplog.records

@@ -9,6 +9,8 @@ from PIL import Image
 
 from incontext.cli import main
 
+SAM = str(Path(__file__).parents[2] / "seggpt" / "golden" / "sam")
+
 
 @pytest.fixture
 def segment(place, segmenter, capsys):
@@ -78,6 +80,15 @@ def test_a_limit_holds_for_pictures_and_can_be_raised(place, segmenter, capsys, 
     assert main(asked) == 2
     assert "raise --max-pixels" in capsys.readouterr().err
     assert main([*asked, "--max-pixels", "1k"]) == 0
+
+
+def test_a_limit_holds_for_points_too_and_can_be_raised(place, capsys, monkeypatch):
+    place.picture(Path("a.png"))
+    monkeypatch.setattr("incontext.files.images.MAX_PIXELS", 100)
+    asked = ["prompt", "a.png", "--point", "5,5", "-o", "out", "--model", SAM]
+    assert main(asked) == 1
+    assert "raise --max-pixels" in capsys.readouterr().err
+    assert main([*asked, "--max-pixels", "1k", "--overwrite"]) == 0
 
 
 def test_bands_and_alpha_reach_the_pictures(place, segmenter):

@@ -150,6 +150,14 @@ def test_five_bands_are_refused_and_three_of_them_taken():
         load_image(data, bands=(1, 2, 6))
 
 
+def test_more_numbers_than_memory_should_hold_are_refused_before_they_are_read(monkeypatch):
+    monkeypatch.setattr("incontext.files.deep._MOST_BYTES", 1 << 20)
+    values = np.zeros((200, 200, 30), np.uint8)
+    data = tiff(values, photometric="minisblack", planarconfig="contig", compression="zlib")
+    with pytest.raises(InputError, match=r"1 MiB of numbers in 30 bands of 8-bit .*fewer bands"):
+        load_image(data, bands=(1, 2, 3))
+
+
 def test_bands_of_common_files_can_be_chosen_too():
     np.testing.assert_array_equal(load_image(encode(EIGHT), bands=(3, 2, 1)), EIGHT[..., ::-1])
     np.testing.assert_array_equal(

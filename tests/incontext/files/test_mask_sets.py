@@ -308,9 +308,13 @@ def test_a_photograph_has_no_few_colours(seed):
 # ---- TIFFs of two readings ----
 
 
-def test_bools_by_tifffile_are_read_as_they_were_written(caplog):
-    mask = load_mask(tiff(LABELS > 0))
-    np.testing.assert_array_equal(mask.labels, LABELS > 0)
+@pytest.mark.parametrize("marks", [LABELS > 0, LABELS == 2, LABELS != 2])
+def test_bools_by_tifffile_are_read_as_they_were_written(marks):
+    for options in ({}, {"compression": "zlib"}, {"bigtiff": True}):
+        np.testing.assert_array_equal(load_mask(tiff(marks, **options)).labels, marks)
+
+
+def test_labels_that_are_stored_with_white_as_0_are_numbers(caplog):
     for dtype in (np.uint8, np.uint16):
         mask = load_mask(tiff(LABELS.astype(dtype), photometric="miniswhite"))
         np.testing.assert_array_equal(mask.labels, LABELS)

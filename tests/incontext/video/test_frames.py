@@ -1,14 +1,18 @@
 """Frames of folders, pages and video files, forwards and backwards."""
 
+import random
 import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 from PIL import Image
 
 from incontext.video.frames import open_video
 from seggpt.errors import InputError
+from tests.damage import SEEDS, change_bytes, refusal
 
 COLORS = [(40 * n, 20, 200 - 30 * n) for n in range(6)]
 
@@ -110,3 +114,62 @@ def test_one_frame_is_a_video(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
     [frame] = open_video(tmp_path / "one.png").read(0, None, 1)
     assert np.array_equal(frame.picture, np.zeros((8, 8, 3)))
+
+
+def test_pages_are_no_larger_than_allowed(tmp_path):
+    with pytest.raises(InputError, match=r"a.tif: 32x24 .* exceeds max_pixels"):
+        open_video(pages(tmp_path / "a.tif"), max_pixels=700)
+
+
+def test_a_page_that_grows_is_refused_before_it_is_decoded(tmp_path):
+    data = pages(tmp_path / "a.gif").read_bytes()
+    fourth = [place for place in range(len(data)) if data[place : place + 5] == b",\0\0\0\0"][4]
+    large = data[: fourth + 5] + b"\xe8\x03\xe8\x03" + data[fourth + 9 :]  # 1000 x 1000
+    (tmp_path / "a.gif").write_bytes(large)
+    video = open_video(tmp_path / "a.gif", max_pixels=1000)
+    for frames in (video.read(3, None, 1), video.read_back(5, 0, 1)):
+        with pytest.raises(InputError, match=r"page . cannot be read: .*1000x1000 is 1 Mpx"):
+            list(frames)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Sound files of many pictures, and a folder for damaged ones."""
+    place = tmp_path_factory.mktemp("pages")
+    for suffix in (".tif", ".gif", ".png", ".webp"):
+        pages(place / f"whole{suffix}")
+    (place / "frames").mkdir()
+    return place
+
+
+def assert_refused_or_read(seed: int, place: Path) -> None:
+    rng = random.Random(seed)
+    suffix = rng.choice((".tif", ".tif", ".gif", ".gif", ".png", ".webp"))
+    video = place / rng.choice((f"damaged{suffix}", "frames"))
+    file = video / f"a{suffix}" if video.is_dir() else video
+    file.write_bytes(change_bytes((place / f"whole{suffix}").read_bytes(), rng))
+
+    def read() -> None:
+        opened = open_video(video, max_pixels=1 << 18)
+        frames = (
+            opened.read(0, None, 1) if seed % 2 else opened.read_back((opened.count or 1) - 1, 0, 1)
+        )
+        for frame in islice(frames, 20):
+            assert frame.picture.size <= 3 << 18
+
+    said = refusal(read, InputError)
+    if video.is_dir():
+        file.unlink()
+    assert not said or file.name in said or "frames" in said
+
+
+@settings(deadline=None, max_examples=60)
+@given(SEEDS)
+def test_damaged_pages_are_refused_or_read(place, seed):
+    assert_refused_or_read(seed, place)
+
+
+@pytest.mark.slow
+def test_many_damaged_pages_are_refused_or_read(place):
+    for seed in range(10_000):
+        assert_refused_or_read(seed, place)

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import random
 import re
 import struct
 
@@ -15,6 +16,7 @@ from safetensors.numpy import save_file
 
 from seggpt.errors import CheckpointError
 from seggpt.weights import file_sha256, load_weights, save_weights
+from tests.damage import SEEDS, change_bytes, change_json, change_text, refusal
 
 CONFIG = {"width": 8, "taps": [1, 2], "attention": "prefix"}
 
@@ -199,6 +201,51 @@ def test_any_changed_byte_is_noticed(saved_bytes, data):
     path.write_bytes(changed)
     with pytest.raises(CheckpointError):
         load_weights(path)
+
+
+def reseal(header: bytes, tensors: bytes) -> bytes:
+    """Return a file whose checksum is right."""
+    header = re.sub(rb'"sha256": ?"[^"]*"', b'"sha256":"' + b"0" * 64 + b'"', header)
+    blank = struct.pack("<Q", len(header)) + header + tensors
+    return blank.replace(b"0" * 64, hashlib.sha256(blank).hexdigest().encode(), 1)
+
+
+def assert_damage_is_refused_or_read(path, original, seed):
+    """Damage a file, or its header and what stands behind it in a file that is sealed anew."""
+    rng = random.Random(seed)
+    if rng.random() < 0.3:
+        path.write_bytes(change_bytes(original, rng))
+    else:
+        end = 8 + struct.unpack("<Q", original[:8])[0]
+        header, tensors = original[8:end], original[end:]
+        header = rng.choice((change_json, change_text))(header, rng)
+        path.write_bytes(reseal(header, tensors + rng.choice((b"", b"", b"more"))))
+    said = refusal(lambda: load_weights(path), CheckpointError)
+    assert not said or path.name in said
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(SEEDS)
+def test_damage_is_refused_or_read(saved_bytes, seed):
+    path, original = saved_bytes
+    assert_damage_is_refused_or_read(path, original, seed)
+
+
+@pytest.mark.slow
+def test_much_damage_is_refused_or_read(saved_bytes):
+    path, original = saved_bytes
+    for seed in range(10_000):
+        assert_damage_is_refused_or_read(path, original, seed)
+
+
+def test_a_file_that_is_sealed_anew_is_read(saved_bytes):
+    path, original = saved_bytes
+    end = 8 + struct.unpack("<Q", original[:8])[0]
+    assert reseal(original[8:end], original[end:]) == original
+    path.write_bytes(reseal(original[8:end].replace(b"random", b"sealed"), original[end:]))
+    assert load_weights(path).metadata == {"source": "sealed"}
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 """`seggpt doctor`: facts, self-test, and an honest exit code."""
 
 import json
+import tomllib
+from pathlib import Path
 
 import jax
 import pytest
@@ -28,6 +30,12 @@ def test_reports_everything_as_json(segmenter, capsys):
     assert report["self-test"]["result"] == "ok"
     assert set(report["weights"]) == {"seggpt-other", "dinov2-small"}
     assert set(report["weights"].values()) == {"5.0M parameters, sha256 0123456789abcdef..."}
+
+
+def test_every_extra_is_told():
+    text = (Path(__file__).parents[4] / "pyproject.toml").read_text()
+    extras = tomllib.loads(text)["project"]["optional-dependencies"]
+    assert set(checkup.EXTRAS) == set(extras) - {"test", "dev"}
 
 
 def test_reports_everything_as_text(segmenter, capsys):
