@@ -214,7 +214,7 @@ def test_another_format_is_refused(segmenter, examples, tmp_path):
     saved = load_weights(path)
     assert saved.config["format"] == "seggpt-context-1"
     save_weights(path, saved.params, config={**saved.config, "format": "seggpt-context-7"})
-    with pytest.raises(CheckpointError, match="format seggpt-context-7, and this version reads"):
+    with pytest.raises(CheckpointError, match="format 'seggpt-context-7', and this version reads"):
         Context.load(path)
     save_weights(path, saved.params, config={**saved.config, "format": "something else"})
     with pytest.raises(CheckpointError, match="not a saved context"):

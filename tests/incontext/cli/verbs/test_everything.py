@@ -130,9 +130,11 @@ def decode_coco(segmentation):
     return flat.reshape(width, height).T
 
 
-def test_a_point_outside_costs_its_picture_and_an_example_that_is_not_there_all(picture, capsys):
+def test_a_point_outside_all_pictures_and_an_example_that_is_not_there_make_no_sense(
+    picture, capsys
+):
     everything = ["everything", "a.png", *OPTIONS]
-    assert main([*everything, "--point", "99,5"]) == 1
+    assert main([*everything, "--point", "99,5"]) == 2
     assert "point 99,5 is outside the picture of 30x20" in capsys.readouterr().err
     assert main([*everything, "-e", "none.png", "none_mask.png"]) == 2
     assert "no such file: none_mask.png" in capsys.readouterr().err
