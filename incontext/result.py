@@ -216,12 +216,15 @@ class Result:
     def _bands(self) -> Iterator[tuple[slice, Float32[np.ndarray, "k h w"]]]:
         """Yield the full-size probabilities in bands of rows."""
         height, width = self.size
-        channels, grid_height, grid_width = self.probabilities_lowres.shape
-        down = _bilinear_weights(grid_height, height)
-        across = _bilinear_weights(grid_width, width).T
+        channels, *grid = self.probabilities_lowres.shape
         step = rows_at_a_time(channels, width)
-        for top in range(0, height, step):
-            rows = slice(top, min(top + step, height))
+        bands = [slice(top, min(top + step, height)) for top in range(0, height, step)]
+        if grid == [height, width]:
+            yield from ((rows, self.probabilities_lowres[:, rows]) for rows in bands)
+            return
+        down = _bilinear_weights(grid[0], height)
+        across = _bilinear_weights(grid[1], width).T
+        for rows in bands:
             yield rows, down[rows] @ self.probabilities_lowres @ across
 
 
