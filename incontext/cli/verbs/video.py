@@ -51,7 +51,7 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
     )
     inputs.add_argument(
         "--memory",
-        type=int,
+        type=natural,
         metavar="K",
         help="past frames that are examples for the next (default: 4, SegGPT's own weights 8)",
     )

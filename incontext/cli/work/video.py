@@ -63,8 +63,8 @@ class Span:
 
     def count(self, frames: int | None) -> int | None:
         """Return how many frames it has, if that is known."""
-        last = self.last if self.last is not None else None if frames is None else frames - 1
-        return None if last is None else max(0, (last - self.first) // self.step + 1)
+        ends = [end for end in (self.last, frames and frames - 1) if end is not None]
+        return max(0, (min(ends) - self.first) // self.step + 1) if ends else None
 
 
 def follow_all(args: argparse.Namespace, console: Console) -> Exit:
@@ -80,6 +80,10 @@ def follow_all(args: argparse.Namespace, console: Console) -> Exit:
     if video.count is not None and args.start >= video.count:
         raise UsageError(f"--start {args.start}: the video has {video.count} frames, from 0")
     out = Path(args.output)
+    if out.resolve() == Path(args.video).resolve():
+        raise UsageError(
+            f"{args.output}: holds the frames, and masks have their names; choose another"
+        )
     if is_filmed:
         require_pyav(out / FILM_NAME)
     require_writable(out)

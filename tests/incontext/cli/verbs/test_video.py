@@ -97,6 +97,13 @@ def test_the_overlays_become_a_film(clip, model):
     assert [picture.shape for picture in pictures] == [(20, 30, 3)] * FRAMES
 
 
+def test_an_end_after_the_last_frame_is_the_last_frame(clip, model):
+    asked = ("--mark", "0", "mask.png", "-o", "out", "--end", "99", "--stride", "2")
+    assert follow(*asked, model=model) == 0
+    assert list(masks()) == ["00000.png", "00002.png", "00004.png"]
+    assert follow(*asked, "--resume", model=model) == 0
+
+
 def test_an_example_of_another_picture_is_enough(clip, model):
     assert follow("-e", "clip/00003.png", "mask.png", "-o", "out", "--end", "1", model=model) == 0
     assert list(masks()) == ["00000.png", "00001.png"]
@@ -114,11 +121,13 @@ def test_an_example_of_another_picture_is_enough(clip, model):
         (("--mark", "0", "mask.png", "--start", "3"), "--mark 0: not between --start and --end"),
         (("--mark", "7", "mask.png", "--start", "7"), "--start 7: the video has 5 frames, from 0"),
         (("--mark", "0", "mask.png", "--mark", "0", "mask.png"), "--mark 0: given twice"),
+        (("--mark", "0", "mask.png", "-o", "clip", "--overwrite"), "clip: holds the frames"),
+        (("--mark", "0", "mask.png", "-o", "clip/", "--resume"), "clip/: holds the frames"),
     ],
 )
 @pytest.mark.usefixtures("clip")
 def test_what_makes_no_sense_is_refused_in_one_line(options, message, capsys):
-    assert follow(*options, "-o", "out", model="absent.safetensors") == 2
+    assert follow("-o", "out", *options, model="absent.safetensors") == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert message in said[0]
