@@ -67,6 +67,7 @@ class TrainConfig:
     match_init: bool = True  # fresh weights start with attention to what looks alike
     init: str = ""  # a weights file to start from
     frozen: tuple[str, ...] = ()  # parts of the model that stay as they are, such as "stem"
+    train_encoder: bool = False  # an in-context model's encoder learns, too
     log_every: int = 50
     eval_every: int = 500
     sheet_every: int = 1000

@@ -62,13 +62,20 @@ def _scale_slow(config: OptimConfig) -> optax.GradientTransformation:
 
 
 def depth_scales(params: PyTree, decay: float, depth: int) -> PyTree:
-    """Return each parameter's factor: embeddings are level 0, block i level i + 1, the rest 1."""
+    """Return each parameter's factor: embeddings are level 0, block i level i + 1, the rest 1.
+
+    `depth` blocks are those of a `vit`, if there is one; the decoders above it are the rest.
+    """
+    names = [_name(path).split("/") for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    has_vit = any("vit" in parts for parts in names)
 
     def scale(path: tuple[Any, ...], _: jax.Array) -> float:
         parts = _name(path).split("/")
+        if has_vit and "vit" not in parts:
+            return 1.0
         if "blocks" in parts:
             return decay ** (depth - int(parts[parts.index("blocks") + 1]) - 1)
-        is_embedding = "patch_embed" in parts or parts[-1] == "pos_embed"
+        is_embedding = "patch_embed" in parts or parts[-1] in ("pos_embed", "prefix_tokens")
         return decay**depth if is_embedding else 1.0
 
     return jax.tree_util.tree_map_with_path(scale, params)

@@ -14,7 +14,8 @@ from jaxtyping import PyTree
 from seggpt.config import SegGPTConfig
 from seggpt.errors import CheckpointError
 from seggpt.model import SegGPT
-from seggpt.resize import linear_resize
+from seggpt.resize import bicubic_resize, linear_resize
+from seggpt.weights.encoder import LoadedEncoder
 from seggpt.weights.files import load_weights
 from seggpt.weights.tree import flatten
 
@@ -65,6 +66,47 @@ def load_params(config: SegGPTConfig, path: Path) -> PyTree:
         lambda path, _: np.asarray(given[jax.tree_util.keystr(path, simple=True, separator=".")]),
         wanted,
     )
+
+
+def graft_encoder(params: PyTree, encoder: LoadedEncoder, config: SegGPTConfig) -> PyTree:
+    """Return fresh weights with an encoder's under both streams.
+
+    Scales after attention and MLP go into the layers before them; tokens without a place are left
+    out. Each half of the canvas, a picture of its own, gets the encoder's positions.
+
+    Raises:
+        CheckpointError: if the encoder's shapes are not the model's.
+    """
+    own, vit = encoder.config.vit, config.vit
+    names = ("patch_size", "width", "depth", "heads", "mlp_ratio")
+    wrong = [name for name in names if getattr(own, name) != getattr(vit, name)]
+    if wrong or "pos_embed" not in encoder.params["vit"]:
+        raise CheckpointError(
+            f"an encoder with other {', '.join(wrong) or 'positions'} than the model's; "
+            "set the model's own, or start from another"
+        )
+    given, start = encoder.params["vit"], dict(params["vit"])
+    rows, columns = config.pos_grid
+    table = jnp.asarray(given["pos_embed"])
+    halves = [bicubic_resize(table, (half, columns)) for half in (rows - rows // 2, rows // 2)]
+    start |= {"patch_embed": given["patch_embed"], "pos_embed": jnp.concatenate(halves)}
+    start["blocks"] = {
+        index: _without_scales(block, given["blocks"][index])
+        for index, block in start["blocks"].items()
+    }
+    return params | {"vit": start}
+
+
+def _without_scales(fresh: PyTree, given: PyTree) -> PyTree:
+    """Return an encoder's block whose scales are in its layers, with the model's own tables."""
+
+    def scaled(layer: PyTree, scale: np.ndarray) -> PyTree:
+        return {name: np.asarray(a) * scale for name, a in layer.items()}
+
+    attn = {"proj": scaled(given["attn"]["proj"], given["scale1"]), "qkv": given["attn"]["qkv"]}
+    mlp = {"fc1": given["mlp"]["fc1"], "fc2": scaled(given["mlp"]["fc2"], given["scale2"])}
+    norms = {name: given[name] for name in ("norm1", "norm2")}
+    return norms | {"attn": fresh["attn"] | attn, "mlp": mlp}
 
 
 def match_queries_keys(params: PyTree) -> PyTree:

@@ -41,7 +41,8 @@ from train.sharding import make_mesh
 from train.state import init_params, init_state
 from train.step import make_train_step
 from train.tasks import pairs
-from train.tasks.in_context import make_in_context_step
+from train.tasks.finetune import encoding_painter
+from train.tasks.in_context import cached_painter, make_in_context_step
 from train.tasks.pairs import draw_shots, start_params
 from train.tasks.probe import make_probe
 
@@ -212,8 +213,11 @@ def test_a_recipe_fits_together_at_full_size(path):
     optimizer = make_optimizer(config.optim, steps=config.steps, depth=config.model.depth)
     if isinstance(config.model, InContextConfig):
         assert isinstance(config.data, FeaturesConfig)
-        start = partial(fresh_in_context, config.model)
-        step = make_in_context_step(config, optimizer)
+        start, paint = partial(fresh_in_context, config.model), cached_painter(config.model)
+        if config.train_encoder:
+            start = partial(start_both, config.model)
+            paint = encoding_painter(config.model, remat=config.remat)
+        step = make_in_context_step(config, optimizer, paint)
         steps = [(step, describe_samples(config, shape)) for shape in config.data.samples.shapes]
     else:
         kinds = {shots for shots, _ in config.shots}
@@ -228,6 +232,11 @@ def test_a_recipe_fits_together_at_full_size(path):
         after, metrics = jax.eval_shape(step, state, *given)
         assert after == state
         assert {array.shape for array in metrics.values()} == {()}
+
+
+def start_both(model):
+    encoder = nnx.state(Encoder(model.encoder, rngs=nnx.Rngs(0)), nnx.Param)
+    return {"model": fresh_in_context(model), "encoder": nnx.as_pure(encoder)}
 
 
 def describe_samples(config, shape):

@@ -65,6 +65,12 @@ def test_deeper_blocks_have_larger_rates(params):
     assert {float(scale) for scale in scales.values()} == {0.25, 0.5, 1.0}
 
 
+def test_rates_fall_in_a_vit_alone():
+    block = {"blocks": [0.0, 0.0]}
+    scales = depth_scales({"encoder": {"vit": block}, "model": block}, 0.5, 2)
+    assert scales == {"encoder": {"vit": {"blocks": [0.5, 1.0]}}, "model": {"blocks": [1.0, 1.0]}}
+
+
 def test_updates_follow_the_depth_scales(params):
     even = update(params, params, lr=0.1, weight_decay=0.5)
     for name, change in update(params, params, lr=0.1, weight_decay=0.5, layer_decay=0.5).items():

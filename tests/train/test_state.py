@@ -12,13 +12,15 @@ from seggpt.model import SegGPT
 from seggpt.prompts import FOREGROUND
 from seggpt.prompts.heads import PromptHeads
 from seggpt.resize import linear_resize
+from seggpt.weights.encoder import load_encoder
 from seggpt.weights.files import save_weights
-from tests.tiny_encoder import tiny_encoder
+from tests.tiny_encoder import save_tiny_encoder, tiny_encoder
 from tests.train.tiny import named, tiny_config, tiny_model
 from train.optim import make_optimizer
 from train.state import (
     SHARP,
     TOKENS,
+    graft_encoder,
     init_params,
     init_state,
     load_params,
@@ -35,6 +37,29 @@ HEADS = PromptHeadsConfig(
 @pytest.fixture(scope="module")
 def params():
     return jax.jit(lambda key: init_params(tiny_model(), key))(jax.random.key(0))
+
+
+def test_an_encoder_goes_under_both_streams(params, tmp_path):
+    path = tmp_path / "encoder.safetensors"
+    encoder = save_tiny_encoder(path, patch_size=4)
+    for number, block in enumerate(encoder.vit.blocks):
+        for scale in (block.scale1, block.scale2):
+            scale[...] = 1 + 0.1 * jax.random.normal(jax.random.key(number), scale.shape)
+    trees = (nnx.as_pure(nnx.state(encoder, nnx.Param)), encoder.config.to_dict())
+    save_weights(path, trees[0], config=trees[1])
+    model = tiny_model()
+    start = graft_encoder(params, load_encoder(path), model)
+    assert jax.tree.map(jnp.shape, start) == jax.tree.map(jnp.shape, params)
+    grafted = SegGPT(model, rngs=nnx.Rngs(0))
+    nnx.update(grafted, start)
+    table = encoder.vit.pos_embed[...]
+    np.testing.assert_allclose(start["vit"]["pos_embed"], jnp.concatenate([table] * 2), atol=1e-6)
+    tokens = jax.random.normal(jax.random.key(9), (2, 16, 32))
+    for own, given in zip(grafted.vit.blocks, encoder.vit.blocks, strict=True):
+        ran, expected = (block(tokens, shape=(4, 4)) for block in (own, given))
+        np.testing.assert_allclose(ran, expected, atol=1e-5)
+    with pytest.raises(CheckpointError, match="other depth than the model's"):
+        graft_encoder(params, load_encoder(path), tiny_model(depth=3, taps=(0, 2)))
 
 
 def test_weights_and_structure_make_a_model(params):

@@ -5,6 +5,7 @@ import jax
 from data.config import PromptsConfig
 from seggpt.config import InContextConfig
 from train.config import TrainConfig
+from train.tasks.finetune import FinetuneTask
 from train.tasks.in_context import InContextTask
 from train.tasks.pairs import PairsTask
 from train.tasks.prompts import PromptsTask
@@ -21,5 +22,6 @@ def make_task(config: TrainConfig, mesh: jax.sharding.Mesh) -> Task:
     """
     if isinstance(config.data, PromptsConfig):
         return PromptsTask(config, mesh)
-    is_in_context = isinstance(config.model, InContextConfig)
-    return (InContextTask if is_in_context else PairsTask)(config, mesh)
+    if isinstance(config.model, InContextConfig):
+        return (FinetuneTask if config.train_encoder else InContextTask)(config, mesh)
+    return PairsTask(config, mesh)

@@ -28,6 +28,8 @@ from train.tasks.task import Step
 
 DIRECTIONS = 24  # of positions, that a blind matching starts without (arXiv 2603.28480)
 SHEET_ROWS = 12
+Embed = Callable[[InContextModel, ArrayLike, ArrayLike], Embedding]
+Paint = Callable[[PyTree, SampleBatch], Array]  # weights and a batch to colours, (b, q, h, w, 3)
 BLANK_SIDE = 32  # tokens along a side of the contentless images that tell them
 
 
@@ -43,10 +45,12 @@ class InContextTask(CachedTask):
         if self.held_out_cache:
             self.held_out = Sampler(self.held_out_cache, self.data.held_out_samples, seed=0)
         self._compiled = cache(self._compile)
-        self._paint = jax.jit(lambda params, batch: paint_batch(self._merge(params), batch))
+        self.paint = self.make_painter()
+        self._paint = jax.jit(self.paint)
 
-    def _merge(self, params: PyTree) -> InContextModel:
-        return nnx.merge(self.graphdef, params)
+    def make_painter(self) -> Paint:
+        """Return what paints a batch's queries."""
+        return cached_painter(self.model)
 
     def init(self) -> PyTree:
         """Return the first weights: matching alone, or those of `init`.
@@ -68,7 +72,8 @@ class InContextTask(CachedTask):
         return self._compiled(optimizer)
 
     def _compile(self, optimizer: optax.GradientTransformation) -> Step:
-        return jax.jit(make_in_context_step(self.config, optimizer), donate_argnums=0)
+        step = make_in_context_step(self.config, optimizer, self.paint)
+        return jax.jit(step, donate_argnums=0)
 
     def evaluate(self, params: PyTree) -> tuple[dict[str, float], Callable[[], Image.Image]] | None:
         """Return the mean IoU of the labels of held-out samples, if there is a held-out cache."""
@@ -81,10 +86,12 @@ class InContextTask(CachedTask):
         return {"iou": iou}, partial(draw_sheet, painted, batches)
 
 
-def make_in_context_step(config: TrainConfig, optimizer: optax.GradientTransformation) -> Step:
+def make_in_context_step(
+    config: TrainConfig,
+    optimizer: optax.GradientTransformation,
+    paint: Paint,
+) -> Step:
     """Return a step whose batches may be of any shape."""
-    assert isinstance(config.model, InContextConfig)
-    graphdef, _ = split_in_context(config.model)
     dtype = compute_dtype(config)
 
     def step(state: TrainState, batch: SampleBatch) -> tuple[TrainState, Metrics]:
@@ -92,8 +99,7 @@ def make_in_context_step(config: TrainConfig, optimizer: optax.GradientTransform
         beta = low + (high - low) * (state.step / config.steps)
 
         def loss_of(params: PyTree) -> tuple[Array, Metrics]:
-            model = nnx.merge(graphdef, jax.tree.map(lambda a: a.astype(dtype), params))
-            painted = paint_batch(model, batch)
+            painted = paint(jax.tree.map(lambda a: a.astype(dtype), params), batch)
             weights = jnp.asarray(batch.query_weights)
             return smooth_l1(painted, _target(batch), weights, beta=beta), {}
 
@@ -141,25 +147,31 @@ def position_directions(encoder: LoadedEncoder) -> list[Array]:
     return [jnp.linalg.svd(a, full_matrices=False)[2][:DIRECTIONS] for a in centred]
 
 
-def paint_batch(model: InContextModel, batch: SampleBatch) -> Float[Array, "b q h w 3"]:
-    """Paint all queries of a batch."""
+def cached_painter(config: InContextConfig) -> Paint:
+    """Return what paints a batch's queries with the features of the cache."""
+    graphdef, _ = split_in_context(config)
+    return lambda params, batch: paint_batch(nnx.merge(graphdef, params), batch, embed_cached)
+
+
+def paint_batch(model: InContextModel, batch: SampleBatch, embed: Embed) -> Array:
+    """Paint all queries of a batch, (b, q, h, w, 3); `embed` makes embeddings of its views."""
     b, e = batch.example_class_ids.shape[:2]
-    examples = _embed(model, batch.example_features, batch.example_images)
-    class_ids = _merge_samples(jnp.asarray(batch.example_class_ids))
+    examples = embed(model, batch.example_features, batch.example_images)
+    class_ids = merge_samples(jnp.asarray(batch.example_class_ids))
     each = model.encode(examples, class_ids, jnp.repeat(batch.colours, e, axis=0))
     together = jax.tree.map(lambda a: a.reshape(b, -1, *a.shape[2:]), each)
-    queries = _embed(model, batch.query_features, batch.query_images)
+    queries = embed(model, batch.query_features, batch.query_images)
     return model.decode(together, queries).reshape(batch.query_images.shape)
 
 
-def _embed(model: InContextModel, features: ArrayLike, images: ArrayLike) -> Embedding:
-    """Return a batch's views of samples as the encoder would give them, in the model's dtype."""
+def embed_cached(model: InContextModel, features: ArrayLike, images: ArrayLike) -> Embedding:
+    """Return a batch's views as the encoder gave them, in the model's dtype."""
     dtype = model.mask_token[...].dtype
-    flat, image = (_merge_samples(jnp.asarray(a, dtype)) for a in (features, images))
+    flat, image = (merge_samples(jnp.asarray(a, dtype)) for a in (features, images))
     return Embedding(image, tuple(jnp.split(flat, len(model.config.encoder.taps), axis=-1)))
 
 
-def _merge_samples(views: Shaped[Array, "b v *d"]) -> Shaped[Array, "bv *d"]:
+def merge_samples(views: Shaped[Array, "b v *d"]) -> Shaped[Array, "bv *d"]:
     return views.reshape(-1, *views.shape[2:])
 
 

@@ -18,10 +18,13 @@ from data.loader import make_loader
 from data.pack import Pack, join, pack_folders
 from data.pairs import Sampler
 from data.synthetic import paste_sprites, sprite_classes
-from seggpt.weights.files import save_weights
+from seggpt.config import ENCODER_MODEL
+from seggpt.weights.encoder import load_encoder
+from seggpt.weights.files import is_own_file, load_weights, save_weights
+from seggpt.weights.sniff import sniff
 from train.config import TrainConfig
 from train.sharding import replicate
-from train.state import init_params, load_params, match_queries_keys
+from train.state import graft_encoder, init_params, load_params, match_queries_keys
 from train.step import make_train_step
 from train.tasks.probe import make_painter, make_probe
 from train.tasks.task import Batches, Step
@@ -92,16 +95,29 @@ def load_packs(data: DataConfig, *, seed: int) -> tuple[Pack, Pack]:
 
 
 def start_params(config: TrainConfig) -> PyTree:
-    """Return the first weights: random ones, or those of `init`."""
+    """Return the first weights: random ones, or those of `init`, a model or an encoder.
+
+    Raises:
+        CheckpointError: if `init` is neither, or has other shapes than the model.
+    """
     model = config.seggpt
-    if config.init:
+    if config.init and is_model(config.init):
         params = load_params(model, Path(config.init))
     else:
         params = jax.jit(lambda key: init_params(model, key))(jax.random.key(config.seed))
         if config.match_init:
             params = match_queries_keys(params)
+        if config.init:
+            params = graft_encoder(params, load_encoder(config.init), model)
     # A weakly typed one would become a strong one in the first step, and the second compile anew.
     return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
+
+
+def is_model(path: str) -> bool:
+    """Tell a whole model's file from encoders, which are files, folders and names."""
+    if not Path(path).is_file() or sniff(path) != "safetensors" or not is_own_file(path):
+        return False
+    return load_weights(path).config.get("model") != ENCODER_MODEL
 
 
 def draw_shots(config: TrainConfig, step: int) -> int:
