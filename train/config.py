@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from data.config import DataConfig, FeaturesConfig, PromptsConfig
-from seggpt.config import InContextConfig, SegGPTConfig
+from seggpt.config import EncoderConfig, InContextConfig, SegGPTConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,35 @@ class ClicksConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MaskedConfig:
+    """An encoder that is pretrained by painting what is hidden of images (MAE)."""
+
+    encoder: EncoderConfig
+    image_size: int
+    kept: float = 0.25  # share of the patches that the encoder sees
+    decoder_width: int = 256
+    decoder_depth: int = 4
+    decoder_heads: int = 8
+
+    def __post_init__(self) -> None:
+        """Check sizes against each other.
+
+        Raises:
+            ValueError: naming the field and what it must be.
+        """
+        if self.image_size % self.encoder.patch_size:
+            patch = self.encoder.patch_size
+            raise ValueError(f"image_size {self.image_size} is not a multiple of {patch}")
+        if not 0 < self.kept < 1:
+            raise ValueError(f"kept {self.kept} is not between 0 and 1")
+
+    @property
+    def depth(self) -> int:
+        """Blocks of what is kept in the end."""
+        return self.encoder.depth
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A whole training run.
 
@@ -51,7 +80,7 @@ class TrainConfig:
     fields from `view_size` to `half_masks` are for the others.
     """
 
-    model: SegGPTConfig | InContextConfig
+    model: SegGPTConfig | InContextConfig | MaskedConfig
     data: DataConfig | FeaturesConfig | PromptsConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -99,7 +128,7 @@ class TrainConfig:
             )
         if isinstance(self.data, PromptsConfig) != (self.clicks is not None):
             raise ValueError("heads for prompts learn from PromptsConfig and clicks: set both")
-        if not in_context:
+        if isinstance(self.model, SegGPTConfig):
             self._check_pairs(self.seggpt)
 
     def _check_pairs(self, model: SegGPTConfig) -> None:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
 from data.config import FeaturesConfig, PromptsConfig
@@ -19,6 +20,7 @@ from data.pack import pack_folders
 from data.views.photos import ViewsConfig
 from incontext import Segmenter
 from seggpt.config import InContextConfig, SegGPTConfig
+from seggpt.encoder import Encoder
 from seggpt.weights.encoder import load_encoder
 from seggpt.weights.files import load_weights, save_weights
 from tests.data.drawn import write_drawn_dataset
@@ -36,6 +38,7 @@ from tests.train.tiny import SIZE, named, tiny_config, tiny_model
 from train import loop
 from train.__main__ import load_recipe, main
 from train.checkpoint import Checkpoints, abstract_state
+from train.config import MaskedConfig
 from train.optim import make_optimizer
 from train.sharding import make_mesh
 from train.state import init_params, init_state
@@ -43,6 +46,7 @@ from train.step import make_train_step
 from train.tasks import pairs
 from train.tasks.finetune import encoding_painter
 from train.tasks.in_context import cached_painter, make_in_context_step
+from train.tasks.masked import init_masked, make_masked_step
 from train.tasks.pairs import draw_shots, start_params
 from train.tasks.probe import make_probe
 
@@ -219,6 +223,9 @@ def test_a_recipe_fits_together_at_full_size(path):
             paint = encoding_painter(config.model, remat=config.remat)
         step = make_in_context_step(config, optimizer, paint)
         steps = [(step, describe_samples(config, shape)) for shape in config.data.samples.shapes]
+    elif isinstance(config.model, MaskedConfig):
+        start = partial(start_masked, config.model)
+        steps = [(make_masked_step(config, optimizer), shapes(config))]
     else:
         kinds = {shots for shots, _ in config.shots}
         assert sum(share for _, share in config.shots) == pytest.approx(1)
@@ -234,9 +241,15 @@ def test_a_recipe_fits_together_at_full_size(path):
         assert {array.shape for array in metrics.values()} == {()}
 
 
+def start_masked(model):
+    params = init_masked(model, jax.random.key(0))
+    return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
+
+
 def start_both(model):
-    encoder = nnx.state(Encoder(model.encoder, rngs=nnx.Rngs(0)), nnx.Param)
-    return {"model": fresh_in_context(model), "encoder": nnx.as_pure(encoder)}
+    encoder = nnx.as_pure(nnx.state(Encoder(model.encoder, rngs=nnx.Rngs(0)), nnx.Param))
+    strong = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), encoder)
+    return {"model": fresh_in_context(model), "encoder": strong}
 
 
 def describe_samples(config, shape):

@@ -66,7 +66,7 @@ def test_deeper_blocks_have_larger_rates(params):
 
 
 def test_rates_fall_in_a_vit_alone():
-    block = {"blocks": [0.0, 0.0]}
+    block = {"blocks": [jnp.zeros(()), jnp.zeros(())]}
     scales = depth_scales({"encoder": {"vit": block}, "model": block}, 0.5, 2)
     assert scales == {"encoder": {"vit": {"blocks": [0.5, 1.0]}}, "model": {"blocks": [1.0, 1.0]}}
 

@@ -4,9 +4,10 @@ import jax
 
 from data.config import PromptsConfig
 from seggpt.config import InContextConfig
-from train.config import TrainConfig
+from train.config import MaskedConfig, TrainConfig
 from train.tasks.finetune import FinetuneTask
 from train.tasks.in_context import InContextTask
+from train.tasks.masked import MaskedTask
 from train.tasks.pairs import PairsTask
 from train.tasks.prompts import PromptsTask
 from train.tasks.task import Batches as Batches
@@ -24,4 +25,5 @@ def make_task(config: TrainConfig, mesh: jax.sharding.Mesh) -> Task:
         return PromptsTask(config, mesh)
     if isinstance(config.model, InContextConfig):
         return (FinetuneTask if config.train_encoder else InContextTask)(config, mesh)
-    return PairsTask(config, mesh)
+    is_masked = isinstance(config.model, MaskedConfig)
+    return (MaskedTask if is_masked else PairsTask)(config, mesh)

@@ -172,6 +172,7 @@ def embed_cached(model: InContextModel, features: ArrayLike, images: ArrayLike) 
 
 
 def merge_samples(views: Shaped[Array, "b v *d"]) -> Shaped[Array, "bv *d"]:
+    """Put the views of all samples of a batch side by side."""
     return views.reshape(-1, *views.shape[2:])
 
 

@@ -59,7 +59,9 @@ def test_a_batch_is_painted_as_from_the_features_that_the_encoder_gives(task):
 
     def features(images):
         flat = jnp.asarray(images.reshape(-1, *images.shape[2:]) + 1) / 2
-        return np.concatenate(jax.jit(encoder)(flat).layers, axis=-1).reshape(2, 1, -1, 3 * MODEL.encoder.width)
+        return np.concatenate(jax.jit(encoder)(flat).layers, axis=-1).reshape(
+            2, 1, -1, 3 * MODEL.encoder.width
+        )
 
     own = batch._replace(
         example_features=features(batch.example_images),
@@ -71,8 +73,9 @@ def test_a_batch_is_painted_as_from_the_features_that_the_encoder_gives(task):
 
 def test_a_run_trains_both_and_writes_files_that_go_together(config, task, tmp_path):
     assert loop.run(config, tmp_path) == 0
-    weights, encoder = load_weights(tmp_path / "weights.safetensors"), load_encoder(
-        tmp_path / "encoder.safetensors"
+    weights, encoder = (
+        load_weights(tmp_path / "weights.safetensors"),
+        load_encoder(tmp_path / "encoder.safetensors"),
     )
     assert weights.metadata["encoder_sha256"] == encoder.sha256
     assert weights.metadata["encoder"] == str(tmp_path / "encoder.safetensors")
