@@ -32,9 +32,13 @@ class PairsTask:
 
     def __init__(self, config: TrainConfig, mesh: jax.sharding.Mesh) -> None:
         self.config, self.model = config, config.seggpt
+        if config.batch_size % mesh.size:
+            raise ValueError(
+                f"batch_size {config.batch_size} is not a multiple of the {mesh.size} devices"
+            )
         pack, held_out = load_packs(config.pictures, seed=config.seed)
         self.sets = [source.name for source in pack.sources]
-        self.sampler = Sampler(pack, config.pictures.pairs)
+        self.sources, self.sampler = pack.sources, Sampler(pack, config.pictures.pairs)
         self.probe, self.look = make_probe(held_out, config), make_painter(config)
         self.images, self.ids = replicate(pack.images, mesh), replicate(pack.ids, mesh)
         self.depth = self.model.depth
@@ -43,6 +47,20 @@ class PairsTask:
     def init(self) -> PyTree:
         """Return the first weights: random ones, or those of `init`."""
         return start_params(self.config)
+
+    def rows(self, number: int) -> int:
+        """Return how many samples a step has."""
+        del number
+        return self.config.batch_size
+
+    def names(self, number: int, batch: dict[str, np.ndarray]) -> list[str]:
+        """Say of every sample which pictures of its source it shows, counted from 0."""
+        del number
+        names = []
+        for pictures in batch["pictures"]:
+            source = next(s for s in reversed(self.sources) if s.start <= pictures[0])
+            names.append(f"{source.name} {(pictures - source.start).tolist()}")
+        return names
 
     def batches(self) -> Batches:
         """Return this host's share of the samples."""
