@@ -43,7 +43,7 @@ def make_train_step(
         masks = draw_masks(key_mask, views, config, examples=examples)
         progress = state.step / config.steps
 
-        def loss_of(params: PyTree, part: tuple[Views, Array | None]) -> Loss:
+        def loss_of(params: PyTree, part: tuple[Any, Any]) -> Loss:
             model = nnx.merge(graphdef, jax.tree.map(lambda p: p.astype(dtype), params))
             views, masks = part
             return sample_loss(
@@ -101,15 +101,17 @@ def mean_gradients(
         (loss, (_, metrics)), grads = differentiate(params, batch)
         return loss, metrics, grads
 
-    def weighted(part: PyTree) -> tuple[Array, PyTree]:
-        (loss, (weight, metrics)), grads = differentiate(params, part)
+    leaves, structure = jax.tree.flatten(batch)
+
+    def weighted(part: list[Array]) -> tuple[Array, PyTree]:
+        (loss, (weight, metrics)), grads = differentiate(params, structure.unflatten(part))
         return weight, jax.tree.map(lambda a: weight * a, (loss, metrics, grads))
 
-    def add(total: PyTree, part: PyTree) -> tuple[PyTree, None]:
+    def add(total: PyTree, part: list[Array]) -> tuple[PyTree, None]:
         return jax.tree.map(jnp.add, total, weighted(part)), None
 
-    split = jax.tree.map(lambda a: a.reshape(-1, parts, *a.shape[1:]).swapaxes(0, 1), batch)
-    shapes = jax.eval_shape(weighted, jax.tree.map(lambda a: a[0], split))
+    split = [a.reshape(-1, parts, *a.shape[1:]).swapaxes(0, 1) for a in leaves]
+    shapes = jax.eval_shape(weighted, [a[0] for a in split])
     start = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
     (weight, sums), _ = jax.lax.scan(add, start, split)
     return jax.tree.map(lambda a: a / jnp.maximum(weight, 1e-6), sums)

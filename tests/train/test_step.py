@@ -14,8 +14,8 @@ from seggpt.palette import IGNORE
 from tests.jitting import jitted
 from tests.train.tiny import SIZE, named, tiny_batch, tiny_config, tiny_model, tiny_pack
 from train import step as module
-from train.state import TrainState, init_params, init_state, split_model
 from train.sharding import make_mesh, place, put_batch, shard_params
+from train.state import TrainState, init_params, init_state, split_model
 from train.step import (
     apply_gradients,
     canvas_masks,
@@ -290,7 +290,10 @@ def test_large_weights_stay_split_over_the_devices():
     @jax.jit
     def step(state, batch):
         def loss_of(params, part):
-            return ((part @ params["large"]) ** 2).mean() + params["small"].sum(), (1.0, {})
+            return ((part @ params["large"]) ** 2).mean() + params["small"].sum(), (
+                jnp.ones(()),
+                {},
+            )
 
         return apply_gradients(state, loss_of, batch, config, optimizer)
 
