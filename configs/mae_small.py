@@ -8,14 +8,14 @@ those of MAE for a batch of 256 images (64 samples of four views). Not yet run a
 """
 
 from data.config import AugmentConfig, DataConfig
-from seggpt.config import EncoderConfig
+from seggpt.config import ENCODERS
 from train.config import MaskedConfig, OptimConfig, TrainConfig
 
 
 def get_config() -> TrainConfig:
     """Return the recipe."""
     return TrainConfig(
-        model=MaskedConfig(encoder=EncoderConfig.dinov2_small(), image_size=224),
+        model=MaskedConfig(encoder=ENCODERS["dinov2-small"], image_size=224),
         data=DataConfig(
             pack_size=288,
             sprites=0,

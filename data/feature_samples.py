@@ -7,10 +7,11 @@ depends on the seed and its step alone, so that a run that was stopped goes on a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float16, Float32, Int32
+from jaxtyping import Float16, Float32, Int32
 
 from data.cache_index import CacheIndex, IndexConfig
 from data.feature_cache import FeatureCache
@@ -100,14 +101,29 @@ class _Choice:
     one_picture: bool
     by_instance: bool
 
+    @property
+    def class_id_of(self) -> Int32[np.ndarray, " ids"]:
+        """The label of each id of a mask."""
+        table = np.zeros(256, np.int32)
+        table[list(self.ids)] = np.arange(1, len(self.ids) + 1)
+        return table
+
+
+class _Spot(NamedTuple):
+    """Where a window lies."""
+
+    view: int
+    place: Place
+    flip: bool
+
 
 @dataclass(frozen=True)
-class _Window:
-    """A crop of a view."""
+class _Plan:
+    """All of a sample that is drawn: what remains is to read it."""
 
-    features: Float16[np.ndarray, "n f"]
-    image: Float32[np.ndarray, "h w 3"]
-    class_ids: Int32[np.ndarray, "h w"]
+    choice: _Choice
+    colours: Float32[np.ndarray, "k 3"]
+    spots: Sequence[_Spot]  # of the examples, then of the queries
 
 
 class Sampler:
@@ -130,43 +146,66 @@ class Sampler:
         if not self.index.twice and examples >= self.index.most_pictures:
             raise ValueError(f"shapes: no class has more than {examples} pictures in the cache")
 
-    def batch(self, step: int) -> SampleBatch:
-        """Draw the batch of a step."""
-        rng = np.random.default_rng([self.seed, step])
-        shape = self.config.shapes[int(rng.choice(len(self.shares), p=self.shares))]
+    def shape(self, step: int) -> Shape:
+        """Return the shape of the batch of a step."""
+        return self._begin(step)[0]
+
+    def rows(self, shape: Shape) -> int:
+        """Return how many samples a batch of a shape has."""
         larger = shape.side > self.smallest
-        groups = max(1, self.config.groups // 2) if larger else self.config.groups
-        samples = [self._sample(shape, rng) for _ in range(groups)]
+        return max(1, self.config.groups // 2) if larger else self.config.groups
+
+    def batch(self, step: int, rows: Sequence[int] | None = None) -> SampleBatch:
+        """Draw the batch of a step, or some samples of it: of the others no features are read."""
+        shape, plans = self._plans(step)
+        chosen = plans if rows is None else [plans[row] for row in rows]
+        samples = [self._read(plan, shape.side) for plan in chosen]
         return SampleBatch(*(np.stack(parts) for parts in zip(*samples, strict=True)))
 
-    def _sample(self, shape: Shape, rng: Rng) -> tuple[np.ndarray, ...]:
-        """Draw a sample, in the order of the fields of a batch."""
+    def named(self, step: int, rows: Sequence[int]) -> list[str]:
+        """Return source/picture of every view of some samples of a step, examples first."""
+        _, plans = self._plans(step)
+        names = [f"{name.source}/{name.picture}" for name in self.cache.names]
+        return [", ".join(names[spot.view] for spot in plans[row].spots) for row in rows]
+
+    def _begin(self, step: int) -> tuple[Shape, Rng]:
+        rng = np.random.default_rng([self.seed, step])
+        return self.config.shapes[int(rng.choice(len(self.shares), p=self.shares))], rng
+
+    def _plans(self, step: int) -> tuple[Shape, list[_Plan]]:
+        shape, rng = self._begin(step)
+        return shape, [self._plan(shape, rng) for _ in range(self.rows(shape))]
+
+    def _plan(self, shape: Shape, rng: Rng) -> _Plan:
+        """Draw all of a sample that is drawn."""
         config = self.config
         choice = self._choose(shape.examples, rng)
         colours = draw_colours(len(choice.ids), rng, config=config)
         # Two views of one picture are told apart by their sides if their examples agree on them.
         flip = rng.random() < config.flip
-        shown, asked = [], []
+        spots = []
         for view in choice.shown:
             flip = flip if choice.one_picture else rng.random() < config.flip
-            shown.append(self._window(view, choice, shape.side, rng, flip=flip, showing=True))
+            place = self._place(view, choice, shape.side, rng, showing=True)
+            spots.append(_Spot(view, place, flip))
         for view in choice.asked:
             flip, showing = rng.random() < config.flip, rng.random() < config.showing
-            asked.append(self._window(view, choice, shape.side, rng, flip=flip, showing=showing))
-        weights = [
-            loss_weights(window.class_ids, balanced=config.balanced, floor=config.floor)
-            for window in asked
-        ]
-        return (
-            np.stack([window.features for window in shown]),
-            np.stack([window.image for window in shown]),
-            np.stack([window.class_ids for window in shown]),
-            np.pad(colours, ((0, config.labels + 1 - len(colours)), (0, 0))),
-            np.stack([window.features for window in asked]),
-            np.stack([window.image for window in asked]),
-            np.stack([window.class_ids for window in asked]),
-            np.stack(weights),
+            place = self._place(view, choice, shape.side, rng, showing=showing)
+            spots.append(_Spot(view, place, flip))
+        return _Plan(choice, colours, spots)
+
+    def _read(self, plan: _Plan, side: int) -> tuple[np.ndarray, ...]:
+        """Read a sample, in the order of the fields of a batch."""
+        config, count = self.config, len(plan.choice.shown)
+        windows = [self._window(spot, plan.choice, side) for spot in plan.spots]
+        shown, asked = (
+            [np.stack(part) for part in zip(*some, strict=True)]
+            for some in (windows[:count], windows[count:])
         )
+        colours = np.pad(plan.colours, ((0, config.labels + 1 - len(plan.colours)), (0, 0)))
+        weigh = partial(loss_weights, balanced=config.balanced, floor=config.floor)
+        weights = [weigh(class_ids) for class_ids in asked[-1]]
+        return *shown, colours, *asked, np.stack(weights)
 
     def _choose(self, examples: int, rng: Rng) -> _Choice:
         """Choose views until some fit.
@@ -222,31 +261,28 @@ class Sampler:
         asked = [pick(views, rng) if q % 2 else other for q in range(self.config.queries)]
         return _Choice(shown, asked, ids, one_picture=True, by_instance=by_instance)
 
-    def _window(
-        self, view: int, choice: _Choice, side: int, rng: Rng, *, flip: bool, showing: bool
-    ) -> _Window:
-        """Crop tokens and their pixels; with `showing` try to have something asked for in it."""
-        cache, patch = self.cache, self.cache.patch
+    def _window(self, spot: _Spot, choice: _Choice, side: int) -> tuple[np.ndarray, ...]:
+        """Crop tokens, their pixels and labels."""
+        cache, (view, place, flip) = self.cache, spot
+        patch = cache.patch
         masks = cache.instances if choice.by_instance else cache.classes
-        class_id_of = np.zeros(256, np.int32)
-        class_id_of[list(choice.ids)] = np.arange(1, len(choice.ids) + 1)
-        place = self._place((class_id_of > 0)[masks[view]], side, rng, showing=showing)
-        class_ids = class_id_of[_cut(masks[view], place, side, patch)]
-        class_ids = np.where(
-            _cut(cache.classes[view], place, side, patch) == IGNORE, IGNORE, class_ids
-        )
+        class_ids = choice.class_id_of[_cut(masks[view], place, side, patch)]
+        class_ids[_cut(cache.classes[view], place, side, patch) == IGNORE] = IGNORE
         pixels = _cut(cache.pixels[view], place, side, patch)
         grid = cache.features[view].reshape(cache.grid, cache.grid, -1)
         tokens = _cut(grid, place, side, 1)
         if flip:
             tokens, pixels, class_ids = (a[:, ::-1] for a in (tokens, pixels, class_ids))
         image = pixels.astype(np.float32) / 127.5 - 1
-        return _Window(tokens.reshape(side**2, -1), image, class_ids.astype(np.int32))
+        return tokens.reshape(side**2, -1), image, class_ids
 
-    def _place(
-        self, marked: Bool[np.ndarray, "size size"], side: int, rng: Rng, *, showing: bool
-    ) -> Place:
-        """Draw where a window lies; if no try shows enough, with something marked in its middle."""
+    def _place(self, view: int, choice: _Choice, side: int, rng: Rng, *, showing: bool) -> Place:
+        """Draw where a window lies; `showing` if something asked for is to be in it.
+
+        If no try shows enough, something marked is in its middle.
+        """
+        masks = self.cache.instances if choice.by_instance else self.cache.classes
+        marked = (choice.class_id_of > 0)[masks[view]]
         last, patch = self.cache.grid - side, self.cache.patch
         place = (0, 0)
         for _ in range(self.config.tries if showing else 1):

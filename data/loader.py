@@ -34,5 +34,6 @@ def make_loader(
         raise ValueError(f"batch_size {batch_size} is not a multiple of the {hosts} hosts")
     total = steps * batch_size
     stream = grain.MapDataset.range(total).seed(seed).random_map(_Draw(sampler, total))
-    stream = stream[host::hosts].batch(batch_size // hosts, batch_fn=collate)
+    # Of every `batch_size` samples each host takes those that lie side by side.
+    stream = stream.batch(batch_size // hosts, batch_fn=collate)[host::hosts]
     return iter(stream.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)))

@@ -4,6 +4,7 @@ A window shows instances, connected parts of classes, or a whole class. A batch 
 and its step alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import NamedTuple
@@ -85,6 +86,17 @@ class PromptBatch(NamedTuple):
     origin: Float32[np.ndarray, "b 2"]  # where all windows lie on the plane, in pixels (x, y)
 
 
+class _Window(NamedTuple):
+    """All of a window that is drawn: what remains is to read it."""
+
+    view: int
+    tokens: tuple[slice, ...]
+    pixels: tuple[slice, ...]
+    asked: Sequence[_Target]
+    free: Bool[np.ndarray, "h2 w2"]
+    flip: bool
+
+
 class PromptSampler:
     """Draws batches from a cache."""
 
@@ -118,19 +130,28 @@ class PromptSampler:
         rng = np.random.default_rng([self.seed, step])
         return int(rng.choice(len(self.shares), p=self.shares))
 
-    def batch(self, step: int) -> PromptBatch:
-        """Draw the batch of a step."""
-        rng = np.random.default_rng([self.seed, step])
-        shape = self.config.shapes[int(rng.choice(len(self.shares), p=self.shares))]
-        rows = [self._window(shape, rng) for _ in range(shape.pictures)]
+    def batch(self, step: int, rows: Sequence[int] | None = None) -> PromptBatch:
+        """Draw the batch of a step, or some windows of it: of the others no features are read."""
+        shape, drawn, rng = self._draw(step)
+        wanted = drawn if rows is None else [drawn[row] for row in rows]
+        stacked = [np.stack(parts) for parts in zip(*map(self._read, wanted), strict=True)]
         room = self.cache.patch * max(0, PLANE - shape.side)
         origin = rng.integers(0, room + 1, 2).astype(np.float32)
-        origin = np.broadcast_to(origin, (shape.pictures, 2))
-        stacked = [np.stack(parts) for parts in zip(*rows, strict=True)]
-        return PromptBatch(*stacked, origin=origin)
+        return PromptBatch(*stacked, origin=np.broadcast_to(origin, (len(wanted), 2)))
 
-    def _window(self, shape: PromptShape, rng: Rng) -> tuple[np.ndarray, ...]:
-        """Draw a window and what is asked for in it, in the order of the fields of a batch."""
+    def named(self, step: int, rows: Sequence[int]) -> list[str]:
+        """Return source/picture of the view of some windows of a step."""
+        _, drawn, _ = self._draw(step)
+        names = (self.cache.names[drawn[row].view] for row in rows)
+        return [f"{name.source}/{name.picture}" for name in names]
+
+    def _draw(self, step: int) -> tuple[PromptShape, list[_Window], Rng]:
+        rng = np.random.default_rng([self.seed, step])
+        shape = self.config.shapes[int(rng.choice(len(self.shares), p=self.shares))]
+        return shape, [self._window(shape, rng) for _ in range(shape.pictures)], rng
+
+    def _window(self, shape: PromptShape, rng: Rng) -> _Window:
+        """Draw a window and what is asked for in it."""
         cache, config = self.cache, self.config
         source, view, place = self._place(shape.side, rng)
         tokens = tuple(slice(at, at + shape.side) for at in place)
@@ -151,16 +172,21 @@ class PromptSampler:
             asked.insert(0, _Target(np.zeros_like(marked), 1.0, is_thing=False))
         # What is asked for twice gets two different prompts.
         asked = list(islice(cycle(asked), config.targets))
+        return _Window(view, tokens, pixels, asked, free, flip=rng.random() < config.flip)
+
+    def _read(self, window: _Window) -> tuple[np.ndarray, ...]:
+        """Read a window, in the order of the fields of a batch."""
+        cache, view, asked, free = self.cache, window.view, window.asked, window.free
         truth = np.stack([_shrink(target.mask) for target in asked])
-        known = _shrink(classes != IGNORE) | truth.any(axis=0)
-        features = cache.features[view].reshape(cache.grid, cache.grid, -1)[tokens]
-        image = cache.pixels[view][pixels].astype(np.float32) / 127.5 - 1
-        if rng.random() < config.flip:
+        known = _shrink(cache.classes[view][window.pixels] != IGNORE) | truth.any(axis=0)
+        features = cache.features[view].reshape(cache.grid, cache.grid, -1)[window.tokens]
+        image = cache.pixels[view][window.pixels].astype(np.float32) / 127.5 - 1
+        if window.flip:
             features, image, known, free = (a[:, ::-1] for a in (features, image, known, free))
             truth = truth[:, :, ::-1]
         weights = np.array([target.weight for target in asked], np.float32)
         is_thing = np.array([target.is_thing for target in asked])
-        features = features.reshape(shape.side**2, -1)
+        features = features.reshape(-1, features.shape[-1])
         return features, image, truth, known, free, weights, is_thing
 
     def _place(self, side: int, rng: Rng) -> tuple[int, int, tuple[int, int]]:

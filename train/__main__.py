@@ -32,17 +32,29 @@ def main(argv: Sequence[str] | None = None) -> int:
             config = dataclasses.replace(config, data=data)
         if args.init:
             config = dataclasses.replace(config, init=args.init)
-        # Slow to import, so only once the arguments are known to be good.
-        from train.loop import NonFiniteLossError, run
-
-        try:
-            return run(config, Path(args.out), resume=args.resume)
-        except NonFiniteLossError as error:
-            print(f"train: error: {error}", file=sys.stderr)
-            return 1
+        return _run(config, args)
     except (ValueError, OSError, SegGPTError) as error:
         print(f"train: error: {one_line(str(error))}", file=sys.stderr)
         return 2
+
+
+def _run(config: TrainConfig, args: argparse.Namespace) -> int:
+    # Slow to import, so only once the arguments are known to be good.
+    from train.hosts import connect, is_first
+
+    if args.distributed:
+        connect()
+        if not is_first():
+            logging.getLogger().setLevel(logging.WARNING)
+    from train.checkpoint import SaveError
+    from train.loop import run
+    from train.watch import NonFiniteLossError
+
+    try:
+        return run(config, Path(args.out), resume=args.resume)
+    except (NonFiniteLossError, SaveError) as error:
+        print(f"train: error: {one_line(str(error))}", file=sys.stderr)
+        return 1
 
 
 def load_recipe(path: Path) -> TrainConfig:
@@ -75,7 +87,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", nargs="+", metavar="PATH", help=DATA)
     parser.add_argument("--out", required=True, metavar="DIR", help="logs, sheets, checkpoints")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument(
+        "--resume",
+        default="auto",
+        metavar="auto|never|PATH",
+        help="auto: go on from the newest whole checkpoint in --out if there is one, so that the "
+        "same command starts a run and goes on with it; never: refuse a folder that holds a run; "
+        "PATH: start a new --out from the folder of another run or from one of its checkpoints "
+        "(default: auto)",
+    )
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="one of several processes, found by the cluster (Slurm, Cloud TPU, ...) or by "
+        "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID",
+    )
     parser.add_argument("--init", metavar="WEIGHTS", help="start from a weights file")
     return parser
 

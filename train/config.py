@@ -62,6 +62,8 @@ class MaskedConfig:
         if self.image_size % self.encoder.patch_size:
             patch = self.encoder.patch_size
             raise ValueError(f"image_size {self.image_size} is not a multiple of {patch}")
+        if self.encoder.positions != "table":
+            raise ValueError(f"positions {self.encoder.positions} are not implemented here")
         if not 0 < self.kept < 1:
             raise ValueError(f"kept {self.kept} is not between 0 and 1")
 
@@ -92,7 +94,9 @@ class TrainConfig:
     half_masks: float = 0.7  # mutual attention: share of samples that mask the query, all of it
     seed: int = 0
     dtype: Literal["float32", "bfloat16", "auto"] = "auto"  # auto: bfloat16 on accelerators
-    remat: bool = False
+    remat: bool = False  # compute activations twice to hold fewer
+    accumulate: int = 1  # parts that a batch is taken in, one after the other, in one update
+    fsdp: int = 0  # devices that one copy of the weights is split over; 0: all of them
     match_init: bool = True  # fresh weights start with attention to what looks alike
     init: str = ""  # a weights file to start from
     frozen: tuple[str, ...] = ()  # parts of the model that stay as they are, such as "stem"
@@ -102,6 +106,7 @@ class TrainConfig:
     sheet_every: int = 1000
     checkpoint_every: int = 1000
     keep: int = 2  # checkpoints
+    most_skipped: int = 10  # updates in a row that are not finite, before a run stops
 
     @property
     def seggpt(self) -> SegGPTConfig:
@@ -121,6 +126,8 @@ class TrainConfig:
         Raises:
             ValueError: naming the field and what it must be.
         """
+        if min(self.accumulate, self.most_skipped, self.keep) < 1:
+            raise ValueError("accumulate, most_skipped and keep must be 1 or more")
         in_context = isinstance(self.model, InContextConfig)
         if in_context != isinstance(self.data, FeaturesConfig | PromptsConfig):
             raise ValueError(
@@ -135,5 +142,9 @@ class TrainConfig:
         views, patch = self.pictures.pairs.views, model.patch_size
         if not all(1 <= shots < views for shots, _ in self.shots) or not self.shots:
             raise ValueError(f"shots {self.shots} must be from 1 to views - 1, {views - 1}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}"
+            )
         if self.view_size % patch:
             raise ValueError(f"view_size {self.view_size} is not a multiple of patch_size {patch}")

@@ -4,108 +4,149 @@ import dataclasses
 import json
 import logging
 import signal
-import sys
-import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import jax
-import numpy as np
-
-from train.checkpoint import Checkpoints, abstract_state
+from train.checkpoint import RUN, Checkpoints, abstract_state
 from train.config import TrainConfig
-from train.optim import make_optimizer, make_schedule
-from train.sharding import make_mesh, put_batch, shard_params
+from train.hosts import Agreement, is_first, to_host
+from train.optim import make_optimizer
+from train.sharding import make_mesh, place, put_batch, shard_params
 from train.state import TrainState, init_state
 from train.tasks import Task, make_task
+from train.watch import Watch, cut_log
 
 logger = logging.getLogger(__name__)
 
 WEIGHTS = "weights.safetensors"
-LOG = "log.jsonl"
+CHECKPOINTS = "checkpoints"
+
+# What may change when a run goes on: none of it changes what is learned.
+FREE = ("log_every", "eval_every", "sheet_every", "checkpoint_every", "keep", "most_skipped")
+FREE += ("fsdp", "remat", "accumulate")  # but for rounding
+# What may change beside those when a run starts from the checkpoint of another.
+FREE_ELSEWHERE = (*FREE, "steps", "optim", "loss", "frozen")
 
 
-class NonFiniteLossError(RuntimeError):
-    """The loss of a step is not a number; the message names the step."""
-
-
-def run(config: TrainConfig, out: Path, *, resume: bool = False) -> int:
+def run(config: TrainConfig, out: Path, *, resume: str = "auto") -> int:
     """Train to the end or to a signal; return the exit code (0, 130 or 143).
 
     Raises:
         ValueError: if the data or `init` do not fit, or `out` holds another run.
-        CheckpointError: if the checkpoint to go on from is damaged.
-        NonFiniteLossError: if a loss is not a number.
+        CheckpointError: if all checkpoints to go on from are damaged.
+        SaveError: if a checkpoint cannot be written.
+        NonFiniteLossError: if too many updates in a row are not finite.
     """
     described = describe(config)
-    checkpoints = Checkpoints(out / "checkpoints", keep=config.keep)
-    last, saved = find_start(checkpoints, described, resume=resume)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(described, indent=1))
+    checkpoints = Checkpoints(out / CHECKPOINTS, keep=config.keep)
+    start = find_start(checkpoints, described, resume=resume)
+    if is_first():
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "config.json").write_text(json.dumps(described, indent=1))
+        cut_log(out, start.step)
 
     # --- task and optimiser
-    mesh = make_mesh()
+    mesh = make_mesh(config.fsdp)
     task = make_task(config, mesh)
     optimizer = make_optimizer(config.optim, steps=config.steps, depth=task.depth)
     batches = task.batches()
-    state = place(init_state(task.init(), optimizer), mesh)
+    state = init_state(task.init(), optimizer)
+    state = place(state, shard_params(state, mesh))
 
     # --- resume
-    if last:
-        state = checkpoints.restore(last, abstract_state(state))
-        batches.set_state(saved["loader"])
-        logger.info("resumed at step %d", last)
+    if start.step:
+        state = start.checkpoints.restore(start.step, abstract_state(state))
+        batches.set_state(start.saved["loader"])
+        logger.info("goes on from step %d of %s", start.step, start.checkpoints.folder)
+    if start.step >= config.steps:
+        logger.info("nothing to do: steps is %d", config.steps)
 
     # --- loop
-    with StopSignal() as stop, (out / LOG).open("a") as log:
-        watch = Watch(config, task, out=out, log=log)
-        for number in range(int(state.step), config.steps):
-            batch = put_batch(next(batches), mesh)
-            state, metrics = task.step(number, optimizer)(state, batch)
-            watch.after(number + 1, state, metrics)
-            received = stop.received  # read once: a later signal waits for the next step
+    agree = Agreement(mesh)
+    with StopSignal() as stop:
+        watch = Watch(config, task, out=out, skipped=start.saved.get("skipped", 0))
+        for number in range(start.step, config.steps):
+            batch = next(batches)
+            state, metrics = task.step(number, optimizer)(
+                state, put_batch(batch, mesh, rows=task.rows(number))
+            )
+            watch.after(number + 1, state, metrics, batch)
+            received = agree(stop.received)
             is_last = number + 1 == config.steps or received
             if is_last or (number + 1) % config.checkpoint_every == 0:
                 watch.flush(number + 1)
-                checkpoints.save(state, {"config": described, "loader": batches.get_state()})
+                rest = {"loader": batches.get_state(), "skipped": watch.skipped}
+                checkpoints.save(state, {"config": described} | rest)
                 release(state, task, out / WEIGHTS)
             if received:
                 logger.info("stopped by signal %d at step %d", received, number + 1)
                 return 128 + received
+    if watch.skipped:
+        logger.warning("%d updates were not finite and were skipped", watch.skipped)
     return 0
 
 
-def find_start(
-    checkpoints: Checkpoints, described: dict[str, Any], *, resume: bool
-) -> tuple[int, dict[str, Any]]:
-    """Return the step to go on from and what was saved beside its state; step 0 for a new run.
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where a run goes on: step 0 for a new one."""
+
+    checkpoints: Checkpoints
+    step: int
+    saved: dict[str, Any]  # beside the state
+
+
+def find_start(checkpoints: Checkpoints, described: dict[str, Any], *, resume: str) -> Start:
+    """Find where to go on: `auto`, `never`, or the folder of another run or of a checkpoint.
 
     Raises:
-        ValueError: if the checkpoint is of another recipe, or there is one and no wish to resume.
-        CheckpointError: if it is damaged.
+        ValueError: if the checkpoint is of another recipe, there is one and no wish to go on from
+            it, or none where one should be.
+        CheckpointError: if all are damaged.
     """
-    steps = checkpoints.steps()
-    if not steps:
-        return 0, {}
-    if not resume:
+    folder = checkpoints.folder
+    if resume == "never" and (steps := checkpoints.steps()):
         raise ValueError(
-            f"{checkpoints.folder}: holds a run up to step {steps[-1]}; "
-            "go on from there with --resume, or use another --out"
+            f"{folder}: holds a run up to step {steps[-1]}; "
+            "go on from there with --resume auto, or use another --out"
         )
-    saved = checkpoints.read_run(steps[-1])
-    check_same(saved["config"], described)
-    return steps[-1], saved
+    if found := checkpoints.newest():
+        check_same(found[1]["config"], described, free=FREE)
+        if resume != "auto":
+            logger.warning("%s: goes on from here, not from --resume %s", folder, resume)
+        return Start(checkpoints, *found)
+    if resume in ("auto", "never"):
+        return Start(checkpoints, 0, {})
+    given = open_checkpoints(Path(resume))
+    check_same(given[2]["config"], described, free=FREE_ELSEWHERE)
+    return Start(*given)
 
 
-def place(state: TrainState, mesh: jax.sharding.Mesh) -> TrainState:
-    """Put a state on the devices by the sharding rule."""
-    return jax.device_put(state, shard_params(state, mesh))
+def open_checkpoints(path: Path) -> tuple[Checkpoints, int, dict[str, Any]]:
+    """Return the newest whole checkpoint of a run's folder, or the one that is named.
+
+    Raises:
+        ValueError: if there is none.
+        CheckpointError: if it is damaged, or all are.
+    """
+    if (path / RUN).exists() and path.name.isdigit():
+        checkpoints = Checkpoints(path.parent, keep=1)
+        return checkpoints, int(path.name), checkpoints.read_run(int(path.name))
+    folder = path / CHECKPOINTS
+    checkpoints = Checkpoints(folder if folder.exists() else path, keep=1)
+    if found := checkpoints.newest():
+        return checkpoints, *found
+    raise ValueError(
+        f"--resume {path}: no checkpoint; pass auto, never, the folder of a run or one of its "
+        "checkpoints"
+    )
 
 
 def release(state: TrainState, task: Task, path: Path) -> None:
     """Write the averaged weights as a file that `from_pretrained` takes."""
-    metadata = {"train_sets": ",".join(task.sets), "step": str(int(state.step))}
-    task.save(path, jax.tree.map(np.asarray, state.ema), metadata)
+    params = to_host(state.ema)
+    if is_first():
+        metadata = {"train_sets": ",".join(task.sets), "step": str(int(state.step))}
+        task.save(path, params, metadata)
 
 
 def describe(config: TrainConfig) -> dict[str, Any]:
@@ -113,13 +154,14 @@ def describe(config: TrainConfig) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def check_same(saved: dict[str, Any], now: dict[str, Any]) -> None:
+def check_same(saved: dict[str, Any], now: dict[str, Any], *, free: tuple[str, ...]) -> None:
     """Refuse to resume another recipe.
 
     Raises:
         ValueError: naming the first part that differs.
     """
-    different = sorted(key for key in saved.keys() | now.keys() if saved.get(key) != now.get(key))
+    # A field that is newer than the checkpoint is not in it.
+    different = sorted(k for k, value in saved.items() if k not in free and now.get(k) != value)
     if different:
         raise ValueError(
             f"cannot resume: {', '.join(different)} changed since the checkpoint; "
@@ -146,69 +188,3 @@ class StopSignal:
     def _remember(self, number: int, _: object) -> None:
         self.received = number
         signal.signal(number, signal.SIG_DFL)  # a second one stops at once
-
-
-class Watch:
-    """Logs numbers, looks at held-out pairs, draws sheets; stops on a loss that is no number."""
-
-    def __init__(
-        self,
-        config: TrainConfig,
-        task: Task,
-        *,
-        out: Path,
-        log: TextIO,
-    ) -> None:
-        self.config = config
-        self.task = task
-        self.out = out
-        self.log = log
-        self.schedule = make_schedule(config.optim, steps=config.steps)
-        self.pending: list[dict[str, jax.Array]] = []
-        self.clock = time.perf_counter()
-
-    def after(self, step: int, state: TrainState, metrics: dict[str, jax.Array]) -> None:
-        """Do what is due after a step."""
-        self.pending.append(metrics)
-        if len(self.pending) > 1:
-            # JAX would queue up to 32 steps, and a signal would wait for all of them.
-            jax.block_until_ready(self.pending[-2])
-        if step % self.config.log_every == 0:
-            self.flush(step)
-        if step % self.config.eval_every == 0 or step == self.config.steps:
-            started = time.perf_counter()
-            if (seen := self.task.evaluate(state.ema)) is not None:
-                scores, draw = seen
-                self._write({"step": step} | scores)
-                if step % self.config.sheet_every == 0 or step == self.config.steps:
-                    draw().save(self.out / f"sheet_{step:07d}.png")
-            self.clock += time.perf_counter() - started
-
-    def flush(self, step: int) -> None:
-        """Write the mean of the steps since the last call.
-
-        Raises:
-            NonFiniteLossError: if one of their losses or gradients is not a number.
-        """
-        if not self.pending:
-            return
-        rows = jax.device_get(self.pending)
-        for number, row in enumerate(rows, start=step - len(rows) + 1):
-            for name in ("loss", "grad_norm"):  # a bad gradient has spoilt the weights already
-                if not np.isfinite(row[name]):
-                    raise NonFiniteLossError(f"{name} is {row[name]} at step {number}")
-        seconds = (time.perf_counter() - self.clock) / len(rows)
-        means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-        rate = float(np.asarray(self.schedule(step)))
-        self._write({"step": step} | means | {"lr": rate, "seconds_per_step": seconds})
-        if sys.stderr.isatty():
-            left = (self.config.steps - step) * seconds / 60
-            line = f"\r{step}/{self.config.steps} loss {means['loss']:.4f} {left:.0f} min left  "
-            sys.stderr.write(line)
-            sys.stderr.flush()
-        self.pending = []
-        self.clock = time.perf_counter()
-
-    def _write(self, row: dict[str, int | float]) -> None:
-        self.log.write(json.dumps({k: round(v, 6) for k, v in row.items()}) + "\n")
-        self.log.flush()

@@ -18,9 +18,11 @@ from seggpt.model import SegGPT
 from seggpt.palette import IGNORE
 from train.config import TrainConfig
 from train.optim import is_part
+from train.sharding import keep_sharded, make_mesh
 from train.state import TrainState, split_model
 
 Metrics = dict[str, Array]
+Loss = tuple[Array, tuple[Array, Metrics]]  # the mean over what counts, how much that is, metrics
 Step = Callable[[TrainState, Array, Array, dict[str, Array]], tuple[TrainState, Metrics]]
 
 
@@ -38,31 +40,36 @@ def make_train_step(
         key_views, key_mask = jax.random.split(key)
         size = config.view_size or config.seggpt.image_size
         views = make_views(images, ids, batch, key=key_views, size=size, config=config.pictures)
+        masks = draw_masks(key_mask, views, config, examples=examples)
         progress = state.step / config.steps
 
-        def loss_of(params: PyTree) -> tuple[Array, Metrics]:
+        def loss_of(params: PyTree, part: tuple[Any, Any]) -> Loss:
             model = nnx.merge(graphdef, jax.tree.map(lambda p: p.astype(dtype), params))
+            views, masks = part
             return sample_loss(
-                model, views, config, key=key_mask, examples=examples, progress=progress
+                model, views, config, masks=masks, examples=examples, progress=progress
             )
 
-        return apply_gradients(state, loss_of, config, optimizer)
+        return apply_gradients(state, loss_of, (views, masks), config, optimizer)
 
     return step
 
 
 def apply_gradients(
     state: TrainState,
-    loss_of: Callable[[PyTree], tuple[Array, Metrics]],
+    loss_of: Callable[[PyTree, Any], Loss],
+    batch: PyTree,
     config: TrainConfig,
     optimizer: optax.GradientTransformation,
 ) -> tuple[TrainState, Metrics]:
-    """Make one update of all parts that are not frozen."""
+    """Make one update of all parts that are not frozen; one that is not finite is left out."""
 
-    def loss_of_free(params: PyTree) -> tuple[Array, Metrics]:
-        return loss_of(_map_parts(jax.lax.stop_gradient, params, config.frozen))
+    def loss_of_free(params: PyTree, part: PyTree) -> Loss:
+        return loss_of(_map_parts(jax.lax.stop_gradient, params, config.frozen), part)
 
-    (loss, metrics), grads = jax.value_and_grad(loss_of_free, has_aux=True)(state.params)
+    loss, metrics, grads = mean_gradients(
+        loss_of_free, state.params, batch, parts=config.accumulate
+    )
     updates, moments = optimizer.update(grads, state.moments, state.params)
     updates = _map_parts(jnp.zeros_like, updates, config.frozen)  # weight decay, too
     params = optax.apply_updates(state.params, updates)
@@ -71,7 +78,43 @@ def apply_gradients(
     # Written so that what is frozen keeps every bit.
     ema = jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), state.ema, params)
     metrics = metrics | {"loss": loss, "grad_norm": optax.tree.norm(grads)}
-    return TrainState(state.step + 1, params, ema, moments), metrics
+    is_finite = jnp.isfinite(loss) & jnp.isfinite(metrics["grad_norm"])
+    params, ema, moments = jax.tree.map(
+        lambda new, old: jnp.where(is_finite, new, old),
+        (params, ema, moments),
+        (state.params, state.ema, state.moments),
+    )
+    after = TrainState(state.step + 1, params, ema, moments)
+    return keep_sharded(after, make_mesh(config.fsdp)), metrics
+
+
+def mean_gradients(
+    loss_of: Callable[[PyTree, Any], Loss], params: PyTree, batch: PyTree, *, parts: int
+) -> tuple[Array, Metrics, PyTree]:
+    """Return the loss, metrics and gradient of a batch that is taken in parts, one after the other.
+
+    A part counts by its weight, so that the result is that of the whole batch. Each takes every
+    `parts`-th sample: they lie on all devices alike.
+    """
+    differentiate = jax.value_and_grad(loss_of, has_aux=True)
+    if parts == 1:
+        (loss, (_, metrics)), grads = differentiate(params, batch)
+        return loss, metrics, grads
+
+    leaves, structure = jax.tree.flatten(batch)
+
+    def weighted(part: list[Array]) -> tuple[Array, PyTree]:
+        (loss, (weight, metrics)), grads = differentiate(params, structure.unflatten(part))
+        return weight, jax.tree.map(lambda a: weight * a, (loss, metrics, grads))
+
+    def add(total: PyTree, part: list[Array]) -> tuple[PyTree, None]:
+        return jax.tree.map(jnp.add, total, weighted(part)), None
+
+    split = [a.reshape(-1, parts, *a.shape[1:]).swapaxes(0, 1) for a in leaves]
+    shapes = jax.eval_shape(weighted, [a[0] for a in split])
+    start = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+    (weight, sums), _ = jax.lax.scan(add, start, split)
+    return jax.tree.map(lambda a: a / jnp.maximum(weight, 1e-6), sums)
 
 
 def _map_parts(change: Callable[[Array], Array], params: PyTree, parts: tuple[str, ...]) -> PyTree:
@@ -88,23 +131,25 @@ def sample_loss(
     views: Views,
     config: TrainConfig,
     *,
-    key: Array,
+    masks: Bool[Array, "b c g n"] | None,
     examples: int,
     progress: float | Float[Array, ""],
-) -> tuple[Float[Array, ""], Metrics]:
-    """Return the loss of a batch of samples and what to watch."""
+) -> Loss:
+    """Return the loss of a batch of samples, its weight and what to watch."""
     loss = config.loss
     beta, power = (a + (b - a) * progress for a, b in (loss.beta, loss.balance))
     valid = views.labels != IGNORE
     weights = balanced_weights(
         views.labels, valid, classes=config.pictures.pairs.slots, floor=loss.floor, power=power
     )
-    run = _prefix if config.seggpt.attention == "prefix" else _mutual
-    painted, target, weights = run(model, views, weights, config, key=key, examples=examples)
+    if masks is None:
+        painted, target, weights = _prefix(model, views, weights, config, examples=examples)
+    else:
+        painted, target, weights = _mutual(model, views, weights, config, masks=masks)
     value = smooth_l1(painted, target, weights, beta=beta)
     spread = within_patch_std(painted, config.seggpt.patch_size)
     truth = within_patch_std(target, config.seggpt.patch_size)
-    return value, {"patch_std": spread / jnp.maximum(truth, 1e-6)}
+    return value, (weights.sum(), {"patch_std": spread / jnp.maximum(truth, 1e-6)})
 
 
 def _prefix(
@@ -113,11 +158,9 @@ def _prefix(
     weights: Float[Array, "b v h w"],
     config: TrainConfig,
     *,
-    key: Array,
     examples: int,
 ) -> tuple[Array, Array, Array]:
     """Encode the examples once, paint every other view of the sample."""
-    del key
     dtype = compute_dtype(config)
     images, targets = views.images.astype(dtype), views.targets.astype(dtype)
     queries = images.shape[1] - examples
@@ -145,23 +188,19 @@ def _mutual(
     weights: Float[Array, "b v h w"],
     config: TrainConfig,
     *,
-    key: Array,
-    examples: int,
+    masks: Bool[Array, "b c g n"],
 ) -> tuple[Array, Array, Array]:
     """Paint masked patches of canvases: pairs of views for one example, else the query alone."""
-    b, v, h, w = weights.shape
+    h, w = weights.shape[2:]
     gh, gw = h // config.seggpt.patch_size, w // config.seggpt.patch_size
     dtype = compute_dtype(config)
-    grids = examples + 1
-    canvases = b * (v // grids)
-    fold = partial(_fold, count=v // grids * grids, grids=grids)
+    each, grids = masks.shape[1:3]
+    fold = partial(_fold, count=each * grids, grids=grids)
     images, targets, weights = fold(views.images), fold(views.targets), fold(weights)
-    kind = jnp.repeat(views.kind, v // grids)
-    masks = canvas_masks(key, canvases, (gh, gw), half=config.half_masks if examples == 1 else 1.0)
-    masks = jnp.concatenate(
-        [jnp.repeat(masks[:, :1], examples, axis=1), masks[:, 1:]], axis=1
-    ).reshape(canvases, grids, gh * gw)
-    output = "canvas" if examples == 1 else "query"
+    kind = jnp.repeat(views.kind, each)
+    masks = masks.reshape(-1, *masks.shape[2:])
+    canvases = len(masks)
+    output = "canvas" if grids == 2 else "query"
     painted = model.paint(
         images.astype(dtype),
         targets.astype(dtype),
@@ -181,6 +220,20 @@ def _mutual(
 def _fold(a: Array, *, count: int, grids: int) -> Array:
     """Make canvases of `grids` views each out of a sample's first `count` views."""
     return a[:, :count].reshape(-1, grids, *a.shape[2:])
+
+
+def draw_masks(
+    key: Array, views: Views, config: TrainConfig, *, examples: int
+) -> Bool[Array, "b c g n"] | None:
+    """Draw the masks of the canvases that each sample's views make; None if none are masked."""
+    if config.seggpt.attention == "prefix":
+        return None
+    b, v, h, w = views.labels.shape
+    shape = (h // config.seggpt.patch_size, w // config.seggpt.patch_size)
+    canvases = b * (v // (examples + 1))
+    masks = canvas_masks(key, canvases, shape, half=config.half_masks if examples == 1 else 1.0)
+    masks = jnp.concatenate([jnp.repeat(masks[:, :1], examples, axis=1), masks[:, 1:]], axis=1)
+    return masks.reshape(b, -1, examples + 1, shape[0] * shape[1])
 
 
 def canvas_masks(

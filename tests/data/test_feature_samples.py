@@ -239,3 +239,18 @@ def test_a_cache_that_cannot_give_a_shape_is_told(make_sampler):
         make_sampler(shapes=(Shape(examples=40, side=2, share=1.0),), same_class=1.0).batch(0)
     with pytest.raises(ValueError, match="shapes must not be empty"):
         SamplesConfig(shapes=())
+
+
+def test_hosts_read_their_own_rows_of_a_batch_alone(make_sampler):
+    sampler = make_sampler()
+    whole = sampler.batch(3)
+    count = len(whole[0])
+    for rows in (range(1), range(1, count), [count - 1, 0]):
+        for part, all_of_it in zip(sampler.batch(3, rows), whole, strict=True):
+            np.testing.assert_array_equal(part, all_of_it[list(rows)])
+
+
+def test_samples_are_named_by_their_views(cache, make_sampler):
+    known = {f"{name.source}/{name.picture}" for name in cache.names}
+    (name,) = make_sampler().named(3, [0])
+    assert set(name.split(", ")) <= known

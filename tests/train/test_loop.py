@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from orbax.checkpoint import v1 as ocp
 from PIL import Image
 
 from data.config import FeaturesConfig, PromptsConfig
@@ -35,12 +36,12 @@ from tests.tiny_encoder import (
     write_noise_cache,
 )
 from tests.train.tiny import SIZE, named, tiny_config, tiny_model
-from train import loop
+from train import checkpoint, loop
 from train.__main__ import load_recipe, main
 from train.checkpoint import Checkpoints, abstract_state
 from train.config import MaskedConfig
 from train.optim import make_optimizer
-from train.sharding import make_mesh
+from train.sharding import make_mesh, shard_params
 from train.state import init_params, init_state
 from train.step import make_train_step
 from train.tasks import pairs
@@ -291,8 +292,8 @@ def signal_at(patch, *, step, number):
     """Send this process a signal once a step is done."""
     after = loop.Watch.after
 
-    def watch(self, done, state, metrics):
-        after(self, done, state, metrics)
+    def watch(self, done, *rest):
+        after(self, done, *rest)
         if done == step:
             signal.raise_signal(number)
 
@@ -307,14 +308,15 @@ def resumed(train, tmp_path_factory):
         signal_at(patch, step=3, number=signal.SIGTERM)
         assert train(out) == 128 + signal.SIGTERM
     assert Checkpoints(out / "checkpoints", keep=2).steps() == [2, 3]
-    assert train(out, "--resume") == 0
+    assert train(out) == 0
     return out
 
 
 def test_a_resumed_run_ends_at_the_same_bits(whole, resumed):
     config = tiny_config()
     optimizer = make_optimizer(config.optim, steps=4, depth=config.model.depth)
-    wanted = loop.place(init_state(start_params(config), optimizer), make_mesh())
+    wanted = init_state(start_params(config), optimizer)
+    wanted = jax.device_put(wanted, shard_params(wanted, make_mesh()))
     ours, theirs = (
         named(Checkpoints(out / "checkpoints", keep=2).restore(4, abstract_state(wanted)))
         for out in (resumed, whole)
@@ -389,14 +391,30 @@ def test_a_second_signal_stops_at_once():
 
 @pytest.mark.parametrize("name", ["loss", "grad_norm"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_not_finite_stops_the_run(train, quick, tmp_path, capsys, name, value):
+def test_a_step_that_is_not_finite_is_told_and_counted(train, quick, tmp_path, caplog, name, value):
     quick[3] = {name: value}
-    assert train(tmp_path, "--set", "log_every=50") == 1
-    assert capsys.readouterr().err == f"train: error: {name} is {value} at step 3\n"
+    assert train(tmp_path, "--set", "log_every=2") == 0
+    told = f"step 3 skipped: {name} is {value}; its samples: drawn ["
+    assert any(message.startswith(told) for message in caplog.messages)
+    assert "1 updates were not finite" in caplog.messages[-1]
+    skipped = [row for row in rows(tmp_path) if "skipped" in row]
+    assert [row["step"] for row in skipped] == [3]
+    assert len(skipped[0]["batch"]) == 4
+    assert [row["loss"] for row in rows(tmp_path) if "loss" in row] == [1, 1]
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
-    assert checkpoints.steps() == [2]
-    assert checkpoints.read_run(2)["config"] == read_config(tmp_path)
-    assert load_weights(tmp_path / "weights.safetensors").metadata["step"] == "2"
+    assert checkpoints.read_run(4)["skipped"] == 1
+    assert checkpoints.read_run(2)["skipped"] == 0
+
+
+def test_too_many_in_a_row_stop_the_run(train, quick, tmp_path, capsys):
+    for step in (1, 3, 4):
+        quick[step] = {"loss": np.nan}
+    assert train(tmp_path, "--set", "most_skipped=2", "--set", "steps=9") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("train: error: loss is nan at step 4, and 2 updates in a row were")
+    assert "its samples: drawn [" in said
+    assert said.count("\n") == 1
+    assert Checkpoints(tmp_path / "checkpoints", keep=2).steps() == [2]
 
 
 def contents(folder):
@@ -406,10 +424,10 @@ def contents(folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "holds a run up to step 4; go on from there with --resume"),
-        (("--resume", "--set", "optim.lr=1"), "cannot resume: optim changed"),
+        (("--resume", "never"), "holds a run up to step 4; go on from there with --resume auto"),
+        (("--set", "optim.lr=1"), "cannot resume: optim changed"),
         (
-            ("--resume", "--set", "seed=1", "--set", "model.decoder_width=8"),
+            ("--set", "seed=1", "--set", "model.decoder_width=8"),
             "cannot resume: model, seed changed",
         ),
     ],
@@ -429,16 +447,69 @@ def assert_one_line(capsys, message):
     assert said.count("\n") == 1
 
 
-def test_a_damaged_checkpoint_is_refused(train, whole, tmp_path, capsys):
+def damage(out, step):
+    (out / "checkpoints" / str(step) / "run.json").write_text("{}")
+
+
+def test_a_damaged_checkpoint_is_passed_over(train, quick, tmp_path, caplog):
+    assert train(tmp_path) == 0
+    log = (tmp_path / "log.jsonl").read_text()
+    damage(tmp_path, 4)
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 9, "los')
+    assert train(tmp_path) == 0
+    said = "1 files changed since they were saved, e.g. run.json; trying the one before"
+    assert any(said in message for message in caplog.messages)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
+    assert checkpoints.newest()[0] == 4
+    assert len(rows(tmp_path)) == log.count("\n")  # steps 3 and 4 are there once
+
+
+def test_nothing_is_started_where_all_checkpoints_are_damaged(train, whole, tmp_path, capsys):
     shutil.copytree(whole, tmp_path / "run")
-    (tmp_path / "run" / "checkpoints" / "4" / "run.json").write_text("{}")
-    assert train(tmp_path / "run", "--resume") == 2
-    assert_one_line(capsys, "1 files changed since they were saved, e.g. run.json")
+    for step in (2, 4):
+        damage(tmp_path / "run", step)
+    assert train(tmp_path / "run") == 2
+    assert_one_line(capsys, "every checkpoint is damaged; use another --out to start again")
+
+
+def test_a_run_starts_from_the_checkpoint_of_another(train, quick, whole, tmp_path, capsys):
+    before = contents(whole)
+    one = ("--resume", whole / "checkpoints" / "2", "--set", "steps=6")
+    assert train(tmp_path / "a", *one) == 0
+    assert [row["step"] for row in rows(tmp_path / "a") if "loss" in row] == [3, 4, 5, 6]
+    assert train(tmp_path / "b", "--resume", whole, "--set", "steps=6") == 0
+    assert [row["step"] for row in rows(tmp_path / "b") if "loss" in row] == [5, 6]
+    assert contents(whole) == before
+    # The same command once more: the run has a checkpoint of its own by now.
+    assert train(tmp_path / "a", *one) == 0
+    assert train(tmp_path / "c", "--resume", tmp_path) == 2
+    assert_one_line(capsys, "no checkpoint; pass auto, never, the folder of a run")
+    assert train(tmp_path / "c", "--resume", whole, "--set", "seed=1") == 2
+    assert_one_line(capsys, "cannot resume: seed changed")
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(train, quick, tmp_path, capsys, monkeypatch):
+    save = ocp.save
+
+    def fill(path, state):
+        if "/4.partial/" in path:
+            Path(path).mkdir()
+            (Path(path) / "half").write_text("h")
+            raise ValueError("RESOURCE_EXHAUSTED: No space left on device")
+        return save(path, state)
+
+    monkeypatch.setattr(checkpoint.ocp, "save", fill)
+    assert train(tmp_path) == 1
+    assert_one_line(capsys, "No space left on device); the checkpoint of step 2 is whole")
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2"]
+    monkeypatch.undo()
+    assert Checkpoints(tmp_path / "checkpoints", keep=2).newest()[0] == 2
 
 
 def test_a_finished_run_has_nothing_to_go_on_with(train, quick, whole):
     before = contents(whole)
-    assert train(whole, "--resume") == 0
+    assert train(whole) == 0
     assert contents(whole) == before
 
 

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from train.sharding import MIN_SPLIT, make_mesh, put_batch, replicate, shard_params
+from train.sharding import (
+    MIN_SPLIT,
+    make_mesh,
+    own_rows,
+    put_batch,
+    replicate,
+    shard_params,
+)
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +22,7 @@ def mesh():
 
 def test_batches_are_split_along_their_rows(mesh):
     batch = {"pictures": np.arange(12).reshape(6, 2), "kind": np.arange(6)}
-    placed = put_batch(batch, mesh)
+    placed = put_batch(batch, mesh, rows=6)
     for name, array in placed.items():
         np.testing.assert_array_equal(array, batch[name])
         parts = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start)
@@ -24,18 +31,37 @@ def test_batches_are_split_along_their_rows(mesh):
             np.testing.assert_array_equal(part.data, rows)
 
 
-def test_a_batch_that_does_not_divide_is_refused(mesh):
-    with pytest.raises(ValueError, match="batch_size 3 is not a multiple of the 2 devices"):
-        put_batch({"kind": np.arange(3)}, mesh)
+def test_a_batch_that_does_not_divide_is_whole_on_every_device(mesh):
+    placed = put_batch({"kind": np.arange(3)}, mesh, rows=3)["kind"]
+    for part in placed.addressable_shards:
+        np.testing.assert_array_equal(part.data, np.arange(3))
+
+
+def test_processes_draw_disjoint_shares_unless_devices_cannot_share(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    shares = []
+    for process in range(4):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        shares += own_rows(16)
+        assert list(own_rows(12)) == list(range(12))
+    assert shares == list(range(16))
+
+
+def test_a_mesh_has_as_many_copies_of_the_weights_as_asked_for():
+    assert make_mesh().shape == {"data": 1, "fsdp": 2}
+    assert make_mesh(1).shape == {"data": 2, "fsdp": 1}
+    with pytest.raises(ValueError, match="fsdp 3 does not divide the 2 devices"):
+        make_mesh(3)
 
 
 @pytest.mark.parametrize(
     ("shape", "spec"),
     [
-        ((512, 512), ("data", None)),
-        ((16, MIN_SPLIT), (None, "data")),
-        ((3, 300, 401), (None, "data", None)),
-        ((MIN_SPLIT,), ("data",)),
+        ((512, 512), ("fsdp", None)),
+        ((16, MIN_SPLIT), (None, "fsdp")),
+        ((3, 300, 401), (None, "fsdp", None)),
+        ((MIN_SPLIT,), ("fsdp",)),
         ((512, 511), ()),  # too small
         ((701, 701), ()),  # no side is even
         ((), ()),

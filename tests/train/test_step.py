@@ -14,11 +14,15 @@ from seggpt.palette import IGNORE
 from tests.jitting import jitted
 from tests.train.tiny import SIZE, named, tiny_batch, tiny_config, tiny_model, tiny_pack
 from train import step as module
+from train.sharding import make_mesh, place, put_batch, shard_params
 from train.state import TrainState, init_params, init_state, split_model
 from train.step import (
+    apply_gradients,
     canvas_masks,
     compute_dtype,
+    draw_masks,
     make_train_step,
+    mean_gradients,
     repeat_cache,
     sample_loss,
     within_patch_std,
@@ -55,7 +59,8 @@ def models():
 
 def loss_of(model, views, *, examples, **changes):
     config = tiny_config(model.config, **changes)
-    return sample_loss(model, views, config, key=jax.random.key(3), examples=examples, progress=0.5)
+    masks = draw_masks(jax.random.key(3), views, config, examples=examples)
+    return sample_loss(model, views, config, masks=masks, examples=examples, progress=0.5)
 
 
 @pytest.fixture
@@ -197,7 +202,7 @@ def test_views_are_of_their_own_size_or_of_the_models(monkeypatch, tmp_path, vie
 
     def look(model, views, *args, **options):
         shown.append({name: getattr(views, name).shape[2:4] for name in ("images", "labels")})
-        return jnp.sum(model.norm.bias[...]), {}
+        return jnp.sum(model.norm.bias[...]), (jnp.ones(()), {})
 
     monkeypatch.setattr(module, "sample_loss", look)
     config, pack = tiny_config(view_size=view_size), tiny_pack(tmp_path)
@@ -229,6 +234,76 @@ def test_a_step_changes_every_parameter(train, attention, shots, changes):
         np.testing.assert_allclose(averages[name], 0.1 * start + 0.9 * leaf, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize(("attention", "shots"), [("prefix", 1), ("mutual", 1)])
+def test_a_batch_in_parts_makes_the_update_of_the_whole(train, attention, shots):
+    _, whole, metrics = train(attention, shots)
+    _, parts, others = train(attention, shots, accumulate=2)
+    for name in ("loss", "grad_norm"):
+        np.testing.assert_allclose(others[name], metrics[name], rtol=1e-5)
+    for name, leaf in named(parts.params).items():
+        np.testing.assert_allclose(leaf, named(whole.params)[name], rtol=1e-4, atol=1e-5)
+
+
+def test_parts_count_by_their_weight():
+    def loss_of(params, part):
+        values, weights = part
+        mean = (params * values * weights).sum() / weights.sum()
+        return mean, (weights.sum(), {"mean": mean})
+
+    values, weights = jnp.asarray([1.0, 2.0, 3.0, 4.0]), jnp.asarray([1.0, 0.0, 5.0, 2.0])
+    for parts in (1, 2, 4):
+        if parts == 4:
+            weights = weights.at[1].set(1e-3)
+        whole = mean_gradients(loss_of, jnp.ones(()), (values, weights), parts=1)
+        ours = mean_gradients(loss_of, jnp.ones(()), (values, weights), parts=parts)
+        for leaf, expected in zip(jax.tree.leaves(ours), jax.tree.leaves(whole), strict=True):
+            np.testing.assert_allclose(leaf, expected, rtol=1e-6)
+
+
+def test_an_update_that_is_not_finite_is_left_out():
+    config, optimizer = tiny_config(), optax.adam(0.1)
+
+    @jax.jit
+    def step(state, batch):
+        def loss_of(params, part):
+            return (params["w"] * part).sum(), (jnp.ones(()), {})
+
+        return apply_gradients(state, loss_of, batch, config, optimizer)
+
+    before = init_state({"w": jnp.ones(3)}, optimizer)
+    good, _ = step(before, jnp.ones(3))
+    bad, metrics = step(good, jnp.asarray([1.0, jnp.nan, 1.0]))
+    assert not np.isfinite(metrics["loss"])
+    assert int(bad.step) == 2
+    for part in ("params", "ema", "moments"):
+        for name, leaf in named(getattr(bad, part)).items():
+            np.testing.assert_array_equal(leaf, named(getattr(good, part))[name])
+    assert (good.params["w"] != before.params["w"]).all()
+
+
+def test_large_weights_stay_split_over_the_devices():
+    config, optimizer = tiny_config(), optax.sgd(0.1)
+    mesh = make_mesh()
+    state = init_state({"large": jnp.ones((1024, 256)), "small": jnp.ones(5)}, optimizer)
+    state = place(state, shard_params(state, mesh))
+
+    @jax.jit
+    def step(state, batch):
+        def loss_of(params, part):
+            return ((part @ params["large"]) ** 2).mean() + params["small"].sum(), (
+                jnp.ones(()),
+                {},
+            )
+
+        return apply_gradients(state, loss_of, batch, config, optimizer)
+
+    after, _ = step(state, put_batch(np.ones((4, 1024), np.float32), mesh, rows=4))
+    assert [s.data.shape for s in after.params["large"].addressable_shards] == [(512, 256)] * 2
+    assert [s.data.shape for s in after.params["small"].addressable_shards] == [(5,)] * 2
+    for ours, theirs in zip(jax.tree.leaves(after), jax.tree.leaves(state), strict=True):
+        assert ours.sharding.is_equivalent_to(theirs.sharding, ours.ndim)
+
+
 def test_frozen_parts_stay_as_they_are(train):
     before, after, _ = train("prefix", 1, frozen=("norm", "vit.blocks.0"))
     start = named(before.params)
@@ -239,11 +314,12 @@ def test_frozen_parts_stay_as_they_are(train):
 
 
 def test_what_is_drawn_depends_on_the_seed_and_the_step(monkeypatch):
-    def report_keys(model, views, *args, key, **options):
-        keys = jnp.concatenate([jax.random.key_data(views), jax.random.key_data(key)])
-        return jnp.sum(model.norm.bias[...]), {"keys": keys}
+    def report_keys(model, views, *args, masks, **options):
+        keys = jnp.concatenate([jax.random.key_data(views), jax.random.key_data(masks)])
+        return jnp.sum(model.norm.bias[...]), (jnp.ones(()), {"keys": keys})
 
     monkeypatch.setattr(module, "make_views", lambda *args, key, **options: key)
+    monkeypatch.setattr(module, "draw_masks", lambda key, *args, **options: key)
     monkeypatch.setattr(module, "sample_loss", report_keys)
     params = fresh_params(tiny_model())
 

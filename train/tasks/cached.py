@@ -32,7 +32,7 @@ class CachedTask:
         Raises:
             ValueError: if there is none, or one of another encoder than the recipe's.
         """
-        del mesh  # batches are small, and features stay on the disk
+        del mesh  # features stay on the disk
         assert isinstance(config.model, InContextConfig)
         assert isinstance(config.data, FeaturesConfig | PromptsConfig)
         self.config, self.model = config, config.model
@@ -53,6 +53,13 @@ class CachedTask:
         if opened.encoder != self.encoder.sha256:
             raise ValueError(f"{path}: features of another encoder than data.encoder's")
         return opened
+
+    def _check_parts(self, rows: set[int]) -> None:
+        if wrong := sorted(count for count in rows if count % self.config.accumulate):
+            raise ValueError(
+                f"accumulate {self.config.accumulate} does not divide the {wrong[0]} samples of a "
+                "batch; set data.samples.groups"
+            )
 
     def graft(self, params: PyTree) -> PyTree:
         """Return loaded weights as the model's.

@@ -21,8 +21,9 @@ from seggpt.palette import IGNORE, paint
 from seggpt.weights import load_weights
 from seggpt.weights.encoder import LoadedEncoder
 from train.config import TrainConfig
+from train.sharding import own_rows
 from train.state import TrainState
-from train.step import Metrics, apply_gradients, compute_dtype
+from train.step import Loss, Metrics, apply_gradients, compute_dtype
 from train.tasks.cached import CachedBatches, CachedTask, split_in_context
 from train.tasks.task import Step
 
@@ -41,6 +42,7 @@ class InContextTask(CachedTask):
         assert isinstance(config.data, FeaturesConfig)
         self.data = config.data
         self.sampler = Sampler(self.cache, self.data.samples, seed=config.seed)
+        self._check_parts({self.sampler.rows(shape) for shape in self.data.samples.shapes})
         self.held_out = None
         if self.held_out_cache:
             self.held_out = Sampler(self.held_out_cache, self.data.held_out_samples, seed=0)
@@ -62,9 +64,21 @@ class InContextTask(CachedTask):
             return start_in_context(self.model, self.encoder, seed=self.config.seed)
         return self.graft(load_weights(self.config.init).params)
 
+    def rows(self, number: int) -> int:
+        """Return how many samples the batch of a step has."""
+        return self.sampler.rows(self.sampler.shape(number))
+
     def batches(self) -> CachedBatches[SampleBatch]:
-        """Return the samples of all steps."""
-        return CachedBatches(self.sampler.batch, steps=self.config.steps)
+        """Return this host's samples of all steps."""
+        return CachedBatches(
+            lambda number: self.sampler.batch(number, own_rows(self.rows(number))),
+            steps=self.config.steps,
+        )
+
+    def names(self, number: int, batch: SampleBatch) -> list[str]:
+        """Say what the samples of a step show: source/picture of every view."""
+        del batch
+        return self.sampler.named(number, own_rows(self.rows(number)))
 
     def step(self, number: int, optimizer: optax.GradientTransformation) -> Step:
         """Return the update, compiled anew for every shape of batch."""
@@ -98,12 +112,13 @@ def make_in_context_step(
         low, high = config.loss.beta
         beta = low + (high - low) * (state.step / config.steps)
 
-        def loss_of(params: PyTree) -> tuple[Array, Metrics]:
-            painted = paint(jax.tree.map(lambda a: a.astype(dtype), params), batch)
-            weights = jnp.asarray(batch.query_weights)
-            return smooth_l1(painted, _target(batch), weights, beta=beta), {}
+        def loss_of(params: PyTree, part: SampleBatch) -> Loss:
+            painted = paint(jax.tree.map(lambda a: a.astype(dtype), params), part)
+            weights = jnp.asarray(part.query_weights)
+            loss = smooth_l1(painted, _target(part), weights, beta=beta)
+            return loss, (weights.sum(), {})
 
-        return apply_gradients(state, loss_of, config, optimizer)
+        return apply_gradients(state, loss_of, batch, config, optimizer)
 
     return step
 

@@ -14,9 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from PIL import Image
 
 from data.augment import make_views
-from data.loader import make_loader
 from data.pack import Pack
-from data.pairs import Sampler
 from seggpt.attention import attend
 from seggpt.blocks import ImageBlock
 from seggpt.canvas import denormalize, from_patches, normalize, to_patches
@@ -27,11 +25,10 @@ from seggpt.vit import Block, LayerNorm
 from seggpt.weights import save_weights
 from seggpt.weights.encoder import load_encoder
 from train.config import MaskedConfig, TrainConfig
-from train.sharding import replicate
 from train.state import TrainState
-from train.step import Metrics, apply_gradients, compute_dtype
-from train.tasks.pairs import load_packs
-from train.tasks.task import Batches, Step
+from train.step import Loss, Metrics, apply_gradients, compute_dtype
+from train.tasks.pictures import PicturesTask
+from train.tasks.task import Step
 
 EPSILON = 1e-6  # of the variance of a patch's pixels
 HELD_OUT = 32  # pictures that a look sees
@@ -111,18 +108,14 @@ def _relative(patches: Float[Array, "b m p"]) -> Float[Array, "b m p"]:
     return (patches - mean) / jnp.sqrt(patches.var(axis=-1, keepdims=True) + EPSILON)
 
 
-class MaskedTask:
+class MaskedTask(PicturesTask):
     """Views of all pictures, whatever is marked in them."""
 
     def __init__(self, config: TrainConfig, mesh: jax.sharding.Mesh) -> None:
+        super().__init__(config, mesh)
         assert isinstance(config.model, MaskedConfig)
-        self.config, self.model = config, config.model
-        pack, held_out = load_packs(config.pictures, seed=config.seed)
-        self.sets = [source.name for source in pack.sources]
-        self.sampler = Sampler(pack, config.pictures.pairs)
-        self.images, self.ids = replicate(pack.images, mesh), replicate(pack.ids, mesh)
-        self.depth = self.model.encoder.depth
-        self.held_out = whole_pictures(held_out, size=self.model.image_size)
+        self.model, self.depth = config.model, config.model.encoder.depth
+        self.seen = whole_pictures(self.held_out, size=self.model.image_size)
         self._paint = jax.jit(make_masked_painter(config))
         self._compiled = cache(self._compile)
 
@@ -140,13 +133,6 @@ class MaskedTask:
             params["encoder"] = encoder.params
         return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
 
-    def batches(self) -> Batches:
-        """Return this host's share of the samples."""
-        config = self.config
-        return make_loader(
-            self.sampler, batch_size=config.batch_size, steps=config.steps, seed=config.seed
-        )
-
     def step(self, number: int, optimizer: optax.GradientTransformation) -> Step:
         """Return the update."""
         del number
@@ -158,9 +144,10 @@ class MaskedTask:
 
     def evaluate(self, params: PyTree) -> tuple[dict[str, float], Callable[[], Image.Image]]:
         """Paint what is hidden of held-out pictures, the same at every look."""
-        found = self._paint(params, self.held_out, jax.random.key(0))
+        order = draw_orders(jax.random.key(0), self.seen, self.model.encoder.patch_size)
+        found = self._paint(params, self.seen, order)
         loss = float(jnp.square(found.patches - found.truth).mean())
-        draw = partial(draw_sheet, self.held_out, found, patch=self.model.encoder.patch_size)
+        draw = partial(draw_sheet, self.seen, found, patch=self.model.encoder.patch_size)
         return {"held_out_loss": loss}, draw
 
     def save(self, path: Path, params: PyTree, metadata: dict[str, str]) -> None:
@@ -175,20 +162,25 @@ def init_masked(config: MaskedConfig, key: Array) -> PyTree:
 
 
 def make_masked_painter(config: TrainConfig) -> Callable[[PyTree, Array, Array], Painted]:
-    """Return what hides patches of normalised images (b, h, w, 3) by a key, and paints them."""
+    """Return what paints the patches at the end of orders, (b, n), of normalised images."""
     assert isinstance(config.model, MaskedConfig)
     model = config.model
     abstract = nnx.eval_shape(lambda: MaskedAutoencoder(model, rngs=nnx.Rngs(0)))
     graphdef, _ = nnx.split(abstract, nnx.Param)
     dtype = compute_dtype(config)
 
-    def paint(params: PyTree, images: Array, key: Array) -> Painted:
+    def paint(params: PyTree, images: Array, order: Array) -> Painted:
         net = nnx.merge(graphdef, jax.tree.map(lambda a: a.astype(dtype), params))
-        patches = (images.shape[1] // model.encoder.patch_size) ** 2
-        order = jnp.argsort(jax.random.uniform(key, (len(images), patches)), axis=1)
         return net(images.astype(dtype), order, remat=config.remat)
 
     return paint
+
+
+def draw_orders(key: Array, images: Float[Array, "*b h w 3"], patch: int) -> Int[Array, "*b n"]:
+    """Draw an order of the patches of every image."""
+    *batch, h, w, _ = images.shape
+    patches = (h // patch) * (w // patch)
+    return jnp.argsort(jax.random.uniform(key, (*batch, patches)), axis=-1)
 
 
 def make_masked_step(
@@ -196,7 +188,8 @@ def make_masked_step(
 ) -> Callable[[TrainState, Array, Array, dict[str, Array]], tuple[TrainState, Metrics]]:
     """Return the update: every view of a sample is an image of its own."""
     assert isinstance(config.model, MaskedConfig)
-    size, paint = config.model.image_size, make_masked_painter(config)
+    size, patch = config.model.image_size, config.model.encoder.patch_size
+    paint = make_masked_painter(config)
 
     def step(
         state: TrainState, images: Array, ids: Array, batch: dict[str, Array]
@@ -204,13 +197,14 @@ def make_masked_step(
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         key_views, key_order = jax.random.split(key)
         views = make_views(images, ids, batch, key=key_views, size=size, config=config.pictures)
-        flat = views.images.reshape(-1, *views.images.shape[2:])
+        orders = draw_orders(key_order, views.images, patch)
 
-        def loss_of(params: PyTree) -> tuple[Array, Metrics]:
-            found = paint(params, flat, key_order)
-            return jnp.square(found.patches - found.truth).mean(), {}
+        def loss_of(params: PyTree, part: tuple[Array, Array]) -> Loss:
+            flat = [a.reshape(-1, *a.shape[2:]) for a in part]
+            found = paint(params, *flat)
+            return jnp.square(found.patches - found.truth).mean(), (jnp.ones(()), {})
 
-        return apply_gradients(state, loss_of, config, optimizer)
+        return apply_gradients(state, loss_of, (views.images, orders), config, optimizer)
 
     return step
 

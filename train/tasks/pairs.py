@@ -12,47 +12,31 @@ import optax
 from jaxtyping import PyTree
 from PIL import Image
 
-from data.config import DataConfig
-from data.folder import open_folders
-from data.loader import make_loader
-from data.pack import Pack, join, pack_folders
-from data.pairs import Sampler
-from data.synthetic import paste_sprites, sprite_classes
 from seggpt.config import ENCODER_MODEL
 from seggpt.weights.encoder import load_encoder
 from seggpt.weights.files import is_own_file, load_weights, save_weights
 from seggpt.weights.sniff import sniff
 from train.config import TrainConfig
-from train.sharding import replicate
 from train.state import graft_encoder, init_params, load_params, match_queries_keys
 from train.step import make_train_step
+from train.tasks.pictures import PicturesTask
 from train.tasks.probe import make_painter, make_probe
-from train.tasks.task import Batches, Step
+from train.tasks.task import Step
 
 
-class PairsTask:
-    """Samples drawn from pictures in memory."""
+class PairsTask(PicturesTask):
+    """Examples with their colours, and queries."""
 
     def __init__(self, config: TrainConfig, mesh: jax.sharding.Mesh) -> None:
-        self.config, self.model = config, config.seggpt
-        pack, held_out = load_packs(config.pictures, seed=config.seed)
-        self.sets = [source.name for source in pack.sources]
-        self.sampler = Sampler(pack, config.pictures.pairs)
-        self.probe, self.look = make_probe(held_out, config), make_painter(config)
-        self.images, self.ids = replicate(pack.images, mesh), replicate(pack.ids, mesh)
+        super().__init__(config, mesh)
+        self.model = config.seggpt
+        self.probe, self.look = make_probe(self.held_out, config), make_painter(config)
         self.depth = self.model.depth
         self._compiled = cache(self._compile)
 
     def init(self) -> PyTree:
         """Return the first weights: random ones, or those of `init`."""
         return start_params(self.config)
-
-    def batches(self) -> Batches:
-        """Return this host's share of the samples."""
-        config = self.config
-        return make_loader(
-            self.sampler, batch_size=config.batch_size, steps=config.steps, seed=config.seed
-        )
 
     def step(self, number: int, optimizer: optax.GradientTransformation) -> Step:
         """Return the update for a step, compiled for its number of examples."""
@@ -70,28 +54,6 @@ class PairsTask:
     def save(self, path: Path, params: PyTree, metadata: dict[str, str]) -> None:
         """Write the weights."""
         save_weights(path, params, config=self.model.to_dict(), metadata=metadata)
-
-
-def load_packs(data: DataConfig, *, seed: int) -> tuple[Pack, Pack]:
-    """Decode the training pictures, with pasted sprites, and the held-out ones.
-
-    Raises:
-        ValueError: if there is no data set, or not one of `names`, or it lacks a split.
-    """
-    folders = [folder for path in data.path for folder in open_folders(path)]
-    if not folders:
-        raise ValueError("no data: pass folders or zips of data sets with --data")
-    if missing := sorted(set(data.names) - {folder.name for folder in folders}):
-        raise ValueError(f"--data: no data set named {missing} in {', '.join(data.path)}")
-    if data.names:
-        folders = [folder for folder in folders if folder.name in data.names]
-    pack = pack_folders(folders, size=data.pack_size)
-    held_out = pack_folders(folders, size=data.pack_size, split="val")
-    classes = sprite_classes(folders)
-    if classes and data.sprites:
-        pasted = paste_sprites(classes, pack.images, count=data.sprites, seed=seed)
-        pack = join([pack, pasted])
-    return pack, held_out
 
 
 def start_params(config: TrainConfig) -> PyTree:

@@ -18,8 +18,9 @@ from seggpt.in_context.model import InContextModel
 from seggpt.weights import load_weights
 from train.config import ClicksConfig, TrainConfig
 from train.prompting import Simulated, ask, simulate
+from train.sharding import own_rows
 from train.state import TrainState, match_places
-from train.step import Metrics, apply_gradients
+from train.step import Loss, Metrics, apply_gradients
 from train.tasks.cached import CachedBatches, CachedTask
 from train.tasks.task import Step
 
@@ -33,6 +34,8 @@ class PromptsTask(CachedTask):
         super().__init__(config, mesh)
         assert isinstance(config.data, PromptsConfig)
         assert config.clicks is not None
+        if config.accumulate != 1:
+            raise ValueError("accumulate: rounds of clicks are played on whole batches; set 1")
         self.data, self.clicks = config.data, config.clicks
         self.sampler = PromptSampler(self.cache, self.data.samples, seed=config.seed)
         self.held_out = None
@@ -62,9 +65,21 @@ class PromptsTask(CachedTask):
         heads = draw(jax.random.key(self.config.seed))
         return match_places(heads, heads=self.model.prompts.decoder_heads)
 
+    def rows(self, number: int) -> int:
+        """Return how many windows the batch of a step has."""
+        return self.data.samples.shapes[self.sampler.shape(number)].pictures
+
     def batches(self) -> CachedBatches[PromptBatch]:
-        """Return the samples of all steps."""
-        return CachedBatches(self.sampler.batch, steps=self.config.steps)
+        """Return this host's windows of all steps."""
+        return CachedBatches(
+            lambda number: self.sampler.batch(number, own_rows(self.rows(number))),
+            steps=self.config.steps,
+        )
+
+    def names(self, number: int, batch: PromptBatch) -> list[str]:
+        """Say of which views the windows of a step are."""
+        del batch
+        return self.sampler.named(number, own_rows(self.rows(number)))
 
     def step(self, number: int, optimizer: optax.GradientTransformation) -> Step:
         """Return the update, compiled for the shape of the step's batch."""
@@ -76,13 +91,13 @@ class PromptsTask(CachedTask):
         def step(state: TrainState, batch: PromptBatch) -> tuple[TrainState, Metrics]:
             key = jax.random.fold_in(jax.random.key(self.config.seed), state.step)
 
-            def loss_of(params: PyTree) -> tuple[Array, Metrics]:
+            def loss_of(params: PyTree, batch: PromptBatch) -> Loss:
                 out = play(params, batch, key)
                 counts = jnp.asarray(batch.weight * batch.is_thing).reshape(-1)
                 first, last = ((out.iou[i] * counts).sum() / counts.sum() for i in (0, -1))
-                return out.loss, {"first_iou": first, "last_iou": last}
+                return out.loss, (counts.sum(), {"first_iou": first, "last_iou": last})
 
-            return apply_gradients(state, loss_of, self.config, optimizer)
+            return apply_gradients(state, loss_of, batch, self.config, optimizer)
 
         return jax.jit(step, donate_argnums=0)
 

@@ -44,8 +44,16 @@ class Task(Protocol):
     def init(self) -> PyTree:
         """Return the first weights, float32."""
 
+    def rows(self, number: int) -> int:
+        """Return how many samples the batch of a step has, those of all hosts together."""
+        ...
+
     def batches(self) -> Batches:
-        """Return this host's batches from the first step on."""
+        """Return this host's batches (`train.sharding.own_rows`) from the first step on."""
+        ...
+
+    def names(self, number: int, batch: PyTree) -> list[str]:
+        """Name the samples of a step in this host's batch, for whoever looks for a bad one."""
         ...
 
     def step(self, number: int, optimizer: optax.GradientTransformation) -> Step:

@@ -17,7 +17,7 @@ from train.optim import make_optimizer
 from train.sharding import make_mesh
 from train.state import init_state
 from train.tasks import make_task
-from train.tasks.masked import MaskedTask, init_masked, make_masked_painter
+from train.tasks.masked import MaskedTask, draw_orders, init_masked, make_masked_painter
 from train.tasks.pairs import start_params
 
 ENCODER = tiny_encoder(patch_size=4)
@@ -47,7 +47,8 @@ def painter(config):
 def test_the_encoder_sees_a_quarter_and_nothing_of_the_rest(painter):
     params, images = init_masked(MODEL, jax.random.key(0)), jnp.ones((2, SIZE, SIZE, 3))
     images = images * jax.random.normal(jax.random.key(1), images.shape)
-    found = painter(params, images, jax.random.key(2))
+    order = draw_orders(jax.random.key(2), images, 4)
+    found = painter(params, images, order)
     patches = (SIZE // 4) ** 2
     assert found.hidden.shape == (2, patches - patches // 4)
     assert all(len(set(row.tolist())) == len(row) for row in np.asarray(found.hidden))
@@ -59,7 +60,7 @@ def test_the_encoder_sees_a_quarter_and_nothing_of_the_rest(painter):
     hidden = np.zeros((2, patches), bool)
     np.put_along_axis(hidden, np.asarray(found.hidden), True, axis=1)
     pixels = hidden.reshape(2, SIZE // 4, SIZE // 4).repeat(4, axis=1).repeat(4, axis=2)
-    other = painter(params, jnp.where(pixels[..., None], 0.0, images), jax.random.key(2))
+    other = painter(params, jnp.where(pixels[..., None], 0.0, images), order)
     np.testing.assert_array_equal(other.patches, found.patches)
 
 
