@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from data.feature_samples import HELD_OUT, SamplesConfig
 from data.prompt_samples import HELD_OUT as HELD_OUT_PROMPTS
 from data.prompt_samples import PromptSamplesConfig
+from data.views.plan import PlanConfig
 from seggpt.palette import ColoringConfig
 
 
@@ -78,7 +79,8 @@ class DataConfig:
 class FeaturesConfig:
     """A cache of a frozen encoder's features (`data.feature_cache`), and its samples."""
 
-    path: tuple[str, ...] = ()  # the cache's folder
+    path: tuple[str, ...] = ()  # the cache's folder; with `views` also data sets
+    views: PlanConfig | None = None  # what is cached of data sets, once, in their folder
     encoder: str = "dinov2-small"  # the weights that it was made with
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     held_out: str = ""  # a cache of held-out pictures (--split val), to look at now and then
