@@ -31,7 +31,7 @@ def get_config() -> TrainConfig:
         data=FeaturesConfig(
             views=PlanConfig(least=200, pasted=0, drawn=0),
             samples=SamplesConfig(
-                groups=2, queries=2, shapes=SHAPES, pasted=0.0, drawn=0.0, least_pictures=2
+                groups=1, queries=2, shapes=SHAPES, pasted=0.0, drawn=0.0, least_pictures=2
             ),
         ),
         init="seggpt-small",

@@ -60,19 +60,22 @@ class DataConfig:
     path: tuple[str, ...] = ()
     names: tuple[str, ...] = ()  # empty: every data set found
     pack_size: int = 128  # side of the decoded pictures, in pixels
+    threads: int = 4  # that decode pictures
     sprites: int = 3000  # pictures made of pasted sprites
     pairs: PairsConfig = field(default_factory=PairsConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     coloring: ColoringConfig = field(default_factory=ColoringConfig)
 
     def __post_init__(self) -> None:
-        """Check that the number of pictures is not below 0.
+        """Check that numbers are not too small.
 
         Raises:
             ValueError: naming the field.
         """
         if self.sprites < 0:
             raise ValueError(f"sprites {self.sprites} must not be negative")
+        if self.threads < 1:
+            raise ValueError(f"threads {self.threads} must be 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

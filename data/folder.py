@@ -103,10 +103,14 @@ class Folder:
             out.append((sprite, sheets[sheet][y : y + cell, x : x + cell]))
         return out
 
-    def _part(self, picture: str, part: str) -> Image.Image:
+    def read(self, picture: str, part: str) -> bytes:
+        """Read a picture's part as it is encoded: "images", "masks" or "instances"."""
         if isinstance(self.index, Records):
-            return _decode(self.index.read(picture, part))
-        return _open(self.root / part / f"{picture}{_SUFFIXES[part]}")
+            return self.index.read(picture, part)
+        return (self.root / part / f"{picture}{_SUFFIXES[part]}").read_bytes()
+
+    def _part(self, picture: str, part: str) -> Image.Image:
+        return _decode(self.read(picture, part))
 
 
 def _open(path: Path | zipfile.Path) -> Image.Image:

@@ -1,10 +1,12 @@
-"""Batches of samples: grain draws, shards by host and remembers where it stands."""
+"""Batches of samples: grain draws, decodes, shards by host and remembers where it stands."""
 
 import grain
 import jax
 import numpy as np
 
-from data.pairs import Sample, Sampler, collate
+from data.pairs import Loaded, Sample, Sampler, collate
+
+AHEAD = 4  # batches that are made before they are asked for
 
 
 class _Draw(grain.transforms.RandomMap):
@@ -21,10 +23,26 @@ class _Draw(grain.transforms.RandomMap):
         return self.sampler.draw(rng, progress=min(1.0, element / self.total))
 
 
+class _Load(grain.transforms.Map):
+    """Decode a sample's pictures."""
+
+    def __init__(self, sampler: Sampler, size: int) -> None:
+        self.sampler = sampler
+        self.size = size
+
+    def map(  # pyright: ignore[reportIncompatibleMethodOverride]: grain's returns nothing
+        self, element: Sample
+    ) -> Loaded:
+        """Decode them."""
+        return self.sampler.load(element, self.size)
+
+
 def make_loader(
-    sampler: Sampler, *, batch_size: int, steps: int, seed: int
+    sampler: Sampler, *, size: int, batch_size: int, steps: int, seed: int, threads: int
 ) -> grain.DatasetIterator:
     """Return a checkpointable iterator over `steps` batches of this host's share.
+
+    Pictures are decoded to squares of `size` by threads, a few batches ahead.
 
     Raises:
         ValueError: if the batch does not divide among the hosts.
@@ -34,5 +52,7 @@ def make_loader(
         raise ValueError(f"batch_size {batch_size} is not a multiple of the {hosts} hosts")
     total = steps * batch_size
     stream = grain.MapDataset.range(total).seed(seed).random_map(_Draw(sampler, total))
-    stream = stream[host::hosts].batch(batch_size // hosts, batch_fn=collate)
-    return iter(stream.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)))
+    stream = stream[host::hosts].map(_Load(sampler, size))
+    stream = stream.batch(batch_size // hosts, batch_fn=collate)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(AHEAD, threads))
+    return iter(stream.to_iter_dataset(options))

@@ -100,6 +100,5 @@ def open_sources(root: Path, splits: list[str]) -> list[Any]:
     import tensorflow_datasets as tfds
 
     skip = {part: tfds.decode.SkipDecoding() for part in PARTS}
-    # Pyright does not see through the decorator of this function.
-    builder = tfds.builder_from_directory(str(root))  # pyright: ignore[reportCallIssue]
+    builder: Any = tfds.builder_from_directory(str(root))
     return [builder.as_data_source(split, decoders=skip) for split in splits]

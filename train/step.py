@@ -21,7 +21,7 @@ from train.optim import is_part
 from train.state import TrainState, split_model
 
 Metrics = dict[str, Array]
-Step = Callable[[TrainState, Array, Array, dict[str, Array]], tuple[TrainState, Metrics]]
+Step = Callable[[TrainState, dict[str, Array]], tuple[TrainState, Metrics]]
 
 
 def make_train_step(
@@ -31,13 +31,11 @@ def make_train_step(
     graphdef = split_model(config.seggpt)
     dtype = compute_dtype(config)
 
-    def step(
-        state: TrainState, images: Array, ids: Array, batch: dict[str, Array]
-    ) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         key_views, key_mask = jax.random.split(key)
         size = config.view_size or config.seggpt.image_size
-        views = make_views(images, ids, batch, key=key_views, size=size, config=config.pictures)
+        views = make_views(batch, key=key_views, size=size, config=config.pictures)
         progress = state.step / config.steps
 
         def loss_of(params: PyTree) -> tuple[Array, Metrics]:

@@ -15,12 +15,11 @@ from PIL import Image
 from data.config import DataConfig
 from data.folder import open_folders
 from data.loader import make_loader
-from data.pack import Pack, join, pack_folders
 from data.pairs import Sampler
-from data.synthetic import paste_sprites, sprite_classes
+from data.pictures import Source, open_sources
+from data.synthetic import PastedSource, sprite_classes
 from seggpt.weights.files import save_weights
 from train.config import TrainConfig
-from train.sharding import replicate
 from train.state import init_params, load_params, match_queries_keys
 from train.step import make_train_step
 from train.tasks.probe import make_painter, make_probe
@@ -28,15 +27,15 @@ from train.tasks.task import Batches, Step
 
 
 class PairsTask:
-    """Samples drawn from pictures in memory."""
+    """Samples of pictures that are decoded when their turn comes."""
 
     def __init__(self, config: TrainConfig, mesh: jax.sharding.Mesh) -> None:
         self.config, self.model = config, config.seggpt
-        pack, held_out = load_packs(config.pictures, seed=config.seed)
-        self.sets = [source.name for source in pack.sources]
-        self.sampler = Sampler(pack, config.pictures.pairs)
+        del mesh  # a batch is split over the devices by the loop
+        sources, held_out = find_sources(config.pictures, seed=config.seed)
+        self.sets = [source.name for source in sources]
+        self.sampler = Sampler(sources, config.pictures.pairs)
         self.probe, self.look = make_probe(held_out, config), make_painter(config)
-        self.images, self.ids = replicate(pack.images, mesh), replicate(pack.ids, mesh)
         self.depth = self.model.depth
         self._compiled = cache(self._compile)
 
@@ -48,13 +47,17 @@ class PairsTask:
         """Return this host's share of the samples."""
         config = self.config
         return make_loader(
-            self.sampler, batch_size=config.batch_size, steps=config.steps, seed=config.seed
+            self.sampler,
+            size=config.pictures.pack_size,
+            batch_size=config.batch_size,
+            steps=config.steps,
+            seed=config.seed,
+            threads=config.pictures.threads,
         )
 
     def step(self, number: int, optimizer: optax.GradientTransformation) -> Step:
         """Return the update for a step, compiled for its number of examples."""
-        update = self._compiled(draw_shots(self.config, number), optimizer)
-        return lambda state, batch: update(state, self.images, self.ids, batch)
+        return self._compiled(draw_shots(self.config, number), optimizer)
 
     def _compile(self, shots: int, optimizer: optax.GradientTransformation) -> Any:
         return jax.jit(make_train_step(self.config, optimizer, examples=shots), donate_argnums=0)
@@ -69,8 +72,8 @@ class PairsTask:
         save_weights(path, params, config=self.model.to_dict(), metadata=metadata)
 
 
-def load_packs(data: DataConfig, *, seed: int) -> tuple[Pack, Pack]:
-    """Decode the training pictures, with pasted sprites, and the held-out ones.
+def find_sources(data: DataConfig, *, seed: int) -> tuple[list[Source], list[Source]]:
+    """Return the pictures to train on, with pasted sprites, and the held-out ones.
 
     Raises:
         ValueError: if there is no data set, or not one of `names`, or it lacks a split.
@@ -82,13 +85,12 @@ def load_packs(data: DataConfig, *, seed: int) -> tuple[Pack, Pack]:
         raise ValueError(f"--data: no data set named {missing} in {', '.join(data.path)}")
     if data.names:
         folders = [folder for folder in folders if folder.name in data.names]
-    pack = pack_folders(folders, size=data.pack_size)
-    held_out = pack_folders(folders, size=data.pack_size, split="val")
+    sources: list[Source] = [*open_sources(folders)]
+    held_out: list[Source] = [*open_sources(folders, split="val")]
     classes = sprite_classes(folders)
     if classes and data.sprites:
-        pasted = paste_sprites(classes, pack.images, count=data.sprites, seed=seed)
-        pack = join([pack, pasted])
-    return pack, held_out
+        sources.append(PastedSource(classes, tuple(sources), count=data.sprites, seed=seed))
+    return sources, held_out
 
 
 def start_params(config: TrainConfig) -> PyTree:
