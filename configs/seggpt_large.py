@@ -4,11 +4,11 @@
         --set init=painter.safetensors
 
 Batch, steps, warm-up, rate and weight decay are those of the paper (arXiv 2304.03284, section
-4.2), which starts from Painter; what it does not say, Painter's code says: half of a canvas' patches are
-hidden in blocks, in a tenth of the samples the query's half, rates fall by 0.8 a block, the norm
-of a gradient is at most 3. Neither tells how colours are drawn. Stochastic depth (0.1) is left
-out. `init` may also be an encoder of this size, such as a masked autoencoder's. Not yet run at
-full length: docs/scaling.md has its plan.
+4.2), which starts from Painter. What it does not say is as in Painter's code: half of a canvas'
+patches are hidden in blocks, in a tenth of the samples the query's half, rates fall by 0.8 a
+block, the norm of a gradient is at most 3. Neither tells how colours are drawn. Stochastic depth
+(0.1) is left out. `init` may also be an encoder of this size, such as a masked autoencoder's.
+Not yet run at full length.
 """
 
 from data.config import AugmentConfig, DataConfig, PairsConfig

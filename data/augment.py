@@ -29,21 +29,11 @@ class Views:
     kind: Int[Array, " b"]
 
 
-def make_views(
-    images: UInt8[Array, "n size size 3"],
-    ids: UInt8[Array, "n size size 2"],
-    batch: dict[str, Array],
-    *,
-    key: Array,
-    size: int,
-    config: DataConfig,
-) -> Views:
+def make_views(batch: dict[str, Array], *, key: Array, size: int, config: DataConfig) -> Views:
     """Cut, flip, recolour and stitch every view of a batch of samples, and paint its labels."""
-    b, v = batch["pictures"].shape
+    picked, labels = batch["images"], batch["labels"]
+    b, v = labels.shape[:2]
     key_view, key_tone, key_stitch, key_color = jax.random.split(key, 4)
-    picked = images[batch["pictures"]]
-    masks = ids[batch["pictures"], ..., batch["mask"][:, None]]
-    labels = jax.vmap(jax.vmap(lambda mask, table: table[mask]))(masks, batch["table"])
     one = partial(view, size=size, config=config.augment)
     recolor = partial(jitter, config=config.augment)
     keys = jax.random.split(key_view, (b, v))

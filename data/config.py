@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from data.feature_samples import HELD_OUT, SamplesConfig
 from data.prompt_samples import HELD_OUT as HELD_OUT_PROMPTS
 from data.prompt_samples import PromptSamplesConfig
+from data.views.plan import PlanConfig
 from seggpt.palette import ColoringConfig
 
 
@@ -59,26 +60,30 @@ class DataConfig:
     path: tuple[str, ...] = ()
     names: tuple[str, ...] = ()  # empty: every data set found
     pack_size: int = 128  # side of the decoded pictures, in pixels
+    threads: int = 4  # that decode pictures
     sprites: int = 3000  # pictures made of pasted sprites
     pairs: PairsConfig = field(default_factory=PairsConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     coloring: ColoringConfig = field(default_factory=ColoringConfig)
 
     def __post_init__(self) -> None:
-        """Check that the number of pictures is not below 0.
+        """Check that numbers are not too small.
 
         Raises:
             ValueError: naming the field.
         """
         if self.sprites < 0:
             raise ValueError(f"sprites {self.sprites} must not be negative")
+        if self.threads < 1:
+            raise ValueError(f"threads {self.threads} must be 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
     """A cache of a frozen encoder's features (`data.feature_cache`), and its samples."""
 
-    path: tuple[str, ...] = ()  # the cache's folder
+    path: tuple[str, ...] = ()  # the cache's folder; with `views` also data sets
+    views: PlanConfig | None = None  # what is cached of data sets, once, in their folder
     encoder: str = "dinov2-small"  # the weights that it was made with
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     held_out: str = ""  # a cache of held-out pictures (--split val), to look at now and then

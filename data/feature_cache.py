@@ -17,6 +17,7 @@ A writer that was stopped goes on where it was; a reader takes what is there.
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import logging
 import os
@@ -31,7 +32,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float16, Float32, UInt8
 
-from data.folder import open_folders
+from data.folder import Folder, open_folders
 from data.prefetch import prefetch
 from data.views.photos import View
 from data.views.plan import Plan, PlanConfig, ViewName
@@ -82,6 +83,18 @@ def open_cache(path: str | Path) -> FeatureCache:
     arrays = {name: np.load(path / f"{name}.npy", mmap_mode="r")[:done] for name in _ARRAYS}
     names = [ViewName(*row) for row in jobs["views"][:done]]
     return FeatureCache(**arrays, names=names, grid=jobs["grid"], encoder=jobs["encoder"])
+
+
+def is_cache(path: str | Path) -> bool:
+    """Whether a folder holds a cache, whole or in part."""
+    return (Path(path) / "jobs.json").exists()
+
+
+def cache_name(folders: Sequence[Folder], config: PlanConfig, *, encoder: str) -> str:
+    """Return what a cache of some views of data sets is called beside them."""
+    sets = [(folder.name, len(folder.pictures(config.split))) for folder in folders]
+    words = json.dumps([FORMAT, encoder, dataclasses.asdict(config), sets])
+    return f"features-{hashlib.sha256(words.encode()).hexdigest()[:12]}"
 
 
 def write_cache(

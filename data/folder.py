@@ -4,24 +4,30 @@
 
 Masks hold class ids (0 background, 255 ignore), instance masks ids 1..254. `info.json` names the
 classes and the splits; `index.json` says for each picture its size, the area of each class and
-the class of each instance. A data set of kind `sprites` has atlases of cut-outs instead.
+the class of each instance. A data set of kind `sprites` has atlases of cut-outs instead. A set
+that `data.prepare` has written is read in the same way, from its records.
 """
 
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt16
 from PIL import Image
+
+from data.records import PREPARED, Records
 
 IGNORE = 255
 
 Kind = Literal["semantic", "instance", "binary", "regions", "sprites"]
+Ids = UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]  # 16 bits where ids need them
+
+_SUFFIXES = {"images": ".jpg", "masks": ".png", "instances": ".png"}
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Folder:
 
     root: Path | zipfile.Path
     info: dict[str, Any]
-    index: dict[str, dict[str, Any]]
+    index: Mapping[str, dict[str, Any]]
 
     @property
     def name(self) -> str:
@@ -59,6 +65,8 @@ class Folder:
             return sorted(self.index)
         if split not in splits:
             raise ValueError(f"{self.name}: no split {split!r}; it has {sorted(splits)}")
+        if isinstance(self.index, Records):
+            return self.index.names(split)
         return sorted(splits[split])
 
     def areas(self, picture: str) -> dict[int, float]:
@@ -72,15 +80,15 @@ class Folder:
 
     def image(self, picture: str) -> UInt8[np.ndarray, "h w 3"]:
         """Read a picture as RGB."""
-        return np.asarray(self._open(f"images/{picture}.jpg").convert("RGB"))
+        return np.asarray(self._part(picture, "images").convert("RGB"))
 
-    def labels(self, picture: str) -> UInt8[np.ndarray, "h w"]:
+    def labels(self, picture: str) -> Ids:
         """Read a picture's class mask."""
-        return np.asarray(self._open(f"masks/{picture}.png"))
+        return _as_ids(self._part(picture, "masks"))
 
-    def instance_ids(self, picture: str) -> UInt8[np.ndarray, "h w"]:
+    def instance_ids(self, picture: str) -> Ids:
         """Read a picture's instance mask."""
-        return np.asarray(self._open(f"instances/{picture}.png"))
+        return _as_ids(self._part(picture, "instances"))
 
     def sprites(self) -> list[tuple[dict[str, Any], UInt8[np.ndarray, "cell cell 4"]]]:
         """Cut a sprite set's atlases into RGBA cells, each with its entry of `info.json`."""
@@ -88,24 +96,43 @@ class Folder:
         for sprite in self.info["sprites"]:
             sheet = sprite["sheet"]
             if sheet not in sheets:
-                rgb = self._open(f"atlas_{sheet}_rgb.jpg").convert("RGB")
-                alpha = self._open(f"atlas_{sheet}_alpha.png").convert("L")
+                rgb = _open(self.root / f"atlas_{sheet}_rgb.jpg").convert("RGB")
+                alpha = _open(self.root / f"atlas_{sheet}_alpha.png").convert("L")
                 sheets[sheet] = np.dstack([np.asarray(rgb), np.asarray(alpha)])
             x, y = sprite["x"], sprite["y"]
             out.append((sprite, sheets[sheet][y : y + cell, x : x + cell]))
         return out
 
-    def _open(self, relative: str) -> Image.Image:
-        image = Image.open(io.BytesIO((self.root / relative).read_bytes()))
-        image.load()
-        return image
+    def read(self, picture: str, part: str) -> bytes:
+        """Read a picture's part as it is encoded: "images", "masks" or "instances"."""
+        if isinstance(self.index, Records):
+            return self.index.read(picture, part)
+        return (self.root / part / f"{picture}{_SUFFIXES[part]}").read_bytes()
+
+    def _part(self, picture: str, part: str) -> Image.Image:
+        return _decode(self.read(picture, part))
+
+
+def _open(path: Path | zipfile.Path) -> Image.Image:
+    return _decode(path.read_bytes())
+
+
+def _decode(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def _as_ids(image: Image.Image) -> Ids:
+    ids = np.asarray(image)
+    return ids.astype(np.uint8 if ids.max(initial=0) <= IGNORE else np.uint16, copy=False)
 
 
 def open_folders(path: str | Path, *, names: Sequence[str] | None = None) -> list[Folder]:
     """Open every data set under a path, sorted by name.
 
-    The path is a data set or holds some, as folders or in zips, up to three levels down. `names`
-    keeps only those.
+    The path is a data set or holds some, as folders or in zips, up to three levels down. What was
+    prepared from a folder (`data.prepare`) counts in its place. `names` keeps only those.
 
     Raises:
         ValueError: if there is none, or not one of `names`, or a zip is damaged.
@@ -129,11 +156,18 @@ def _search(path: Path | zipfile.Path, *, depth: int) -> list[Folder]:
             raise ValueError(f"{path}: {error}; copy or download it again") from error
     if not path.is_dir():
         return []
-    info = path / "info.json"
-    if info.exists():
-        index = path / "index.json"
-        entries = json.loads(index.read_text()) if index.exists() else {}
-        return [Folder(path, json.loads(info.read_text()), entries)]
+    if (prepared := path / PREPARED).is_dir() and (found := _search(prepared, depth=2)):
+        return found
+    if (path / "info.json").exists():
+        return [_open_folder(path)]
     if not depth:
         return []
     return [folder for child in path.iterdir() for folder in _search(child, depth=depth - 1)]
+
+
+def _open_folder(path: Path | zipfile.Path) -> Folder:
+    info = json.loads((path / "info.json").read_text())
+    if isinstance(path, Path) and info.get("is_prepared"):
+        return Folder(path, info, Records(path, info["splits"]))
+    index = path / "index.json"
+    return Folder(path, info, json.loads(index.read_text()) if index.exists() else {})

@@ -6,13 +6,14 @@ so that a class has others to pair with. What is pasted beside it belongs to oth
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from data.folder import Folder
-from data.pack import Entry, Pack, Source
+from data.folder import Folder, Kind
+from data.pictures import Decoded, Entry, Source
 
 Rgba = UInt8[np.ndarray, "_ _ 4"]  # each of its own size
 
@@ -29,30 +30,46 @@ def sprite_classes(folders: Sequence[Folder]) -> list[list[Rgba]]:
     return list(classes.values())
 
 
-def paste_sprites(
-    classes: Sequence[Sequence[Rgba]],
-    backgrounds: UInt8[np.ndarray, "n size size 3"],
-    *,
-    count: int,
-    seed: int,
-    per_class: int = 3,
-    others: int = 4,
-) -> Pack:
-    """Make `count` pictures, `per_class` running ones for each class drawn."""
-    rng = np.random.default_rng(seed)
-    images, ids, entries = [], [], []
-    while len(images) < count:
-        main = int(rng.integers(len(classes)))
-        for _ in range(min(per_class, count - len(images))):
-            beside = rng.integers(len(classes), size=rng.integers(1, others + 1))
-            chosen = [int(c) for c in beside] + [main] * int(rng.integers(1, 3))
-            background = backgrounds[rng.integers(len(backgrounds))]
-            image, mask, entry = _compose(rng, background, chosen, classes)
-            images.append(image)
-            ids.append(np.stack([mask, mask], axis=-1))
-            entries.append(entry)
-    source = Source("pasted_sprites", "instance", 0, tuple(entries))
-    return Pack(np.stack(images), np.stack(ids), (source,))
+@dataclass(frozen=True, eq=False)
+class PastedSource:
+    """Pictures of pasted sprites, `per_class` running ones for each class drawn.
+
+    What a picture shows depends on the seed and its number alone, and its ground is any picture of
+    other sources.
+    """
+
+    classes: Sequence[Sequence[Rgba]]
+    grounds: Sequence[Source]
+    count: int
+    seed: int
+    per_class: int = 3
+    others: int = 4
+    name: str = "pasted_sprites"
+    kind: Kind = "instance"
+
+    def __len__(self) -> int:
+        return self.count
+
+    def entry(self, number: int) -> Entry:
+        """Return what a picture shows; how much of it is not known before it is made."""
+        ids = dict(enumerate(self._choose(number)[0], start=1))
+        return Entry(ids, ids, dict.fromkeys(ids.values(), 1.0))
+
+    def read(self, number: int, size: int) -> Decoded:
+        """Make a picture and its mask, which is that of classes and of instances."""
+        chosen, rng = self._choose(number)
+        ground = self.grounds[int(rng.integers(len(self.grounds)))]
+        background = ground.read(int(rng.integers(len(ground))), size).image
+        image, mask = _compose(rng, background, chosen, self.classes)
+        return Decoded(image, np.stack([mask, mask], axis=-1))
+
+    def _choose(self, number: int) -> tuple[list[int], np.random.Generator]:
+        """Return the class of each sprite, and what draws the rest."""
+        rng = np.random.default_rng([self.seed, number // self.per_class])
+        main = int(rng.integers(len(self.classes)))
+        rng = np.random.default_rng([self.seed, number // self.per_class, number])
+        beside = rng.integers(len(self.classes), size=rng.integers(1, self.others + 1))
+        return beside.tolist() + [main] * int(rng.integers(1, 3)), rng
 
 
 def paste(
@@ -74,7 +91,7 @@ def _compose(
     background: UInt8[np.ndarray, "size size 3"],
     chosen: Sequence[int],
     classes: Sequence[Sequence[Rgba]],
-) -> tuple[np.ndarray, np.ndarray, Entry]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Paste one sprite of each chosen class, later ones over earlier ones."""
     size = background.shape[0]
     canvas = Image.fromarray(background)
@@ -88,10 +105,4 @@ def _compose(
         sprite = sprite.rotate(rng.uniform(-30, 30), Image.Resampling.BICUBIC, expand=True)
         left, top = rng.integers(-side // 4, size - side * 3 // 4, size=2).tolist()
         paste(canvas, mask, sprite, at=(left, top), label=number)
-    ids = np.asarray(mask)
-    counts = np.bincount(ids.reshape(-1), minlength=len(chosen) + 1) / ids.size
-    shown = {n: c for n, c in enumerate(chosen, start=1) if counts[n] > 0}
-    areas: dict[int, float] = defaultdict(float)
-    for number, index in shown.items():
-        areas[index] += float(counts[number])
-    return np.asarray(canvas), ids, Entry(shown, shown, dict(areas))
+    return np.asarray(canvas), np.asarray(mask)

@@ -14,7 +14,7 @@ OURS = {"seggpt", "incontext", "data", "train", "configs"}
 MAY_IMPORT = {
     "seggpt": set(),
     "incontext": {"seggpt"},
-    "data": {"seggpt"},
+    "data": {"seggpt", "incontext"},
     "train": {"seggpt", "data", "incontext"},
     "configs": {"seggpt", "data", "train", "incontext"},
 }

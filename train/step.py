@@ -23,7 +23,7 @@ from train.state import TrainState, split_model
 
 Metrics = dict[str, Array]
 Loss = tuple[Array, tuple[Array, Metrics]]  # the mean over what counts, how much that is, metrics
-Step = Callable[[TrainState, Array, Array, dict[str, Array]], tuple[TrainState, Metrics]]
+Step = Callable[[TrainState, dict[str, Array]], tuple[TrainState, Metrics]]
 
 
 def make_train_step(
@@ -33,13 +33,11 @@ def make_train_step(
     graphdef = split_model(config.seggpt)
     dtype = compute_dtype(config)
 
-    def step(
-        state: TrainState, images: Array, ids: Array, batch: dict[str, Array]
-    ) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         key_views, key_mask = jax.random.split(key)
         size = config.view_size or config.seggpt.image_size
-        views = make_views(images, ids, batch, key=key_views, size=size, config=config.pictures)
+        views = make_views(batch, key=key_views, size=size, config=config.pictures)
         masks = draw_masks(key_mask, views, config, examples=examples)
         progress = state.step / config.steps
 

@@ -42,6 +42,7 @@ class PlanConfig:
     seed: int = 0
     split: str = "train"
     views: int = 2  # of each picture
+    least: int = 0  # of all pictures together: more of each where there are few
     few: int = 100  # data sets with no more pictures than this have one view more of each
     pasted: int = 450  # groups of pasted things
     drawn: int = 630  # drawn families
@@ -109,9 +110,11 @@ class Plan:
     def _list(self) -> list[ViewName]:
         config = self.config
         names = []
+        least = -(-config.least // len(self.photos))
+        small = {f.name for f in self.folders.values() if len(_names(f, config)) <= config.few}
         for folder, picture in self.photos:
-            few = len(folder.pictures(config.split)) <= config.few
-            names += [ViewName("photo", folder.name, picture)] * (config.views + few)
+            count = max(config.views + (folder.name in small), least)
+            names += [ViewName("photo", folder.name, picture)] * count
         groups: list[tuple[ViewKind, int]] = [("pasted", config.pasted), ("drawn", config.drawn)]
         for kind, count in groups:
             for number in range(count):

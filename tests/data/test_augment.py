@@ -52,14 +52,14 @@ def batch():
         image[..., 2] = 40 + 80 * (number // 2)
         labels[-2:] = IGNORE
         images.append(image)
-        ids.append(np.stack([labels, labels], axis=-1).astype(np.uint8))
-    table = np.zeros((3, 4, 256), np.uint8)
-    table[..., 1:4], table[..., IGNORE] = (2, 1, 3), IGNORE
+        ids.append(labels.astype(np.uint8))
+    table = np.zeros(256, np.uint8)
+    table[1:4], table[IGNORE] = (2, 1, 3), IGNORE
     pictures = np.array([[0, 1, 1, 0], [2, 3, 2, 3], [4, 5, 5, 5]], np.int32)
+    labels = table[np.stack(ids)[pictures]]
     kind = np.array([0, 1, 0], np.int32)
-    batch = {"pictures": pictures, "mask": kind, "table": table, "kind": kind}
-    batch = {name: jnp.asarray(array) for name, array in batch.items()}
-    return jnp.asarray(np.stack(images)), jnp.asarray(np.stack(ids)), batch
+    batch = {"images": np.stack(images)[pictures], "labels": labels, "kind": kind}
+    return {name: jnp.asarray(array) for name, array in batch.items()}
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def make():
     """Return `make_views` compiled, with stitching, jitter, crops and flips."""
 
     @jax.jit
-    def make(images, ids, batch, key):
-        return make_views(images, ids, batch, key=key, size=NEW, config=STITCHED)
+    def make(batch, key):
+        return make_views(batch, key=key, size=NEW, config=STITCHED)
 
     return make
 
@@ -129,7 +129,7 @@ def test_labels_stay_on_their_pixels():
 
 
 def test_colours_stand_for_labels_alike_in_all_views_of_a_sample(batch, make):
-    views = make(*batch, jax.random.key(1))
+    views = make(batch, jax.random.key(1))
     for targets, labels in zip(np.asarray(views.targets), np.asarray(views.labels), strict=True):
         colours = {}
         for label in np.unique(labels).tolist():
@@ -146,7 +146,7 @@ def test_colours_stand_for_labels_alike_in_all_views_of_a_sample(batch, make):
 
 def test_stitching_mixes_only_views_of_one_sample(batch, make):
     plain = DataConfig(augment=replace(MOVED, stitch=1.0))
-    views = jax.jit(partial(make_views, size=NEW, config=plain))(*batch, key=jax.random.key(2))
+    views = jax.jit(partial(make_views, size=NEW, config=plain))(batch, key=jax.random.key(2))
     blue = np.asarray(denormalize(views.images))[..., 2] * 255
     np.testing.assert_allclose(
         blue, np.broadcast_to(np.array([40, 120, 200])[:, None, None, None], blue.shape), atol=1e-2
@@ -183,7 +183,7 @@ def test_a_single_view_has_nothing_to_be_stitched_with():
 
 
 def test_the_key_decides(batch, make):
-    first, again, other = (make(*batch, jax.random.key(seed)) for seed in (3, 3, 4))
+    first, again, other = (make(batch, jax.random.key(seed)) for seed in (3, 3, 4))
     for name in ("images", "targets", "labels", "kind"):
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
     for name in ("images", "targets", "labels"):
@@ -196,15 +196,6 @@ def test_a_compiled_view_equals_an_eager_one(noise):
     (pixels, labels), (eager_pixels, eager_labels) = jax.jit(one)(), one()
     np.testing.assert_allclose(eager_pixels, pixels, atol=1e-5)
     np.testing.assert_array_equal(eager_labels, labels)
-
-
-def test_the_mask_channel_is_the_samples(batch):
-    images, ids, samples = batch
-    only_second = ids.at[..., 0].set(0)
-    plain = partial(make_views, size=NEW, config=DataConfig(augment=UNTOUCHED))
-    views = jax.jit(plain)(images, only_second, samples, key=jax.random.key(0))
-    shown = (np.asarray(views.labels) > 0).any(axis=(1, 2, 3))
-    np.testing.assert_array_equal(shown, np.asarray(samples["mask"]) == 1)
 
 
 def test_boxes_stay_inside_and_keep_area_and_aspect():
@@ -299,7 +290,7 @@ def test_grey_is_grey(jittered):
 
 def test_samples_are_recoloured_apart_and_their_views_alike(batch):
     config = DataConfig(augment=replace(UNTOUCHED, jitter=1.0, own_jitter=0.0))
-    views = jax.jit(partial(make_views, size=NEW, config=config))(*batch, key=jax.random.key(0))
+    views = jax.jit(partial(make_views, size=NEW, config=config))(batch, key=jax.random.key(0))
     red = np.asarray(denormalize(views.images))[..., 0]
     # The first and the last view of the first sample show one picture, and so on.
     for sample, (one, same) in enumerate([(0, 3), (0, 2), (1, 3)]):

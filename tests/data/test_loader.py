@@ -4,24 +4,24 @@ import jax
 import numpy as np
 import pytest
 
-from data.config import PairsConfig
+from data.config import DataConfig, PairsConfig
 from data.loader import make_loader
-from data.pack import Entry, Pack, Source
 from data.pairs import Sampler
+from data.pictures import Entry
+from tests.data.listed import Listed
 
 BATCH, STEPS = 4, 6
+DEFAULTS = {"size": 2, "batch_size": BATCH, "steps": STEPS, "seed": 0, "threads": 2}
 
 
 @pytest.fixture
 def sampler():
     entries = tuple(Entry({c: c}, {}, {c: 0.5}) for c in (1, 2, 3) for _ in range(6))
-    pixels = np.zeros((len(entries), 2, 2, 3), np.uint8)
-    pack = Pack(pixels, pixels[..., :2], (Source("s", "semantic", 0, entries),))
-    return Sampler(pack, PairsConfig(two_views=(1.0, 0.0)))
+    return Sampler([Listed("s", "semantic", entries)], PairsConfig(two_views=(1.0, 0.0)))
 
 
 def loader(sampler, **changes):
-    return make_loader(sampler, **{"batch_size": BATCH, "steps": STEPS, "seed": 0} | changes)
+    return make_loader(sampler, **DEFAULTS | changes)
 
 
 def assert_equal(batches, others):
@@ -38,7 +38,7 @@ def test_a_loader_gives_so_many_batches_the_same_for_a_seed(sampler):
     assert batches[0]["pictures"].shape == (BATCH, 4)
     assert_equal(batches, list(loader(sampler)))
     other = list(loader(sampler, seed=1))
-    assert any((a["table"] != b["table"]).any() for a, b in zip(batches, other, strict=True))
+    assert any((a["pictures"] != b["pictures"]).any() for a, b in zip(batches, other, strict=True))
 
 
 @pytest.mark.parametrize("taken", [0, 1, 4])
@@ -75,3 +75,12 @@ def test_the_mixture_moves_from_the_first_batch_to_the_last(sampler):
     alone = [np.mean([len(set(row)) == 1 for row in b["pictures"].tolist()]) for b in batches]
     assert alone[0] > 0.8
     assert alone[-1] < 0.3
+
+
+def test_more_threads_give_the_same_batches(sampler):
+    assert_equal(list(loader(sampler, threads=1)), list(loader(sampler, threads=5)))
+
+
+def test_no_threads_are_refused():
+    with pytest.raises(ValueError, match="threads 0 must be 1 or more"):
+        DataConfig(threads=0)

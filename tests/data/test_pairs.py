@@ -1,12 +1,11 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
 from data.config import PairsConfig
 from data.folder import Kind
-from data.pack import Entry, Pack, Source
 from data.pairs import INSTANCE, SEMANTIC, Sampler, collate
+from data.pictures import Entry
+from tests.data.listed import Listed
 
 
 def entry(labels, instances=None, areas=None):
@@ -16,7 +15,7 @@ def entry(labels, instances=None, areas=None):
 def semantic(count, *, name="semantic", classes=3, kind: Kind = "semantic"):
     """Make pictures that each show two neighbouring classes, under their own ids."""
     shown = [(1 + n % classes, 1 + (n + 1) % classes) for n in range(count)]
-    return Source(name, kind, 0, tuple(entry({c: c for c in pair}) for pair in shown))
+    return Listed(name, kind, tuple(entry({c: c for c in pair}) for pair in shown))
 
 
 def pasted(count):
@@ -25,28 +24,18 @@ def pasted(count):
     for n in range(count):
         ids = {1: 7, 2: 8, 3: 7} if n % 2 else {1: 9, 2: 7}
         entries.append(entry(ids, dict(ids)))
-    return Source("pasted", "instance", 0, tuple(entries))
-
-
-def pack(*sources):
-    placed, start = [], 0
-    for source in sources:
-        placed.append(dataclasses.replace(source, start=start))
-        start += len(source.entries)
-    return Pack(
-        np.zeros((start, 2, 2, 3), np.uint8), np.zeros((start, 2, 2, 2), np.uint8), tuple(placed)
-    )
+    return Listed("pasted", "instance", tuple(entries))
 
 
 def draw(sources, count=200, *, progress=0.0, seed=0, **changes):
-    sampler = Sampler(pack(*sources), PairsConfig(**changes))
+    sampler = Sampler(sources, PairsConfig(**changes))
     rng = np.random.default_rng(seed)
     return [sampler.draw(rng, progress=progress) for _ in range(count)]
 
 
 def marked(source, picture, table):
     """Return the class of each slot in a picture, and check that ids of one class share it."""
-    entries = source.entries[picture].labels
+    entries = source.entry(picture).labels
     slots = {}
     for id_, c in entries.items():
         if table[id_]:
@@ -81,7 +70,7 @@ def test_instances_of_one_picture_are_marked_as_often_as_wanted(share):
 def test_pictures_with_one_kind_of_mask_are_marked_by_that(share):
     both = {"two_views": (1.0, 1.0), "instances": share}
     assert {sample.kind for sample in draw([semantic(9)], **both)} == {SEMANTIC}
-    alone = Source("alone", "instance", 0, (Entry({}, {1: 4, 2: 4}, {}),) * 3)
+    alone = Listed("alone", "instance", (Entry({}, {1: 4, 2: 4}, {}),) * 3)
     for sample in draw([alone], **both):
         assert (sample.mask, sample.kind) == (1, INSTANCE)
         assert sample.table[0, 1:3].max() >= 1
@@ -96,7 +85,7 @@ def test_pictures_that_share_a_class_are_marked_by_it(share):
 def test_pictures_of_a_sample_differ_as_long_as_there_are_others():
     for sample in draw([semantic(30)], two_views=(0.0, 0.0)):
         assert len(set(sample.pictures.tolist())) == 4
-    few = Source("few", "semantic", 0, (entry({1: 1}), entry({1: 1}), entry({2: 2})))
+    few = Listed("few", "semantic", (entry({1: 1}), entry({1: 1}), entry({2: 2})))
     for sample in draw([few], two_views=(0.0, 0.0)):
         assert set(sample.pictures.tolist()) == {0, 1}
 
@@ -114,7 +103,7 @@ def test_two_views_repeat_one_picture_and_its_table():
 
 @pytest.mark.parametrize("slots", [2, 4])
 def test_tables_map_ids_to_slots_and_keep_255(slots):
-    many = Source("many", "semantic", 0, (entry({c: c for c in range(1, 9)}),) * 5)
+    many = Listed("many", "semantic", (entry({c: c for c in range(1, 9)}),) * 5)
     most = set()
     for sample in draw([many, pasted(8)], slots=slots, several_labels=0.7):
         assert sample.table.shape == (4, 256)
@@ -139,16 +128,16 @@ def test_regions_are_never_paired_across_pictures():
 
 def test_small_classes_are_not_asked_for_across_pictures():
     tiny = {1: 0.3, 2: 0.001}
-    source = Source("s", "semantic", 0, (entry({1: 1, 2: 2}, areas=tiny),) * 6)
+    source = Listed("s", "semantic", (entry({1: 1, 2: 2}, areas=tiny),) * 6)
     for sample in draw([source], two_views=(0.0, 0.0), several_labels=1.0):
         assert (sample.table[:, 2] == 0).all()
 
 
 def test_pictures_that_show_nothing_are_left_out():
-    source = Source("s", "semantic", 0, (entry({}), entry({1: 1}), entry({}), entry({1: 1})))
+    source = Listed("s", "semantic", (entry({}), entry({1: 1}), entry({}), entry({1: 1})))
     for sample in draw([source]):
         assert set(sample.pictures.tolist()) <= {1, 3}
-    empty = Source("empty", "semantic", 0, (entry({}),))
+    empty = Listed("empty", "semantic", (entry({}),))
     for sample in draw([empty, source]):
         assert set(sample.pictures.tolist()) <= {2, 4}
     with pytest.raises(ValueError, match="nothing is marked"):
@@ -163,8 +152,11 @@ def test_pictures_count_from_the_start_of_their_source():
 
 def test_the_same_seed_gives_the_same_draws():
     sources = [semantic(9), pasted(8)]
-    first, again = (collate(draw(sources, 50)) for _ in range(2))
-    other = collate(draw(sources, 50, seed=1))
+    sampler = Sampler(sources, PairsConfig())
+    first, again, other = (
+        collate([sampler.load(sample, 2) for sample in draw(sources, 50, seed=seed)])
+        for seed in (0, 0, 1)
+    )
     for name, array in first.items():
         np.testing.assert_array_equal(array, again[name])
         assert (array != other[name]).any()
@@ -199,16 +191,38 @@ def test_progress_moves_the_share_of_two_view_samples(progress, expected):
 
 
 def test_batches_are_arrays_of_samples():
-    samples = draw([semantic(9)], 3, views=5)
+    sampler = Sampler([semantic(9)], PairsConfig(views=5))
+    samples = [sampler.load(sample, 2) for sample in draw([semantic(9)], 3, views=5)]
     batch = collate(samples)
     shapes = {name: (array.shape, array.dtype) for name, array in batch.items()}
     assert shapes == {
         "pictures": ((3, 5), np.int32),
-        "mask": ((3,), np.int32),
-        "table": ((3, 5, 256), np.uint8),
+        "images": ((3, 5, 2, 2, 3), np.uint8),
+        "labels": ((3, 5, 2, 2), np.uint8),
         "kind": ((3,), np.int32),
     }
-    np.testing.assert_array_equal(batch["table"][1], samples[1].table)
+    np.testing.assert_array_equal(batch["labels"][1], samples[1].labels)
+
+
+def test_loading_decodes_the_pictures_of_a_sample_and_looks_labels_up():
+    sources = [semantic(6), pasted(8)]
+    sampler, rng = Sampler(sources, PairsConfig()), np.random.default_rng(0)
+    for _ in range(50):
+        sample = sampler.draw(rng, progress=0.5)
+        loaded = sampler.load(sample, 2)
+        for place, picture in enumerate(sample.pictures.tolist()):
+            source, number = sampler.find(picture)
+            decoded = source.read(number, 2)
+            np.testing.assert_array_equal(loaded.images[place], decoded.image)
+            labels = sample.table[place][decoded.ids[..., sample.mask]]
+            np.testing.assert_array_equal(loaded.labels[place], labels)
+
+
+def test_ids_beyond_254_have_slots():
+    source = Listed("many", "semantic", (entry({700: 700, 3: 3}),) * 5)
+    for sample in draw([source], two_views=(0.0, 0.0), several_labels=0.0):
+        assert sample.table.shape == (4, 701)
+        assert set(np.unique(sample.table[:, [3, 700]])) == {0, 1}
 
 
 def test_several_labels_need_two_slots():

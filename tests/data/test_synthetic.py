@@ -3,12 +3,14 @@ import pytest
 
 from data.config import DataConfig
 from data.folder import open_folders
-from data.synthetic import paste_sprites, sprite_classes
+from data.pictures import Entry
+from data.synthetic import PastedSource, sprite_classes
 from tests.data.drawn import write_drawn_dataset
 from tests.data.drawn_sprites import COLOURS, write_sprites
+from tests.data.listed import Listed
 
 SIZE = 32
-BACKGROUNDS = np.zeros((2, SIZE, SIZE, 3), np.uint8)
+GROUND = Listed("black", "semantic", (Entry({}, {}, {}),))
 
 
 @pytest.fixture(scope="module")
@@ -29,43 +31,48 @@ def test_sprites_of_one_name_make_a_class_and_thin_ones_none(classes):
     assert [colours(sprites) for sprites in classes] == [[0, 3], [1], [4]]
 
 
+def paste(classes, **changes):
+    return PastedSource(classes, (GROUND,), **({"count": 12, "seed": 0} | changes))
+
+
 def test_masks_cover_exactly_what_is_pasted(classes):
-    pack = paste_sprites(classes, BACKGROUNDS, count=12, seed=0)
-    [source] = pack.sources
-    assert (source.start, len(source.entries), len(pack.images)) == (0, 12, 12)
-    np.testing.assert_array_equal(pack.ids[..., 0], pack.ids[..., 1])
-    for image, ids, entry in zip(pack.images, pack.ids[..., 0], source.entries, strict=True):
-        assert set(np.unique(ids).tolist()) - {0} == set(entry.labels) == set(entry.instances)
-        shares = dict.fromkeys(entry.labels.values(), 0.0)
+    source = paste(classes)
+    assert len(source) == 12
+    for number in range(12):
+        entry, (image, masks) = source.entry(number), source.read(number, SIZE)
+        np.testing.assert_array_equal(masks[..., 0], masks[..., 1])
+        ids = masks[..., 0]
+        # What lies wholly under others is not shown.
+        assert set(np.unique(ids).tolist()) - {0} <= set(entry.labels) == set(entry.instances)
+        assert set(entry.areas) == set(entry.labels.values())
         for id_, c in entry.labels.items():
-            shares[c] += (ids == id_).mean()
+            if not (ids == id_).any():
+                continue
             # Every marked pixel has a colour of its class, darker where its edge is blended.
             pixels = image[ids == id_].astype(float)
             hues = pixels / np.linalg.norm(pixels, axis=1, keepdims=True)
             own = np.array([COLOURS[index] for index in colours(classes[c])], float)
             own /= np.linalg.norm(own, axis=1, keepdims=True)
             assert np.median((hues @ own.T).max(axis=1)) > 0.99
-        assert entry.areas == pytest.approx(shares)
         # Only blended edges reach beyond the masks.
         assert (image[ids == 0].sum(axis=-1) > 400).mean() < 0.05
 
 
 def test_pictures_that_follow_each_other_show_one_class(classes):
-    [source] = paste_sprites(classes, BACKGROUNDS, count=9, seed=1, per_class=3).sources
+    source = paste(classes, count=9, seed=1)
     for start in (0, 3, 6):
-        shown = [set(entry.areas) for entry in source.entries[start : start + 3]]
+        shown = [set(source.entry(number).areas) for number in range(start, start + 3)]
         assert set.intersection(*shown)
 
 
-def test_the_count_is_kept_and_the_seed_decides(classes):
-    first, again, other = (
-        paste_sprites(classes, BACKGROUNDS, count=5, seed=seed) for seed in (3, 3, 4)
-    )
-    assert len(first.images) == 5
-    np.testing.assert_array_equal(first.images, again.images)
-    np.testing.assert_array_equal(first.ids, again.ids)
-    assert first.sources == again.sources
-    assert (first.images != other.images).any()
+def test_the_seed_and_the_number_decide(classes):
+    first, again, other = (paste(classes, seed=seed) for seed in (3, 3, 4))
+    read = [[s.read(number, SIZE) for number in range(5)] for s in (first, again, other)]
+    for one, same in zip(read[0], read[1], strict=True):
+        np.testing.assert_array_equal(one.image, same.image)
+        np.testing.assert_array_equal(one.ids, same.ids)
+    assert any((one.image != two.image).any() for one, two in zip(read[0], read[2], strict=True))
+    assert (read[0][0].image != read[0][1].image).any()
 
 
 def test_a_negative_number_is_refused():

@@ -17,10 +17,10 @@ from PIL import Image
 from data.config import FeaturesConfig, PromptsConfig
 from data.feature_samples import SampleBatch
 from data.folder import open_folders
-from data.pack import pack_folders
+from data.pictures import open_sources
 from data.views.photos import ViewsConfig
 from incontext import Segmenter
-from seggpt.config import InContextConfig, SegGPTConfig
+from seggpt.config import InContextConfig, PromptHeadsConfig, SegGPTConfig
 from seggpt.encoder import Encoder
 from seggpt.weights.encoder import load_encoder
 from seggpt.weights.files import load_weights, save_weights
@@ -35,7 +35,7 @@ from tests.tiny_encoder import (
     tiny_in_context,
     write_noise_cache,
 )
-from tests.train.tiny import SIZE, named, tiny_config, tiny_model
+from tests.train.tiny import named, tiny_config, tiny_model
 from train import checkpoint, loop
 from train.__main__ import load_recipe, main
 from train.checkpoint import Checkpoints, abstract_state
@@ -75,7 +75,7 @@ def shrink(config):
             heads = {"image_size": 64, "prompt_width": 16, "mask_width": 8}
             heads |= {"decoder_heads": 2, "decoder_mlp": 16}
             settings |= {f"model.prompts.{name}": value for name, value in heads.items()}
-        else:
+        if isinstance(config.data, FeaturesConfig):
             settings |= {"data.samples.groups": 2, "data.samples.queries": 1}
     else:
         patch = config.model.patch_size
@@ -114,7 +114,12 @@ def features(tmp_path_factory):
     root = tmp_path_factory.mktemp("features")
     save_tiny_encoder(root / "encoder.safetensors", patch_size=2)
     model = tiny_in_context(encoder=tiny_encoder(patch_size=2), depth=1, heads=2)
-    save_weights(root / "model.safetensors", fresh_in_context(model), config=model.to_dict())
+    heads = {"image_size": 64, "prompt_width": 16, "mask_width": 8, "decoder_mlp": 16}
+    prompted = replace(model, prompts=PromptHeadsConfig(**heads, decoder_heads=2))
+    for name, config in (("model", model), ("prompted", prompted)):
+        save_weights(
+            root / f"{name}.safetensors", fresh_in_context(config), config=config.to_dict()
+        )
     plan = drawn_plan(root / "data", replace(PLAN, look=ViewsConfig(size=48)))
     write_noise_cache(root / "cache", plan, load_encoder(root / "encoder.safetensors"))
     return root
@@ -133,7 +138,8 @@ def shrunk(request, train, tmp_path_factory):
         settings += ["--set", f"data.held_out={root / 'cache'}"]
         settings += ["--set", f"data.encoder={root / 'encoder.safetensors'}"]
         if recipe.model.prompts:
-            settings += ["--init", str(root / "model.safetensors")]
+            name = "model" if isinstance(recipe.data, PromptsConfig) else "prompted"
+            settings += ["--init", str(root / f"{name}.safetensors")]
     assert train(out, *settings, config=request.param, **more) == 0
     return recipe, out
 
@@ -271,13 +277,11 @@ def describe_samples(config, shape):
 
 
 def shapes(config):
-    """Describe a pack of six pictures and a batch of them."""
+    """Describe a batch."""
     b, v, size = config.batch_size, config.pictures.pairs.views, config.pictures.pack_size
-    batch = {"pictures": ((b, v), "int32"), "table": ((b, v, 256), "uint8")}
-    batch |= {"mask": ((b,), "int32"), "kind": ((b,), "int32")}
-    batch = {name: jax.ShapeDtypeStruct(*array) for name, array in batch.items()}
-    images, ids = (jax.ShapeDtypeStruct((6, size, size, c), "uint8") for c in (3, 2))
-    return images, ids, batch
+    batch = {"images": ((b, v, size, size, 3), "uint8"), "labels": ((b, v, size, size), "uint8")}
+    batch |= {"pictures": ((b, v), "int32"), "kind": ((b,), "int32")}
+    return [{name: jax.ShapeDtypeStruct(*array) for name, array in batch.items()}]
 
 
 @pytest.fixture(scope="module")
@@ -340,7 +344,7 @@ def test_a_resumed_run_goes_on_where_it_stopped(whole, resumed):
 
 @pytest.fixture(scope="module")
 def probe(place):
-    held_out = pack_folders(open_folders(place / "data"), size=SIZE, split="val")
+    held_out = open_sources(open_folders(place / "data"), split="val")
     return make_probe(held_out, tiny_config())
 
 

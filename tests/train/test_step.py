@@ -12,7 +12,7 @@ from data.augment import Views
 from seggpt.losses import smooth_l1
 from seggpt.palette import IGNORE
 from tests.jitting import jitted
-from tests.train.tiny import SIZE, named, tiny_batch, tiny_config, tiny_model, tiny_pack
+from tests.train.tiny import SIZE, named, tiny_batch, tiny_config, tiny_model, tiny_sources
 from train import step as module
 from train.sharding import make_mesh, place, put_batch, shard_params
 from train.state import TrainState, init_params, init_state, split_model
@@ -175,11 +175,6 @@ def test_flat_patches_have_no_deviation():
     assert float(within_patch_std(stripes, 4)) == pytest.approx(1.0)
 
 
-def nothing():
-    """Return no pictures and no masks."""
-    return jnp.zeros((0, 8, 8, 3), jnp.uint8), jnp.zeros((0, 8, 8, 2), jnp.uint8)
-
-
 @pytest.fixture
 def train(views, monkeypatch):
     """Return a function that takes one step on given views: the states around it and metrics."""
@@ -191,7 +186,7 @@ def train(views, monkeypatch):
         optimizer = optax.sgd(1.0)  # Adam's update is compiled longer than the model
         state = init_state(fresh_params(config.model), optimizer)
         step = jax.jit(make_train_step(config, optimizer, examples=shots))
-        return state, *step(state, *nothing(), {})
+        return state, *step(state, {})
 
     return train
 
@@ -205,11 +200,11 @@ def test_views_are_of_their_own_size_or_of_the_models(monkeypatch, tmp_path, vie
         return jnp.sum(model.norm.bias[...]), (jnp.ones(()), {})
 
     monkeypatch.setattr(module, "sample_loss", look)
-    config, pack = tiny_config(view_size=view_size), tiny_pack(tmp_path)
+    config, sources = tiny_config(view_size=view_size), tiny_sources(tmp_path)
     optimizer = optax.set_to_zero()
     state = init_state(fresh_params(config.model), optimizer)
     step = make_train_step(config, optimizer, examples=1)
-    jax.eval_shape(step, state, pack.images, pack.ids, tiny_batch(pack, config))
+    jax.eval_shape(step, state, tiny_batch(sources, config))
     assert shown == [{"images": (side, side), "labels": (side, side)}]
 
 
@@ -326,7 +321,7 @@ def test_what_is_drawn_depends_on_the_seed_and_the_step(monkeypatch):
     def keys(seed, number):
         state = replace(init_state(params, optax.set_to_zero()), step=jnp.asarray(number))
         step = make_train_step(tiny_config(seed=seed), optax.set_to_zero(), examples=1)
-        drawn = jax.jit(lambda state: step(state, *nothing(), {})[1]["keys"])(state).tolist()
+        drawn = jax.jit(lambda state: step(state, {})[1]["keys"])(state).tolist()
         assert drawn[:2] != drawn[2:]  # views and masks are drawn apart
         return tuple(drawn)
 

@@ -1,5 +1,6 @@
 """The smallest models, recipes and batches that training tests can use."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import numpy as np
 
 from data.config import DataConfig, PairsConfig
 from data.folder import open_folders
-from data.pack import Pack, pack_folders
 from data.pairs import Sampler, collate
+from data.pictures import FolderSource, open_sources
 from seggpt.config import Attention, SegGPTConfig
 from tests.data.drawn import write_drawn_dataset
 from tests.tiny_models import SIDE, tiny_seggpt
@@ -30,15 +31,16 @@ def tiny_config(model: SegGPTConfig | None = None, **changes: Any) -> TrainConfi
     return TrainConfig(**(fields | changes))
 
 
-def tiny_pack(root: Path, *, split: str = "train") -> Pack:
+def tiny_sources(root: Path, *, split: str = "train") -> list[FolderSource]:
     if not (root / "drawn").exists():
         write_drawn_dataset(root, name="drawn", pictures=8, size=32)
-    return pack_folders(open_folders(root), size=SIZE, split=split)
+    return open_sources(open_folders(root), split=split)
 
 
-def tiny_batch(pack: Pack, config: TrainConfig) -> dict[str, jax.Array]:
-    sampler, rng = Sampler(pack, config.pictures.pairs), np.random.default_rng(0)
-    batch = collate([sampler.draw(rng, progress=0.0) for _ in range(config.batch_size)])
+def tiny_batch(sources: Sequence[FolderSource], config: TrainConfig) -> dict[str, jax.Array]:
+    sampler, rng = Sampler(sources, config.pictures.pairs), np.random.default_rng(0)
+    drawn = [sampler.draw(rng, progress=0.0) for _ in range(config.batch_size)]
+    batch = collate([sampler.load(sample, config.pictures.pack_size) for sample in drawn])
     return {name: jnp.asarray(array) for name, array in batch.items()}
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +10,24 @@ from flax import nnx
 from jaxtyping import PyTree
 
 from data.config import FeaturesConfig, PromptsConfig
-from data.feature_cache import FeatureCache, open_cache
+from data.feature_cache import (
+    FeatureCache,
+    cache_name,
+    is_cache,
+    make_encode,
+    open_cache,
+    write_cache,
+)
+from data.folder import open_folders
 from data.prefetch import prefetch
+from data.records import PREPARED
+from data.views.plan import Plan, PlanConfig
 from seggpt.config import InContextConfig
 from seggpt.errors import CheckpointError
 from seggpt.in_context.model import InContextModel
-from seggpt.weights import save_weights
-from seggpt.weights.encoder import load_encoder
+from seggpt.pretrained import find_weights
+from seggpt.weights import load_weights, save_weights
+from seggpt.weights.encoder import LoadedEncoder, load_encoder
 from seggpt.weights.graft import graft
 from train.config import TrainConfig
 
@@ -38,17 +49,19 @@ class CachedTask:
         self.config, self.model = config, config.model
         data = config.data
         if len(data.path) != 1:
-            raise ValueError("--data: pass the folder of one feature cache (data.feature_cache)")
+            raise ValueError("--data: pass one folder: a feature cache (data.feature_cache)")
         self.encoder_name, self.encoder = data.encoder, load_encoder(data.encoder)
         if self.encoder.config != self.model.encoder:
             raise ValueError(f"data.encoder {data.encoder}: not the recipe's model.encoder")
-        self.cache = self._open(data.path[0])
+        views = data.views if isinstance(data, FeaturesConfig) else None
+        self.cache = self._open(find_cache(data.path[0], views, self.encoder_name, self.encoder))
         self.held_out_cache = self._open(data.held_out) if data.held_out else None
         self.sets = sorted({name.source for name in self.cache.names if name.kind == "photo"})
         self.depth = self.model.depth
         self.graphdef, self.shapes = split_in_context(self.model)
+        self.trained_before: set[str] = set()  # the data sets of `init`
 
-    def _open(self, path: str) -> FeatureCache:
+    def _open(self, path: str | Path) -> FeatureCache:
         opened = open_cache(path)
         if opened.encoder != self.encoder.sha256:
             raise ValueError(f"{path}: features of another encoder than data.encoder's")
@@ -60,6 +73,16 @@ class CachedTask:
                 f"accumulate {self.config.accumulate} does not divide the {wrong[0]} samples of a "
                 "batch; set data.samples.groups"
             )
+
+    def read_init(self) -> dict[str, Any]:
+        """Return the arrays of `init`, shipped weights by name or a file.
+
+        Raises:
+            CheckpointError: if there are none, or they cannot be read.
+        """
+        loaded = load_weights(find_weights(self.config.init))
+        self.trained_before = {*filter(None, loaded.metadata.get("train_sets", "").split(","))}
+        return dict(loaded.params)
 
     def graft(self, params: PyTree) -> PyTree:
         """Return loaded weights as the model's.
@@ -81,7 +104,26 @@ class CachedTask:
             "encoder": self.encoder_name,
             "encoder_sha256": self.encoder.sha256,
         }
+        metadata["train_sets"] = ",".join(sorted(self.trained_before.union(self.sets)))
         save_weights(path, params, config=self.model.to_dict(), metadata=metadata)
+
+
+def find_cache(
+    path: str | Path, views: PlanConfig | None, name: str, encoder: LoadedEncoder
+) -> Path:
+    """Return the cache at a path, or that of the data sets there, which is written if need be.
+
+    Raises:
+        ValueError: if there is neither a cache nor a data set.
+    """
+    path = Path(path)
+    if views is None or is_cache(path):
+        return path
+    folders = open_folders(path)
+    target = path / PREPARED / cache_name(folders, views, encoder=encoder.sha256)
+    encode, checksum = make_encode(name)
+    write_cache(target, Plan(folders, views), encode=encode, encoder=checksum)
+    return target
 
 
 def split_in_context(config: InContextConfig) -> tuple[nnx.GraphDef[InContextModel], PyTree]:

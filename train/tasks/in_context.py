@@ -18,7 +18,6 @@ from seggpt.encoder import Embedding, Encoder
 from seggpt.in_context.model import InContextModel
 from seggpt.losses import smooth_l1
 from seggpt.palette import IGNORE, paint
-from seggpt.weights import load_weights
 from seggpt.weights.encoder import LoadedEncoder
 from train.config import TrainConfig
 from train.sharding import own_rows
@@ -62,7 +61,7 @@ class InContextTask(CachedTask):
         """
         if not self.config.init:
             return start_in_context(self.model, self.encoder, seed=self.config.seed)
-        return self.graft(load_weights(self.config.init).params)
+        return self.graft(self.read_init())
 
     def rows(self, number: int) -> int:
         """Return how many samples the batch of a step has."""

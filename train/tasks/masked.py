@@ -1,6 +1,6 @@
 """Masked-image pretraining of a plain ViT (MAE, arXiv 2111.06377)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from PIL import Image
 
 from data.augment import make_views
-from data.pack import Pack
+from data.pictures import Source
 from seggpt.attention import attend
 from seggpt.blocks import ImageBlock
 from seggpt.canvas import denormalize, from_patches, normalize, to_patches
@@ -136,8 +136,7 @@ class MaskedTask(PicturesTask):
     def step(self, number: int, optimizer: optax.GradientTransformation) -> Step:
         """Return the update."""
         del number
-        update = self._compiled(optimizer)
-        return lambda state, batch: update(state, self.images, self.ids, batch)
+        return self._compiled(optimizer)
 
     def _compile(self, optimizer: optax.GradientTransformation) -> Any:
         return jax.jit(make_masked_step(self.config, optimizer), donate_argnums=0)
@@ -185,18 +184,16 @@ def draw_orders(key: Array, images: Float[Array, "*b h w 3"], patch: int) -> Int
 
 def make_masked_step(
     config: TrainConfig, optimizer: optax.GradientTransformation
-) -> Callable[[TrainState, Array, Array, dict[str, Array]], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, dict[str, Array]], tuple[TrainState, Metrics]]:
     """Return the update: every view of a sample is an image of its own."""
     assert isinstance(config.model, MaskedConfig)
     size, patch = config.model.image_size, config.model.encoder.patch_size
     paint = make_masked_painter(config)
 
-    def step(
-        state: TrainState, images: Array, ids: Array, batch: dict[str, Array]
-    ) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         key_views, key_order = jax.random.split(key)
-        views = make_views(images, ids, batch, key=key_views, size=size, config=config.pictures)
+        views = make_views(batch, key=key_views, size=size, config=config.pictures)
         orders = draw_orders(key_order, views.images, patch)
 
         def loss_of(params: PyTree, part: tuple[Array, Array]) -> Loss:
@@ -209,14 +206,12 @@ def make_masked_step(
     return step
 
 
-def whole_pictures(pack: Pack, *, size: int) -> Float[Array, "b h w 3"]:
-    """Return some whole pictures, normalised."""
-    every = max(1, len(pack.images) // HELD_OUT)
-    images = [
-        np.asarray(Image.fromarray(image).resize((size, size)), np.float32) / 255
-        for image in pack.images[::every][:HELD_OUT]
-    ]
-    return normalize(jnp.asarray(np.stack(images)))
+def whole_pictures(sources: Sequence[Source], *, size: int) -> Float[Array, "b h w 3"]:
+    """Return some whole pictures of all sources, normalised."""
+    places = [(source, number) for source in sources for number in range(len(source))]
+    chosen = places[:: max(1, len(places) // HELD_OUT)][:HELD_OUT]
+    images = np.stack([source.read(number, size).image for source, number in chosen])
+    return normalize(jnp.asarray(images, jnp.float32) / 255)
 
 
 def draw_sheet(images: Float[Array, "b h w 3"], found: Painted, *, patch: int) -> Image.Image:

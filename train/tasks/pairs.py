@@ -40,8 +40,7 @@ class PairsTask(PicturesTask):
 
     def step(self, number: int, optimizer: optax.GradientTransformation) -> Step:
         """Return the update for a step, compiled for its number of examples."""
-        update = self._compiled(draw_shots(self.config, number), optimizer)
-        return lambda state, batch: update(state, self.images, self.ids, batch)
+        return self._compiled(draw_shots(self.config, number), optimizer)
 
     def _compile(self, shots: int, optimizer: optax.GradientTransformation) -> Any:
         return jax.jit(make_train_step(self.config, optimizer, examples=shots), donate_argnums=0)

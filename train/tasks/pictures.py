@@ -6,19 +6,18 @@ import numpy as np
 from data.config import DataConfig
 from data.folder import open_folders
 from data.loader import make_loader
-from data.pack import Pack, join, pack_folders
 from data.pairs import Sampler
-from data.synthetic import paste_sprites, sprite_classes
+from data.pictures import Source, open_sources
+from data.synthetic import PastedSource, sprite_classes
 from train.config import TrainConfig
-from train.sharding import replicate
 from train.tasks.task import Batches
 
 
 class PicturesTask:
-    """Samples drawn from pictures in memory."""
+    """Samples of pictures that are decoded when their turn comes."""
 
     def __init__(self, config: TrainConfig, mesh: jax.sharding.Mesh) -> None:
-        """Decode the pictures.
+        """Find the pictures.
 
         Raises:
             ValueError: if there are none, or the batch does not fit the devices.
@@ -28,10 +27,9 @@ class PicturesTask:
             raise ValueError(
                 f"batch_size {config.batch_size} is not a multiple of the {mesh.size} devices"
             )
-        pack, self.held_out = load_packs(config.pictures, seed=config.seed)
-        self.sets = [source.name for source in pack.sources]
-        self.sources, self.sampler = pack.sources, Sampler(pack, config.pictures.pairs)
-        self.images, self.ids = replicate(pack.images, mesh), replicate(pack.ids, mesh)
+        sources, self.held_out = find_sources(config.pictures, seed=config.seed)
+        self.sets = [source.name for source in sources]
+        self.sampler = Sampler(sources, config.pictures.pairs)
 
     def rows(self, number: int) -> int:
         """Return how many samples a step has."""
@@ -43,20 +41,25 @@ class PicturesTask:
         del number
         names = []
         for pictures in batch["pictures"]:
-            source = next(s for s in reversed(self.sources) if s.start <= pictures[0])
-            names.append(f"{source.name} {(pictures - source.start).tolist()}")
+            found = [self.sampler.find(int(picture)) for picture in pictures]
+            names.append(f"{found[0][0].name} {[place for _, place in found]}")
         return names
 
     def batches(self) -> Batches:
         """Return this host's share of the samples."""
         config = self.config
         return make_loader(
-            self.sampler, batch_size=config.batch_size, steps=config.steps, seed=config.seed
+            self.sampler,
+            size=config.pictures.pack_size,
+            batch_size=config.batch_size,
+            steps=config.steps,
+            seed=config.seed,
+            threads=config.pictures.threads,
         )
 
 
-def load_packs(data: DataConfig, *, seed: int) -> tuple[Pack, Pack]:
-    """Decode the training pictures, with pasted sprites, and the held-out ones.
+def find_sources(data: DataConfig, *, seed: int) -> tuple[list[Source], list[Source]]:
+    """Return the pictures to train on, with pasted sprites, and the held-out ones.
 
     Raises:
         ValueError: if there is no data set, or not one of `names`, or it lacks a split.
@@ -68,10 +71,9 @@ def load_packs(data: DataConfig, *, seed: int) -> tuple[Pack, Pack]:
         raise ValueError(f"--data: no data set named {missing} in {', '.join(data.path)}")
     if data.names:
         folders = [folder for folder in folders if folder.name in data.names]
-    pack = pack_folders(folders, size=data.pack_size)
-    held_out = pack_folders(folders, size=data.pack_size, split="val")
+    sources: list[Source] = [*open_sources(folders)]
+    held_out: list[Source] = [*open_sources(folders, split="val")]
     classes = sprite_classes(folders)
     if classes and data.sprites:
-        pasted = paste_sprites(classes, pack.images, count=data.sprites, seed=seed)
-        pack = join([pack, pasted])
-    return pack, held_out
+        sources.append(PastedSource(classes, tuple(sources), count=data.sprites, seed=seed))
+    return sources, held_out

@@ -1,7 +1,7 @@
 """Fixed held-out samples, scored and drawn during training."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -13,8 +13,8 @@ from PIL import Image
 
 from data.augment import Views, make_views
 from data.config import AugmentConfig, DataConfig, PairsConfig
-from data.pack import Pack
 from data.pairs import Sampler, collate
+from data.pictures import Source
 from seggpt.canvas import denormalize
 from seggpt.palette import IGNORE, ColoringConfig, palette
 from train.config import TrainConfig
@@ -70,11 +70,11 @@ def _rgb(values: np.ndarray) -> np.ndarray:
     return np.asarray(denormalize(jnp.asarray(values)))
 
 
-def make_probe(pack: Pack, config: TrainConfig, *, per_source: int = 16) -> Probe:
-    """Draw the pairs from a held-out pack: other pictures of one class, whole, untouched.
+def make_probe(held_out: Sequence[Source], config: TrainConfig, *, per_source: int = 16) -> Probe:
+    """Draw the pairs from held-out pictures: other ones of one class, whole, untouched.
 
     Raises:
-        ValueError: if no class of it is in two pictures.
+        ValueError: if no class is in two of them.
     """
     pairs = PairsConfig(views=2, slots=1, two_views=(0.0, 0.0), several_labels=0.0)
     data = DataConfig(
@@ -84,16 +84,17 @@ def make_probe(pack: Pack, config: TrainConfig, *, per_source: int = 16) -> Prob
     )
     samples, names = [], []
     rng = np.random.default_rng(config.seed)
-    for source in pack.sources:
-        sampler = Sampler(replace(pack, sources=(source,)), pairs)
+    for source in held_out:
+        sampler = Sampler([source], pairs)
         if any(s.pairable for s in sampler.sources):
-            samples += [sampler.draw(rng, progress=0.0) for _ in range(per_source)]
+            drawn = [sampler.draw(rng, progress=0.0) for _ in range(per_source)]
+            samples += [sampler.load(sample, config.pictures.pack_size) for sample in drawn]
             names += [source.name] * per_source
     if not samples:
         raise ValueError("no class is in two of the held-out pictures (split val)")
     make = jax.jit(partial(make_views, size=config.seggpt.image_size, config=data))
     batch = {k: jnp.asarray(v) for k, v in collate(samples).items()}
-    views = make(jnp.asarray(pack.images), jnp.asarray(pack.ids), batch, key=jax.random.key(0))
+    views = make(batch, key=jax.random.key(0))
     return Probe(views, tuple(names))
 
 

@@ -15,7 +15,6 @@ from data.config import PromptsConfig
 from data.prompt_samples import PromptBatch, PromptSampler, PromptShape
 from seggpt.encoder import Embedding
 from seggpt.in_context.model import InContextModel
-from seggpt.weights import load_weights
 from train.config import ClicksConfig, TrainConfig
 from train.prompting import Simulated, ask, simulate
 from train.sharding import own_rows
@@ -50,7 +49,7 @@ class PromptsTask(CachedTask):
         Raises:
             CheckpointError: if the arrays of `init` are not the model's.
         """
-        params = dict(load_weights(self.config.init).params)
+        params = self.read_init()
         if "prompts" not in params:
             params["prompts"] = self._fresh()
         return self.graft(params)

@@ -11,7 +11,7 @@ from seggpt.canvas import to_patches
 from seggpt.errors import CheckpointError
 from seggpt.weights.encoder import load_encoder
 from tests.tiny_encoder import tiny_encoder
-from tests.train.tiny import SIZE, named, tiny_config, tiny_model, tiny_pack
+from tests.train.tiny import SIZE, named, tiny_config, tiny_model, tiny_sources
 from train.config import MaskedConfig, OptimConfig
 from train.optim import make_optimizer
 from train.sharding import make_mesh
@@ -29,7 +29,7 @@ MODEL = MaskedConfig(
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     root = tmp_path_factory.mktemp("masked")
-    tiny_pack(root)
+    tiny_sources(root)
     start = tiny_config(MODEL, optim=OptimConfig(lr=1e-2, warmup=0), steps=10)
     return replace(start, data=replace(start.data, path=(str(root),)))
 

@@ -4,7 +4,7 @@ import pytest
 from flax import nnx
 
 from data.folder import open_folders
-from data.pack import pack_folders
+from data.pictures import open_sources
 from seggpt.canvas import MEAN, STD
 from seggpt.palette import IGNORE
 from tests.data.drawn import write_drawn_dataset
@@ -14,24 +14,25 @@ from train.tasks.probe import make_painter, make_probe
 
 
 @pytest.fixture(scope="module")
-def pack(tmp_path_factory):
+def held_out(tmp_path_factory):
     root = tmp_path_factory.mktemp("probe")
     write_drawn_dataset(root, name="a", pictures=9, size=SIZE)
     write_drawn_dataset(root, name="b", pictures=6, size=SIZE, classes=1, seed=3, instances=False)
     write_drawn_dataset(root, name="c", kind="regions", instances=False)
-    return pack_folders(open_folders(root), size=SIZE, split="val")
+    return open_sources(open_folders(root), split="val")
 
 
 @pytest.fixture(scope="module")
-def probe(pack):
-    return make_probe(pack, tiny_config(), per_source=5)
+def probe(held_out):
+    return make_probe(held_out, tiny_config(), per_source=5)
 
 
-def test_pairs_are_whole_untouched_pictures_that_share_a_class(pack, probe):
+def test_pairs_are_whole_untouched_pictures_that_share_a_class(held_out, probe):
     assert probe.sources == ("a",) * 5 + ("b",) * 5  # regions have no pairs
     assert probe.views.images.shape == (10, 2, SIZE, SIZE, 3)
     rgb = np.asarray(probe.views.images) * STD + MEAN
-    nearest = np.abs(rgb[:, :, None] * 255 - pack.images).max(axis=(3, 4, 5))
+    images = [own.read(n, SIZE).image for own in held_out for n in range(len(own))]
+    nearest = np.abs(rgb[:, :, None] * 255 - np.stack(images)).max(axis=(3, 4, 5))
     assert (nearest.min(axis=-1) < 0.01).all()
     pairs = nearest.argmin(axis=-1)
     assert (pairs[:, 0] != pairs[:, 1]).all()
@@ -41,8 +42,8 @@ def test_pairs_are_whole_untouched_pictures_that_share_a_class(pack, probe):
     assert (labels == 1).any(axis=(2, 3)).all()
 
 
-def test_every_look_is_at_the_same_pairs(pack, probe):
-    again = make_probe(pack, tiny_config(), per_source=5)
+def test_every_look_is_at_the_same_pairs(held_out, probe):
+    again = make_probe(held_out, tiny_config(), per_source=5)
     for ours, theirs in zip(
         jax.tree.leaves(probe.views), jax.tree.leaves(again.views), strict=True
     ):
@@ -98,6 +99,6 @@ def test_batches_are_painted_as_the_model_paints(probe, attention):
 
 def test_without_pairs_there_is_no_probe(tmp_path):
     write_drawn_dataset(tmp_path, name="only", kind="regions", instances=False)
-    pack = pack_folders(open_folders(tmp_path), size=SIZE, split="val")
+    held_out = open_sources(open_folders(tmp_path), split="val")
     with pytest.raises(ValueError, match="no class is in two of the held-out pictures"):
-        make_probe(pack, tiny_config())
+        make_probe(held_out, tiny_config())
