@@ -40,15 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(config: TrainConfig, args: argparse.Namespace) -> int:
     # Slow to import, so only once the arguments are known to be good.
-    from train.hosts import connect, is_first
+    from train.running.hosts import connect, is_first
 
     if args.distributed:
         connect()
         if not is_first():
             logging.getLogger().setLevel(logging.WARNING)
-    from train.checkpoint import SaveError
     from train.loop import run
-    from train.watch import NonFiniteLossError
+    from train.running.checkpoint import SaveError
+    from train.running.watch import NonFiniteLossError
 
     try:
         return run(config, Path(args.out), resume=args.resume)

@@ -7,14 +7,14 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from train.checkpoint import RUN, Checkpoints, abstract_state
 from train.config import TrainConfig
-from train.hosts import Agreement, is_first, to_host
 from train.optim import make_optimizer
+from train.running.checkpoint import RUN, Checkpoints, abstract_state
+from train.running.hosts import Agreement, is_first, to_host
+from train.running.watch import Watch, cut_log
 from train.sharding import make_mesh, place, put_batch, shard_params
 from train.state import TrainState, init_state
 from train.tasks import Task, make_task
-from train.watch import Watch, cut_log
 
 logger = logging.getLogger(__name__)
 

@@ -68,7 +68,7 @@ def draw_episodes(
         raise ValueError(f"--shots {shots} must be 1 or more")
     if name == "perseg":
         return _perseg(pool, shots)
-    rng = np.random.RandomState(seed)
+    rng = np.random.RandomState(seed)  # whose draws are published
 
     def pick(items: Sequence[T]) -> T:
         return items[int(rng.choice(len(items), 1, replace=False)[0])]

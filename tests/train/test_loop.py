@@ -36,11 +36,12 @@ from tests.tiny_encoder import (
     write_noise_cache,
 )
 from tests.train.tiny import named, tiny_config, tiny_model
-from train import checkpoint, loop
+from train import loop
 from train.__main__ import load_recipe, main
-from train.checkpoint import Checkpoints, abstract_state
 from train.config import MaskedConfig
 from train.optim import make_optimizer
+from train.running import checkpoint
+from train.running.checkpoint import Checkpoints, abstract_state
 from train.sharding import make_mesh, shard_params
 from train.state import init_params, init_state
 from train.step import make_train_step

@@ -30,8 +30,9 @@ MODEL = MaskedConfig(
 def config(tmp_path_factory):
     root = tmp_path_factory.mktemp("masked")
     tiny_sources(root)
-    start = tiny_config(MODEL, optim=OptimConfig(lr=1e-2, warmup=0), steps=10)
-    return replace(start, data=replace(start.data, path=(str(root),)))
+    plain, optim = tiny_config(), OptimConfig(lr=1e-2, warmup=0)
+    data = replace(plain.data, path=(str(root),))
+    return replace(plain, model=MODEL, data=data, optim=optim, steps=10)
 
 
 @pytest.fixture(scope="module")

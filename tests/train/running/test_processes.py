@@ -16,14 +16,14 @@ from tests.conftest import CPU_DEVICES
 from tests.data.drawn import write_drawn_dataset
 from tests.train.tiny import named, tiny_config
 from train.__main__ import main
-from train.checkpoint import Checkpoints, abstract_state
-from train.hosts import COORDINATOR, COUNT, NUMBER
 from train.optim import make_optimizer
+from train.running.checkpoint import Checkpoints, abstract_state
+from train.running.hosts import COORDINATOR, COUNT, NUMBER
 from train.sharding import make_mesh, shard_params
 from train.state import init_state
 from train.tasks.pairs import start_params
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RECIPE = """
 from tests.train.tiny import tiny_config
 
@@ -34,7 +34,7 @@ def get_config():
 PROGRAM = """
 import logging, os, sys
 logging.basicConfig(level=logging.INFO, format="%(message)s")  # before absl does
-from train import watch
+from train.running import watch
 
 step, number = map(int, sys.argv[1:3])
 after = watch.Watch.after

@@ -11,7 +11,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from seggpt.errors import CheckpointError, one_line
-from train.hosts import wait_for_all
+from train.running.hosts import wait_for_all
 from train.state import TrainState
 
 logger = logging.getLogger(__name__)

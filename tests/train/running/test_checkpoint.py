@@ -8,7 +8,7 @@ import pytest
 
 from seggpt.errors import CheckpointError
 from tests.train.tiny import named
-from train.checkpoint import MANIFEST, RUN, Checkpoints, abstract_state
+from train.running.checkpoint import MANIFEST, RUN, Checkpoints, abstract_state
 from train.sharding import MIN_SPLIT, make_mesh, shard_params
 from train.state import TrainState
 

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from train.config import TrainConfig
-from train.hosts import is_first, to_host
 from train.optim import make_schedule
+from train.running.hosts import is_first, to_host
 from train.state import TrainState
 from train.tasks import Task
 

@@ -1,0 +1,1 @@
+"""What long runs need: checkpoints, several processes, the log."""
