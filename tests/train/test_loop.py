@@ -10,18 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from orbax.checkpoint import v1 as ocp
 from PIL import Image
 
 from data.config import FeaturesConfig, PromptsConfig
-from data.feature_samples import SampleBatch
 from data.folder import open_folders
 from data.pictures import open_sources
 from data.views.photos import ViewsConfig
 from incontext import Segmenter
 from seggpt.config import InContextConfig, PromptHeadsConfig, SegGPTConfig
-from seggpt.encoder import Encoder
 from seggpt.weights.encoder import load_encoder
 from seggpt.weights.files import load_weights, save_weights
 from tests.data.drawn import write_drawn_dataset
@@ -38,17 +35,12 @@ from tests.tiny_encoder import (
 from tests.train.tiny import named, tiny_config, tiny_model
 from train import loop
 from train.__main__ import load_recipe, main
-from train.config import MaskedConfig
 from train.optim import make_optimizer
 from train.running import checkpoint
 from train.running.checkpoint import Checkpoints, abstract_state
 from train.sharding import make_mesh, shard_params
 from train.state import init_params, init_state
-from train.step import make_train_step
 from train.tasks import pairs
-from train.tasks.finetune import encoding_painter
-from train.tasks.in_context import cached_painter, make_in_context_step
-from train.tasks.masked import init_masked, make_masked_step
 from train.tasks.pairs import draw_shots, start_params
 from train.tasks.probe import make_probe
 
@@ -214,75 +206,6 @@ def test_the_recipe_of_heads_trains_nothing_else():
     parts = jax.eval_shape(partial(fresh_in_context, config.model)).keys()
     assert parts - set(config.frozen) == {"prompts"}
     assert set(config.frozen) < parts
-
-
-FULL = [path for path in RECIPES if path.stem != "prompt_heads"]  # a step needs a cache
-
-
-@pytest.mark.parametrize("path", FULL, ids=lambda p: p.stem)
-def test_a_recipe_fits_together_at_full_size(path):
-    config = load_recipe(path)
-    optimizer = make_optimizer(config.optim, steps=config.steps, depth=config.model.depth)
-    if isinstance(config.model, InContextConfig):
-        assert isinstance(config.data, FeaturesConfig)
-        start, paint = partial(fresh_in_context, config.model), cached_painter(config.model)
-        if config.train_encoder:
-            start = partial(start_both, config.model)
-            paint = encoding_painter(config.model, remat=config.remat)
-        step = make_in_context_step(config, optimizer, paint)
-        steps = [(step, describe_samples(config, shape)) for shape in config.data.samples.shapes]
-    elif isinstance(config.model, MaskedConfig):
-        start = partial(start_masked, config.model)
-        steps = [(make_masked_step(config, optimizer), shapes(config))]
-    else:
-        kinds = {shots for shots, _ in config.shots}
-        assert sum(share for _, share in config.shots) == pytest.approx(1)
-        assert max(kinds) < config.pictures.pairs.views
-        size, patch = config.seggpt.image_size, config.seggpt.patch_size
-        assert (config.view_size or size) % patch == 0
-        start = partial(start_params, config)
-        steps = [(make_train_step(config, optimizer, examples=max(kinds)), shapes(config))]
-    state = jax.eval_shape(lambda: init_state(start(), optimizer))
-    for step, given in steps:
-        after, metrics = jax.eval_shape(step, state, *given)
-        assert after == state
-        assert {array.shape for array in metrics.values()} == {()}
-
-
-def start_masked(model):
-    params = init_masked(model, jax.random.key(0))
-    return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
-
-
-def start_both(model):
-    encoder = nnx.as_pure(nnx.state(Encoder(model.encoder, rngs=nnx.Rngs(0)), nnx.Param))
-    strong = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), encoder)
-    return {"model": fresh_in_context(model), "encoder": strong}
-
-
-def describe_samples(config, shape):
-    """Describe a batch of samples of cached features."""
-    encoder, samples = config.model.encoder, config.data.samples
-    b, tokens = samples.groups, shape.side**2
-    pixels = (shape.side * encoder.patch_size,) * 2
-    width = len(encoder.taps) * encoder.width
-
-    def views(count):
-        features = ((b, count, tokens, width), "float16")
-        return [features, ((b, count, *pixels, 3), "float32"), ((b, count, *pixels), "int32")]
-
-    colours = ((b, samples.labels + 1, 3), "float32")
-    weights = ((b, samples.queries, *pixels), "float32")
-    arrays = [*views(shape.examples), colours, *views(samples.queries), weights]
-    return [SampleBatch._make(jax.ShapeDtypeStruct(*array) for array in arrays)]
-
-
-def shapes(config):
-    """Describe a batch."""
-    b, v, size = config.batch_size, config.pictures.pairs.views, config.pictures.pack_size
-    batch = {"images": ((b, v, size, size, 3), "uint8"), "labels": ((b, v, size, size), "uint8")}
-    batch |= {"pictures": ((b, v), "int32"), "kind": ((b,), "int32")}
-    return [{name: jax.ShapeDtypeStruct(*array) for name, array in batch.items()}]
 
 
 @pytest.fixture(scope="module")
