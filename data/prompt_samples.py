@@ -20,7 +20,8 @@ from seggpt.config import MASK_STRIDE as STRIDE
 
 Rng = np.random.Generator
 TRIES = 1000  # windows drawn, of which the first that shows a thing is kept
-PLANE = 32  # tokens along a side of the plane whose places the model knows
+# Tokens along a side of the plane whose places the model knows, and the most pixels of it.
+PLANE, PLANE_PX = 32, 448
 MOST_PARTS = 60  # of a class, that are looked at
 LEAST_FREE = 0.05  # share of a window, for someone to point at nothing there
 
@@ -135,7 +136,8 @@ class PromptSampler:
         shape, drawn, rng = self._draw(step)
         wanted = drawn if rows is None else [drawn[row] for row in rows]
         stacked = [np.stack(parts) for parts in zip(*map(self._read, wanted), strict=True)]
-        room = self.cache.patch * max(0, PLANE - shape.side)
+        patch = self.cache.patch
+        room = patch * max(0, min(PLANE, PLANE_PX // patch) - shape.side)
         origin = rng.integers(0, room + 1, 2).astype(np.float32)
         return PromptBatch(*stacked, origin=np.broadcast_to(origin, (len(wanted), 2)))
 

@@ -15,7 +15,7 @@ from incontext.examples.encoded import Source
 from incontext.examples.in_context_engine import InContextEngine
 from incontext.examples.segmenter import ExampleSegmenter
 from incontext.files.images import PictureOptions
-from incontext.hub import find_source
+from incontext.hub import find_own_encoder, find_source
 from incontext.options import Detail, Dtype, SegType
 from incontext.prompts.correct import correct
 from incontext.prompts.promptable import Promptable, make_heads
@@ -44,11 +44,13 @@ class Segmenter(ExampleSegmenter):
         params: Mapping[Any, Any],
         *,
         metadata: Mapping[str, str] | None = None,
+        encoder: str | PathLike[str] | None = None,
         device: str | None = None,
         dtype: Dtype | None = None,
         size: int | None = None,
     ) -> None:
-        super().__init__(config, params, metadata=metadata, device=device, dtype=dtype, size=size)
+        told: dict[str, Any] = {"metadata": metadata, "encoder": encoder, "size": size}
+        super().__init__(config, params, device=device, dtype=dtype, **told)
         self._heads = params.get("prompts")
 
     @classmethod
@@ -56,6 +58,7 @@ class Segmenter(ExampleSegmenter):
         cls,
         name_or_path: str | PathLike[str] | None = None,
         *,
+        encoder: str | PathLike[str] | None = None,
         device: str | None = None,
         dtype: Dtype | None = None,
         size: int | None = None,
@@ -67,9 +70,12 @@ class Segmenter(ExampleSegmenter):
         `device` is `cpu`, `gpu`, `tpu` or one with a number (`cuda:1`); `dtype` that of the
         activations, by default float32 on a CPU and bfloat16 elsewhere. `size` is the longer side
         in pixels at which pictures are seen: larger ones show thin things, and take longer.
+        `encoder` is the file or folder of the encoder that weights were trained on; those on a
+        shipped one, or with theirs beside them, need none.
 
         Raises:
-            CheckpointError: if there are no such weights, or they are damaged or of another model.
+            CheckpointError: if there are no such weights, or they are damaged or of another model
+                or encoder.
             DeviceError: if there is no such device.
             PromptError: if the model cannot see pictures at that size.
         """
@@ -81,10 +87,13 @@ class Segmenter(ExampleSegmenter):
         try:
             is_in_context = loaded.config.get("model") == IN_CONTEXT_MODEL
             config = (InContextConfig if is_in_context else SegGPTConfig).from_dict(loaded.config)
+            if is_in_context:
+                encoder = find_own_encoder(path, loaded.metadata, encoder)
             return cls(
                 config,
                 loaded.params,
                 metadata=loaded.metadata,
+                encoder=encoder,
                 device=device,
                 dtype=dtype,
                 size=size,

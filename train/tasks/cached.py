@@ -25,11 +25,12 @@ from data.views.plan import Plan, PlanConfig
 from seggpt.config import InContextConfig
 from seggpt.errors import CheckpointError
 from seggpt.in_context.model import InContextModel
-from seggpt.pretrained import find_weights
+from seggpt.pretrained import find_encoder, find_weights
 from seggpt.weights import load_weights, save_weights
 from seggpt.weights.encoder import LoadedEncoder, load_encoder
 from seggpt.weights.graft import graft
 from train.config import TrainConfig
+from train.tasks.encoders import name_encoder
 
 Batch = TypeVar("Batch")
 
@@ -50,11 +51,12 @@ class CachedTask:
         data = config.data
         if len(data.path) != 1:
             raise ValueError("--data: pass one folder: a feature cache (data.feature_cache)")
-        self.encoder_name, self.encoder = data.encoder, load_encoder(data.encoder)
+        self.encoder_path = find_encoder(data.encoder)
+        self.encoder = load_encoder(self.encoder_path)
         if self.encoder.config != self.model.encoder:
             raise ValueError(f"data.encoder {data.encoder}: not the recipe's model.encoder")
         views = data.views if isinstance(data, FeaturesConfig) else None
-        self.cache = self._open(find_cache(data.path[0], views, self.encoder_name, self.encoder))
+        self.cache = self._open(find_cache(data.path[0], views, self.encoder_path, self.encoder))
         self.held_out_cache = self._open(data.held_out) if data.held_out else None
         self.sets = sorted({name.source for name in self.cache.names if name.kind == "photo"})
         self.depth = self.model.depth
@@ -64,7 +66,11 @@ class CachedTask:
     def _open(self, path: str | Path) -> FeatureCache:
         opened = open_cache(path)
         if opened.encoder != self.encoder.sha256:
-            raise ValueError(f"{path}: features of another encoder than data.encoder's")
+            raise ValueError(
+                f"{path}: features of the encoder with SHA-256 {opened.encoder}, and data.encoder "
+                f"{self.encoder_path} has {self.encoder.sha256}; set encoder to that one, or give "
+                "the data sets or a cache of this one (data.feature_cache --encoder)"
+            )
         return opened
 
     def _check_parts(self, rows: set[int]) -> None:
@@ -99,9 +105,9 @@ class CachedTask:
         return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), grafted)
 
     def save(self, path: Path, params: PyTree, metadata: dict[str, str]) -> None:
-        """Write the weights; the encoder is named by its checksum."""
+        """Write the weights; the encoder is named by its checksum, and linked beside them."""
         metadata = metadata | {
-            "encoder": self.encoder_name,
+            "encoder": name_encoder(self.encoder_path, path.parent),
             "encoder_sha256": self.encoder.sha256,
         }
         metadata["train_sets"] = ",".join(sorted(self.trained_before.union(self.sets)))
@@ -109,7 +115,7 @@ class CachedTask:
 
 
 def find_cache(
-    path: str | Path, views: PlanConfig | None, name: str, encoder: LoadedEncoder
+    path: str | Path, views: PlanConfig | None, encoder_path: Path, encoder: LoadedEncoder
 ) -> Path:
     """Return the cache at a path, or that of the data sets there, which is written if need be.
 
@@ -121,7 +127,7 @@ def find_cache(
         return path
     folders = open_folders(path)
     target = path / PREPARED / cache_name(folders, views, encoder=encoder.sha256)
-    encode, checksum = make_encode(name)
+    encode, checksum = make_encode(encoder_path)
     write_cache(target, Plan(folders, views), encode=encode, encoder=checksum)
     return target
 

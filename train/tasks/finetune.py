@@ -42,11 +42,14 @@ class FinetuneTask(InContextTask):
     def save(self, path: Path, params: PyTree, metadata: dict[str, str]) -> None:
         """Write the encoder beside the weights, which name it."""
         target = path.with_name(ENCODER)
-        about = {"source": f"{self.encoder_name}, fine-tuned"}
+        about = {"source": f"{self.encoder_path.stem}, fine-tuned"}
         config = self.model.encoder.to_dict()
         save_weights(target, params["encoder"], config=config, metadata=about)
-        encoder = {"encoder": str(target), "encoder_sha256": load_encoder(target).sha256}
-        own = metadata | encoder
+        own = metadata | {
+            "encoder": ENCODER,
+            "encoder_sha256": load_encoder(target).sha256,
+            "train_sets": ",".join(sorted(self.trained_before.union(self.sets))),
+        }
         save_weights(path, params["model"], config=self.model.to_dict(), metadata=own)
 
 

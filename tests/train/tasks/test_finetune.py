@@ -10,6 +10,7 @@ import pytest
 from data.config import FeaturesConfig
 from data.feature_samples import SamplesConfig, Shape
 from data.views.photos import ViewsConfig
+from incontext import Segmenter
 from seggpt.encoder import Encoder
 from seggpt.weights.encoder import load_encoder
 from seggpt.weights.files import load_weights
@@ -78,7 +79,8 @@ def test_a_run_trains_both_and_writes_files_that_go_together(config, task, tmp_p
         load_encoder(tmp_path / "encoder.safetensors"),
     )
     assert weights.metadata["encoder_sha256"] == encoder.sha256
-    assert weights.metadata["encoder"] == str(tmp_path / "encoder.safetensors")
+    assert weights.metadata["encoder"] == "encoder.safetensors"
+    Segmenter.from_pretrained(tmp_path / "weights.safetensors")
     start = named(task.init())
     for name, leaf in named({"model": weights.params, "encoder": encoder.params}).items():
         read = "vit/blocks" in name and "kernel" in name
