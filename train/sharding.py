@@ -1,7 +1,7 @@
 """Placement of arrays: batches split over devices, large parameters too (FSDP)."""
 
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -50,7 +50,7 @@ def keep_sharded(tree: PyTree, mesh: Mesh) -> PyTree:
 Placed = TypeVar("Placed")  # a pytree of arrays
 
 
-def place(tree: Placed, shardings: PyTree) -> Placed:
+def place(tree: PyTree, shardings: PyTree) -> Any:
     """Put whole arrays, the same ones in every process, on devices."""
 
     def put(array: jax.Array | np.ndarray, sharding: NamedSharding) -> jax.Array:

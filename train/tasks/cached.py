@@ -1,5 +1,6 @@
 """What tasks on cached encoder features share."""
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -31,6 +32,8 @@ from seggpt.weights.encoder import LoadedEncoder, load_encoder
 from seggpt.weights.graft import graft
 from train.config import TrainConfig
 from train.tasks.encoders import name_encoder
+
+logger = logging.getLogger(__name__)
 
 Batch = TypeVar("Batch")
 
@@ -73,11 +76,20 @@ class CachedTask:
             )
         return opened
 
-    def _check_parts(self, rows: set[int]) -> None:
-        if wrong := sorted(count for count in rows if count % self.config.accumulate):
-            raise ValueError(
-                f"accumulate {self.config.accumulate} does not divide the {wrong[0]} samples of a "
-                "batch; set data.samples.groups"
+    def _check_rows(self, rows: set[int]) -> None:
+        """Look whether batches of so many samples can be taken in parts and split over devices.
+
+        Raises:
+            ValueError: if `accumulate` does not divide them.
+        """
+        parts, devices = self.config.accumulate, jax.device_count()
+        if wrong := sorted(count for count in rows if count % parts):
+            raise ValueError(f"accumulate {parts} does not divide a batch of {wrong[0]} samples")
+        if whole := sorted(count for count in rows if count % devices):
+            logger.warning(
+                "batches of %s samples do not divide among %d devices: each computes all of them",
+                ", ".join(map(str, whole)),
+                devices,
             )
 
     def read_init(self) -> dict[str, Any]:

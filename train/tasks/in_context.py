@@ -41,7 +41,7 @@ class InContextTask(CachedTask):
         assert isinstance(config.data, FeaturesConfig)
         self.data = config.data
         self.sampler = Sampler(self.cache, self.data.samples, seed=config.seed)
-        self._check_parts({self.sampler.rows(shape) for shape in self.data.samples.shapes})
+        self._check_rows({self.sampler.rows(shape) for shape in self.data.samples.shapes})
         self.held_out = None
         if self.held_out_cache:
             self.held_out = Sampler(self.held_out_cache, self.data.held_out_samples, seed=0)

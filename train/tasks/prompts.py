@@ -37,6 +37,7 @@ class PromptsTask(CachedTask):
             raise ValueError("accumulate: rounds of clicks are played on whole batches; set 1")
         self.data, self.clicks = config.data, config.clicks
         self.sampler = PromptSampler(self.cache, self.data.samples, seed=config.seed)
+        self._check_rows({shape.pictures for shape in self.data.samples.shapes})
         self.held_out = None
         if self.held_out_cache:
             self.held_out = PromptSampler(self.held_out_cache, self.data.held_out_samples, seed=0)

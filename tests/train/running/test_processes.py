@@ -155,7 +155,7 @@ def test_two_processes_learn_what_one_does_and_stop_together(place, whole, tmp_p
 
 
 @pytest.mark.slow
-def test_eight_devices_with_split_weights_learn_what_two_do(place, whole, tmp_path):
+def test_eight_devices_with_split_weights_learn_what_two_do(place, tmp_path):
     options = ["--set", "batch_size=8", "--set", "steps=4", "--set", "fsdp=4"]
     run = start(*(place, tmp_path / "eight", *options), step=99, number=0, JAX_NUM_CPU_DEVICES="8")
     code, said = finish(run)
