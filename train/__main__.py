@@ -16,7 +16,10 @@ from train.overrides import apply_overrides
 
 # Parameters of mallopt (malloc.h). Other arenas than the first map large blocks by themselves.
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
-DATA = "folders or zips of data sets; a feature cache for an in-context model on an encoder"
+DATA = (
+    "data sets: folders, zips, or what data.prepare wrote; a feature cache for an in-context model "
+    "on an encoder"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from train.loop import NonFiniteLossError, run
 
         try:
-            return run(config, Path(args.out), resume=args.resume)
+            out = Path(args.out) if args.out else Path("runs", Path(args.config).stem)
+            return run(config, out, resume=args.resume)
         except NonFiniteLossError as error:
             print(f"train: error: {error}", file=sys.stderr)
             return 1
@@ -73,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
         "--config", required=True, help="a recipe, for example configs/in_context_small.py"
     )
     parser.add_argument("--data", nargs="+", metavar="PATH", help=DATA)
-    parser.add_argument("--out", required=True, metavar="DIR", help="logs, sheets, checkpoints")
+    parser.add_argument(
+        "--out", metavar="DIR", help="weights, logs, sheets, checkpoints (default: runs/RECIPE)"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--init", metavar="WEIGHTS", help="start from a weights file")

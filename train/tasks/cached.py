@@ -13,6 +13,7 @@ from data.config import FeaturesConfig, PromptsConfig
 from data.feature_cache import (
     FeatureCache,
     cache_name,
+    count_views,
     is_cache,
     make_encode,
     open_cache,
@@ -114,8 +115,10 @@ def find_cache(
         return path
     folders = open_folders(path)
     target = path / PREPARED / cache_name(folders, views, encoder=encoder.sha256)
-    encode, checksum = make_encode(name)
-    write_cache(target, Plan(folders, views), encode=encode, encoder=checksum)
+    plan = Plan(folders, views)
+    if count_views(target) < len(plan.names):
+        encode, checksum = make_encode(name)
+        write_cache(target, plan, encode=encode, encoder=checksum)
     return target
 
 
