@@ -20,6 +20,7 @@ class PairsConfig:
     two_views: tuple[float, float] = (0.6, 0.3)  # share of samples from one picture: first, last
     several_labels: float = 0.3  # share of samples with more than one label
     instances: float = 0.5  # share of samples from one picture that mark instances, if it has some
+    by_instance: tuple[str, ...] = ()  # data sets whose samples always mark instances
     min_area: float = 0.005  # least share of a picture for a class to be asked for
 
     def __post_init__(self) -> None:

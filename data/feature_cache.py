@@ -77,7 +77,7 @@ def open_cache(path: str | Path) -> FeatureCache:
         raise ValueError(f"{path}: no feature cache (a folder with jobs.json)")
     if jobs["format"] != FORMAT:
         raise ValueError(f"{path}: format {jobs['format']}, not {FORMAT}; write it again")
-    done = _read_done(path)
+    done = count_views(path)
     if not done:
         raise ValueError(f"{path}: has no views yet")
     arrays = {name: np.load(path / f"{name}.npy", mmap_mode="r")[:done] for name in _ARRAYS}
@@ -141,7 +141,7 @@ def _open_arrays(
     before = _read_jobs(path)
     if before is not None:
         _check_same(path, before, plan, encoder)
-        return {n: np.load(path / f"{n}.npy", mmap_mode="r+") for n in _ARRAYS}, _read_done(path)
+        return {n: np.load(path / f"{n}.npy", mmap_mode="r+") for n in _ARRAYS}, count_views(path)
     tokens, width = encode(np.zeros((batch, size, size, 3), np.uint8)).shape[1:]
     grid = round(tokens**0.5)
     if grid**2 != tokens or size % grid:
@@ -213,7 +213,8 @@ def _read_jobs(path: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text()) if file.exists() else None
 
 
-def _read_done(path: Path) -> int:
+def count_views(path: Path) -> int:
+    """Return how many views a cache has so far."""
     file = path / "done"
     return int(file.read_text()) if file.exists() else 0
 

@@ -159,13 +159,14 @@ def _search(path: Path | zipfile.Path, *, depth: int) -> list[Folder]:
     if (prepared := path / PREPARED).is_dir() and (found := _search(prepared, depth=2)):
         return found
     if (path / "info.json").exists():
-        return [_open_folder(path)]
+        return [open_folder(path)]
     if not depth:
         return []
     return [folder for child in path.iterdir() for folder in _search(child, depth=depth - 1)]
 
 
-def _open_folder(path: Path | zipfile.Path) -> Folder:
+def open_folder(path: Path | zipfile.Path) -> Folder:
+    """Open the data set that is right here."""
     info = json.loads((path / "info.json").read_text())
     if isinstance(path, Path) and info.get("is_prepared"):
         return Folder(path, info, Records(path, info["splits"]))

@@ -67,7 +67,7 @@ class Sampler:
         source = self.sources[rng.choice(len(self.sources), p=self.weights)]
         first, last = self.config.two_views
         two_views = rng.random() < first + (last - first) * progress
-        if two_views or not source.pairable:
+        if two_views or not source.pairable or source.by_instance:
             return self._one_picture(source, rng)
         return self._one_class(source, rng)
 
@@ -111,7 +111,7 @@ class Sampler:
         picture = int(source.filled[rng.integers(len(source.filled))])
         entry = source.source.entry(picture)
         by_instance = bool(entry.instances) and (
-            not entry.labels or rng.random() < self.config.instances
+            not entry.labels or source.by_instance or rng.random() < self.config.instances
         )
         ids = list(entry.instances if by_instance else entry.labels)
         several = rng.random() < self.config.several_labels
@@ -141,6 +141,7 @@ class _Classes:
 
     def __init__(self, source: Source, start: int, config: PairsConfig) -> None:
         self.source, self.start = source, start
+        self.by_instance = source.name in config.by_instance
         self.pictures: dict[int, array[int]] = {}
         self.filled = array("i")
         for number in range(len(source)):

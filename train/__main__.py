@@ -17,7 +17,10 @@ from train.overrides import apply_overrides
 
 # Parameters of mallopt (malloc.h). Other arenas than the first map large blocks by themselves.
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
-DATA = "folders or zips of data sets; a feature cache for an in-context model on an encoder"
+DATA = (
+    "data sets: folders, zips, or what data.prepare wrote; a feature cache for an in-context model "
+    "on an encoder"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,13 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             from train.tasks.encoders import stand_on_encoder
 
             config = stand_on_encoder(config, recipe)
-        return _run(config, args)
+        out = Path(args.out) if args.out else Path("runs", Path(args.config).stem)
+        return _run(config, out, args)
     except (ValueError, OSError, SegGPTError) as error:
         print(f"train: error: {one_line(str(error))}", file=sys.stderr)
         return 2
 
 
-def _run(config: TrainConfig, args: argparse.Namespace) -> int:
+def _run(config: TrainConfig, out: Path, args: argparse.Namespace) -> int:
     # Slow to import, so only once the arguments are known to be good.
     from train.running.hosts import connect, is_first
 
@@ -58,7 +62,7 @@ def _run(config: TrainConfig, args: argparse.Namespace) -> int:
     from train.running.watch import NonFiniteLossError
 
     try:
-        return run(config, Path(args.out), resume=args.resume)
+        return run(config, out, resume=args.resume)
     except (NonFiniteLossError, SaveError) as error:
         print(f"train: error: {one_line(str(error))}", file=sys.stderr)
         return 1
@@ -92,7 +96,9 @@ def _parser() -> argparse.ArgumentParser:
         "--config", required=True, help="a recipe, for example configs/in_context_small.py"
     )
     parser.add_argument("--data", nargs="+", metavar="PATH", help=DATA)
-    parser.add_argument("--out", required=True, metavar="DIR", help="logs, sheets, checkpoints")
+    parser.add_argument(
+        "--out", metavar="DIR", help="weights, logs, sheets, checkpoints (default: runs/RECIPE)"
+    )
     parser.add_argument(
         "--set",
         action="append",

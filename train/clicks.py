@@ -44,7 +44,6 @@ from data.clicks import (
     tight_box,
 )
 from data.folder import Folder
-from data.progress import make_progress
 from train.evals.click_baselines import load_baselines
 from train.evals.click_scores import (
     COUNTED,
@@ -189,6 +188,24 @@ def _pair_ious(model: Model, examples: Sequence[Pair], query: Pair) -> dict[str,
         "pair + click": pair if mend is None else propose(query.image, mend),
     }
     return {given: iou(mask, query.mask, ignore=query.ignore) for given, mask in masks.items()}
+
+
+def make_progress(total: int, *, label: str) -> Callable[[], None]:
+    """Return what to call when one of `total` is done; now and then it says so on stderr."""
+    is_terminal = sys.stderr.isatty()
+    start = said = time.monotonic()
+    done = 0
+
+    def advance() -> None:
+        nonlocal said, done
+        done += 1
+        now = time.monotonic()
+        if now - said > (2 if is_terminal else 20) and done < total:
+            said, left = now, (now - start) / done * (total - done)
+            line = f"{label} {done}/{total}, {left / 60:.1f} minutes left"
+            print(line, end="\r" if is_terminal else "\n", file=sys.stderr, flush=True)
+
+    return advance
 
 
 def load_model(weights: str, *, pairs: bool) -> Model:

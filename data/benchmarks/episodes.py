@@ -15,14 +15,14 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from data.folder import IGNORE, Folder
+from data.folder import IGNORE, Folder, Ids
 
 MIN_AREA = 0.005
 """Least share of a picture that a class must cover for the picture to be used for it."""
 
 CACHED_PICTURES = 512  # of 448 pixels and less: at most 0.4 GB
 
-Reader = Callable[[str], tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]]
+Reader = Callable[[str], tuple[UInt8[np.ndarray, "h w 3"], Ids]]
 """Reads a picture and its class mask by name."""
 
 
@@ -127,7 +127,7 @@ def _region_episodes(
     return episodes
 
 
-def _fit_regions(labels: UInt8[np.ndarray, "h w"]) -> list[int]:
+def _fit_regions(labels: Ids) -> list[int]:
     """Return the regions that cover `MIN_AREA` of the picture and of its flipped crop."""
     views = [np.bincount(view.ravel(), minlength=256) for view in (labels, _flipped_crop(labels))]
     shares = np.minimum(*(view / view.sum() for view in views))
@@ -140,7 +140,5 @@ def _flipped_crop(pixels: UInt8[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "new
     return pixels[y : pixels.shape[0] - y, x : pixels.shape[1] - x][:, ::-1]
 
 
-def _pair(
-    image: UInt8[np.ndarray, "h w 3"], labels: UInt8[np.ndarray, "h w"], class_id: int
-) -> Pair:
+def _pair(image: UInt8[np.ndarray, "h w 3"], labels: Ids, class_id: int) -> Pair:
     return Pair(image, labels == class_id, labels == IGNORE)

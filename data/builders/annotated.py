@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt16
 
 from data.builders.contents import Contents, Item, Maps, class_id, find_split
-from data.folder import IGNORE, Folder, open_folders
+from data.folder import IGNORE, Folder, open_folder
 from data.records import PREPARED
 from incontext.annotations.classes import number_classes
 from incontext.annotations.coco import read_coco
@@ -28,14 +29,14 @@ from incontext.annotations.shapes import (
 )
 from incontext.annotations.source import Asked, Source
 from incontext.annotations.yolo import label_file
+from incontext.files.decode import find_facts
 from incontext.files.images import find_images
-from incontext.files.mask_rules import MaskValues
-from incontext.files.masks import load_masks
+from incontext.files.masks import LoadedMask, load_mask, load_masks
 from incontext.options import AskedIgnore, AskedKind
 from seggpt.errors import InputError, one_line
 
 TOGETHER_PIXELS = 400_000_000
-"""Masks without annotations are read together, as one rule holds for all, up to so many pixels."""
+"""Masks are read together, as one rule holds for all; further ones by what these have settled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ def read_any(source: Path, options: Options = PLAIN) -> Contents:
     if not source.is_dir():
         raise InputError(f"{one_line(source)}: no such folder")
     if (source / "info.json").exists() and (source / "masks").is_dir():
-        return _read_own(open_folders(source)[0])
+        return _read_own(open_folder(source))
     return _contents([read_folder(source, Asked(options.images))], source, options)
 
 
@@ -184,44 +185,70 @@ def _splits(items: Sequence[tuple[str, Item]]) -> dict[str, list[Item]]:
 
 
 def _paired_contents(pairs: Sequence[tuple[Path, Path]], root: Path, options: Options) -> Contents:
-    """Read pictures and masks without annotations: one rule says what the masks mean.
+    """Read pictures and masks without annotations: one rule says what all masks mean.
 
     Raises:
-        InputError: The masks have no single reading, or are too large to be compared.
+        InputError: The masks have no single reading.
     """
-    pixels = 0
-
-    def count(_: int, values: MaskValues) -> MaskValues:
-        nonlocal pixels
-        pixels += values.size
-        if pixels > TOGETHER_PIXELS:
-            raise InputError(
-                f"{one_line(root)}: masks of more than {TOGETHER_PIXELS / 1e6:.0f} Mpx, too "
-                "many to be compared; prepare parts of the folder, or describe it by info.json and "
-                "index.json (data/folder.py)"
-            )
-        return values
-
-    masks = load_masks(
-        [mask for _, mask in pairs],
-        kind=options.mask_kind,
-        ignore=options.ignore,
-        allow_empty=True,
-        shrink=count,
-    )
+    first = _fit_memory([mask for _, mask in pairs])
+    masks = load_masks(first, kind=options.mask_kind, ignore=options.ignore, allow_empty=True)
     labels = sorted({label for mask in masks for label in mask.classes})
     ids = {label: class_id(place) for place, label in enumerate(labels, 1)}
+    maps = [partial(Maps, _renumber(mask, ids)) for mask in masks]
+    if len(first) < len(pairs):
+        kind, ignore = _settle(masks, root)
+        ids = {label: label for label in range(1, IGNORE)}
+        maps = [partial(_read_alone, mask, kind, ignore, ids) for _, mask in pairs]
     items: list[tuple[str, Item]] = []
-    for (picture, _), mask in zip(pairs, masks, strict=True):
-        own = np.zeros(mask.labels.shape, np.uint16)
-        for label in mask.classes:
-            own[mask.labels == label] = ids[label]
-        if mask.ignored is not None:
-            own[mask.labels == mask.ignored] = IGNORE
+    for (picture, _), read in zip(pairs, maps, strict=True):
         name = _relative(picture, root)
-        items.append((str(Path(name).parent), Item(name, picture, partial(Maps, own))))
-    names = {own: str(label) for label, own in ids.items()}
+        items.append((str(Path(name).parent), Item(name, picture, read)))
+    names = {ids[label]: str(label) for label in labels if label in ids}
     return Contents("binary" if len(names) == 1 else "semantic", names, _splits(items))
+
+
+def _fit_memory(masks: Sequence[Path]) -> Sequence[Path]:
+    """Return the first masks that fit into memory together."""
+    pixels = 0
+    for count, mask in enumerate(masks):
+        facts = find_facts(mask)
+        pixels += facts.size[0] * facts.size[1] if facts else 0
+        if pixels > TOGETHER_PIXELS and count:
+            return masks[:count]
+    return masks
+
+
+def _settle(masks: Sequence[LoadedMask], root: Path) -> tuple[AskedKind, AskedIgnore]:
+    """Return how to read further masks one by one, as those before them were read together.
+
+    Raises:
+        InputError: They are coloured, and only all together tell which colours there are.
+    """
+    kinds = {mask.kind for mask in masks}
+    if "rgb" in kinds:
+        raise InputError(
+            f"{one_line(root)}: coloured masks of more than {TOGETHER_PIXELS / 1e6:.0f} Mpx cannot "
+            "be compared; save labels of 1 to 254 as PNG, or prepare parts of the folder"
+        )
+    has_ignored = any(mask.ignored is not None for mask in masks)
+    is_labels = kinds & {"labels", "indexed"}
+    return "labels" if is_labels else "binary", IGNORE if has_ignored else "none"
+
+
+def _read_alone(path: Path, kind: AskedKind, ignore: AskedIgnore, ids: Mapping[int, int]) -> Maps:
+    mask = load_mask(path, kind=kind, ignore=ignore, allow_empty=True)
+    if unknown := set(mask.classes) - set(ids):
+        raise InputError(f"{one_line(path)}: label {min(unknown)}, and 254 is the largest here")
+    return Maps(_renumber(mask, ids))
+
+
+def _renumber(mask: LoadedMask, ids: Mapping[int, int]) -> UInt16[np.ndarray, "h w"]:
+    labels = np.zeros(mask.labels.shape, np.uint16)
+    for label in mask.classes:
+        labels[mask.labels == label] = ids[label]
+    if mask.ignored is not None:
+        labels[mask.labels == mask.ignored] = IGNORE
+    return labels
 
 
 def _read_own(folder: Folder) -> Contents:

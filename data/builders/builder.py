@@ -19,7 +19,7 @@ from data.builders.contents import Contents, Item
 from data.builders.encoding import encode
 from data.builders.tables import write_tables
 from data.prefetch import prefetch
-from data.progress import make_progress
+from incontext.cli.console import Console
 from seggpt.errors import InputError, one_line
 
 VERSION = "1.0.0"
@@ -45,28 +45,27 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version(VERSION)
     url_infos = None  # nothing is downloaded
 
-    def __init__(self, name: str, contents: Contents, *, data_dir: Path) -> None:
+    def __init__(
+        self, name: str, contents: Contents, *, data_dir: Path, advance: Callable[[], None]
+    ) -> None:
         # One class serves all sets, and the name is read from the instance alone.
         self.name = name  # pyright: ignore[reportAttributeAccessIssue]
-        self.contents, self.failed = contents, []
-        total = sum(map(len, contents.splits.values()))
-        self.advance = make_progress(total, label=f"{name}: pictures")
+        self.contents, self.advance = contents, advance
+        self.failed: list[str] = []
         super().__init__(data_dir=str(data_dir), file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = tfds.features
         shape = (None, None, 1)
         wide = max(self.contents.classes, default=0) > 255
-        ids = features.Image(
-            shape=shape, dtype=np.uint16 if wide else np.uint8, encoding_format="png"
-        )
+        classes = np.uint16 if wide else np.uint8
         return tfds.core.DatasetInfo(
             builder=self,
             features=features.FeaturesDict(
                 {
                     "name": features.Text(),
                     "images": features.Image(shape=(None, None, 3)),
-                    "masks": ids,
+                    "masks": features.Image(shape=shape, dtype=classes, encoding_format="png"),
                     "instances": features.Image(
                         shape=shape, dtype=np.uint16, encoding_format="png"
                     ),
@@ -126,17 +125,20 @@ def prepare(
     shutil.rmtree(work, ignore_errors=True)
     try:
         work.mkdir(parents=True)
-        builder = RecordsBuilder(name, contents, data_dir=work)
-        with redirect_stdout(io.StringIO()):  # it prints what a user need not know
-            _build(builder, source)
+        total = sum(map(len, contents.splits.values()))
+        with Console().progress(total, label=name) as advance:
+            builder = RecordsBuilder(name, contents, data_dir=work, advance=advance)
+            with redirect_stdout(io.StringIO()):  # it prints what a user need not know
+                _build(builder, source)
         made = Path(str(builder.data_dir))
         counts = write_tables(made, list(contents.splits))
         info = {"name": name, "kind": contents.kind, "is_prepared": True, **about}
         info |= {"classes": dict(contents.classes), "splits": counts}
-        info |= {"has_instances": contents.kind == "instance"}
+        info |= {"has_instances": bool(np.load(made / "index" / "instance_ids.npy").size)}
         (made / "info.json").write_text(json.dumps(info, indent=1))
-        shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(exist_ok=True)
+        if target.exists():
+            os.replace(target, work / "old")
         os.replace(made, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)

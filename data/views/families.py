@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 from scipy.spatial import KDTree
 
-from data.surfaces import (
+from data.views.surfaces import (
     Canvas,
     Photo,
     Rng,

@@ -56,12 +56,22 @@ def picture_names(folder: Folder, *, split: str, cap: int | None = None) -> list
 def read_view(folder: Folder, picture: str) -> View:
     """Read a whole picture and its masks.
 
-    Ids of a `regions` set mean nothing in another picture, so that they count as instances.
+    Ids of a `regions` set mean nothing in another picture, so that they count as instances. Of
+    more than 254 instances the first ones are kept.
+
+    Raises:
+        ValueError: if the data set has more classes than a view can tell apart.
     """
     labels = folder.labels(picture)
+    if labels.dtype != np.uint8:
+        raise ValueError(
+            f"{folder.name}: class {labels.max()} of {picture}, and views tell 254 classes apart; "
+            "train from pixels, or merge classes"
+        )
     instances = np.zeros_like(labels)
     if folder.has_instances:
-        instances = folder.instance_ids(picture)
+        ids = folder.instance_ids(picture)
+        instances = np.where(ids < IGNORE, ids, 0).astype(np.uint8)
     if folder.kind == "regions":
         ignored = labels == IGNORE
         instances = np.where(ignored, np.uint8(0), labels)

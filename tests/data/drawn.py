@@ -1,13 +1,16 @@
-"""A tiny data set in the folder layout, drawn on the spot."""
+"""A tiny data set in the folder layout, drawn on the spot, and one of lists alone."""
 
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from data.folder import IGNORE
+from data.folder import IGNORE, Kind
+from data.pictures import Decoded, Entry
 
 COLOURS = ("#e04030", "#30a040", "#3060e0", "#e0c020", "#a030c0", "#20c0c0")  # of class 1, 2 ...
 BACKGROUND = "#505050"
@@ -82,3 +85,27 @@ def _draw(
     ImageDraw.Draw(labels).rectangle((0, size - 2, size, size), fill=IGNORE)
     of_id = {str(instance): c for c, instance in enumerate(shuffled, start=1)}
     return image, np.asarray(labels), np.asarray(ids), of_id
+
+
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """Pictures that are nothing but lists of what they show."""
+
+    name: str
+    kind: Kind
+    entries: Sequence[Entry]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def entry(self, number: int) -> Entry:
+        return self.entries[number]
+
+    def read(self, number: int, size: int) -> Decoded:
+        """Show the first ids of each mask, and the picture's number in red."""
+        entry = self.entries[number]
+        image = np.full((size, size, 3), (number % 256, 0, 0), np.uint8)
+        ids = np.zeros((size**2, 2), np.uint16)
+        for mask, own in enumerate((entry.labels, entry.instances)):
+            ids[: len(own), mask] = list(own)[: size**2]
+        return Decoded(image, ids.reshape(size, size, 2))

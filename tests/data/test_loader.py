@@ -8,7 +8,7 @@ from data.config import DataConfig, PairsConfig
 from data.loader import make_loader
 from data.pairs import Sampler
 from data.pictures import Entry
-from tests.data.listed import Listed
+from tests.data.drawn import Listed
 
 BATCH, STEPS = 4, 6
 DEFAULTS = {"size": 2, "batch_size": BATCH, "steps": STEPS, "seed": 0, "threads": 2}

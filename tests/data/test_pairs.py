@@ -5,7 +5,7 @@ from data.config import PairsConfig
 from data.folder import Kind
 from data.pairs import INSTANCE, SEMANTIC, Sampler, collate
 from data.pictures import Entry
-from tests.data.listed import Listed
+from tests.data.drawn import Listed
 
 
 def entry(labels, instances=None, areas=None):
@@ -64,6 +64,14 @@ def test_instances_of_one_picture_are_marked_as_often_as_wanted(share):
     by_instance = np.array([sample.kind == INSTANCE for sample in samples])
     assert by_instance.mean() == pytest.approx(share, abs=0.07 if 0 < share < 1 else 0)
     np.testing.assert_array_equal([sample.mask for sample in samples], by_instance)
+
+
+def test_some_sets_always_mark_instances_of_one_picture():
+    rules = {"two_views": (0.5, 0.5), "instances": 0.0, "by_instance": ("pasted",)}
+    for sample in draw([pasted(9)], **rules):
+        assert (sample.mask, sample.kind) == (1, INSTANCE)
+        assert len(set(sample.pictures.tolist())) == 1
+    assert {sample.kind for sample in draw([semantic(9)], **rules)} == {SEMANTIC}
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

@@ -1,4 +1,5 @@
 import json
+import pickle
 import sys
 
 import numpy as np
@@ -54,6 +55,15 @@ def test_a_prepared_set_is_the_same_as_its_folder(tmp_path):
             one, other = (getattr(own, part)(picture) for own in (folder, plain))
             assert one.dtype == np.uint8
             np.testing.assert_array_equal(one, other)
+
+
+def test_our_own_layout_is_prepared_again_from_its_files(tmp_path):
+    source = write_drawn_dataset(tmp_path, name="drawn", pictures=6)
+    for more in ([], ["--overwrite"]):
+        assert main(["folder", "--source", str(source), *more]) == 0
+    [folder] = open_folders(source)
+    assert len(folder.pictures()) == 6
+    assert folder.root.parents[1] == source / PREPARED
 
 
 def test_a_second_time_says_that_it_is_there(tmp_path, capsys):
@@ -133,3 +143,33 @@ def test_what_a_set_is_stands_in_its_folder(tmp_path):
     info = json.loads((source / PREPARED / "a" / "1.0.0" / "info.json").read_text())
     assert info["splits"] == {"train": 3}
     assert open_folders(source)[0].image("images/0").shape[0] == SIZE
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("records")
+    source = write_drawn_dataset(root, name="drawn", pictures=9)
+    assert main(["folder", "--source", str(source), "--out", str(root / "out")]) == 0
+    return open_folders(root / "out")[0]
+
+
+def test_nothing_of_a_set_is_in_memory_when_it_is_opened(folder):
+    assert len(pickle.dumps(folder.index)) < 500
+    assert all(isinstance(table, np.memmap) for table in folder.index._tables.values())
+
+
+def test_records_are_read_in_another_process(folder):
+    again = pickle.loads(pickle.dumps(folder.index))
+    assert list(again) == list(folder.index) == folder.pictures()
+    name = folder.pictures()[4]
+    assert again[name] == folder.index[name]
+    assert again.read(name, "images") == folder.read(name, "images")
+
+
+def test_rows_are_pictures_in_the_order_of_their_names(folder):
+    for row, name in enumerate(folder.pictures()):
+        areas = dict(folder.index.areas(row))
+        assert {c: areas[c] for c in areas if c != IGNORE} == folder.areas(name)
+        assert dict(folder.index.instances(row)) == folder.instances(name)
+    with pytest.raises(KeyError):
+        folder.index["absent"]

@@ -5,9 +5,8 @@ from data.config import DataConfig
 from data.folder import open_folders
 from data.pictures import Entry
 from data.synthetic import PastedSource, sprite_classes
-from tests.data.drawn import write_drawn_dataset
+from tests.data.drawn import Listed, write_drawn_dataset
 from tests.data.drawn_sprites import COLOURS, write_sprites
-from tests.data.listed import Listed
 
 SIZE = 32
 GROUND = Listed("black", "semantic", (Entry({}, {}, {}),))

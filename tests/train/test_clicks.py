@@ -19,6 +19,7 @@ from train.clicks import (
     evaluate_pairs,
     load_model,
     main,
+    make_progress,
 )
 from train.evals import click_baselines
 from train.evals.click_baselines import load_baselines
@@ -367,3 +368,13 @@ def test_no_weights_is_one_line(root, capsys):
     assert "--weights" in capsys.readouterr().err
     assert main(["--data", str(root), "--weights", "no-such-weights"]) == 2
     assert "no-such-weights" in capsys.readouterr().err
+
+
+def test_long_work_says_how_far_it_is(capsys, monkeypatch):
+    now = iter(range(0, 1000, 30))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(now))
+    advance = make_progress(3, label="objects")
+    for _ in range(3):
+        advance()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["objects 1/3, 1.0 minutes left", "objects 2/3, 0.5 minutes left"]

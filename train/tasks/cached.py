@@ -14,6 +14,7 @@ from data.config import FeaturesConfig, PromptsConfig
 from data.feature_cache import (
     FeatureCache,
     cache_name,
+    count_views,
     is_cache,
     make_encode,
     open_cache,
@@ -139,8 +140,10 @@ def find_cache(
         return path
     folders = open_folders(path)
     target = path / PREPARED / cache_name(folders, views, encoder=encoder.sha256)
-    encode, checksum = make_encode(encoder_path)
-    write_cache(target, Plan(folders, views), encode=encode, encoder=checksum)
+    plan = Plan(folders, views)
+    if count_views(target) < len(plan.names):
+        encode, checksum = make_encode(str(encoder_path))
+        write_cache(target, plan, encode=encode, encoder=checksum)
     return target
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.builders import annotated as module
 from data.builders.annotated import (
     read_any,
     read_coco_files,
@@ -48,6 +49,21 @@ def test_masks_of_many_labels_have_ids_without_255(tmp_path):
     assert len(contents.classes) == 261
     assert IGNORE not in contents.classes
     assert shown(contents, place=259) == ["1", "1259"]
+
+
+def test_masks_beyond_what_fits_into_memory_are_read_alike(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "TOGETHER_PIXELS", 3 * SIZE**2)
+    for number in range(5):
+        save(tmp_path / "images" / f"{number}.jpg")
+        save(tmp_path / "masks" / f"{number}.png", grid(0, 1 + 2 * number))
+    contents = read_any(tmp_path)
+    assert [shown(contents, place=place) for place in (0, 1, 4)] == [["1"], ["3"], [9]]
+    save(tmp_path / "masks" / "4.png", grid(0, 1000), dtype=np.uint16)
+    with pytest.raises(InputError, match="label 1000, and 254 is the largest"):
+        read_any(tmp_path).splits["train"][4].read()
+    for number in range(5):
+        save(tmp_path / "masks" / f"{number}.png", grid(0, 255))
+    assert shown(read_any(tmp_path), place=4) == ["1"]
 
 
 def test_our_own_layout_keeps_names_splits_and_instances(tmp_path):

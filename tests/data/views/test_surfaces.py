@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.surfaces import draw_surface, finish, paint_ground, smooth_noise, soften
+from data.views.surfaces import draw_surface, finish, paint_ground, smooth_noise, soften
 
 
 def rng(seed):

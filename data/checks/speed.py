@@ -1,4 +1,4 @@
-"""Pictures per second at each stage of the pipeline: `python -m data.speed PATH...`.
+"""Pictures per second at each stage of the pipeline: `python -m data.checks.speed PATH...`.
 
 read      bytes off the disk                   resize    squares and masks
 decode    pixels and masks in full size        batch     samples, by all threads, as trained
@@ -97,7 +97,7 @@ def _time(stage: Callable[[int], int], *, seconds: float) -> tuple[int, float]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m data.speed",
+        prog="python -m data.checks.speed",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,4 +1,4 @@
-from data.speed import main
+from data.checks.speed import main
 from tests.data.drawn import write_drawn_dataset
 
 
