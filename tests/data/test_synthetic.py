@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -31,7 +33,8 @@ def test_sprites_of_one_name_make_a_class_and_thin_ones_none(classes):
 
 
 def paste(classes, **changes):
-    return PastedSource(classes, (GROUND,), **({"count": 12, "seed": 0} | changes))
+    fields: dict[str, Any] = {"count": 12, "seed": 0}
+    return PastedSource(classes, (GROUND,), **(fields | changes))
 
 
 def test_masks_cover_exactly_what_is_pasted(classes):
