@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +34,7 @@ def test_batches_are_split_along_their_rows(mesh):
 
 
 def test_a_batch_that_does_not_divide_is_whole_on_every_device(mesh):
-    placed = put_batch({"kind": np.arange(3)}, mesh, rows=3)["kind"]
+    placed: Any = put_batch({"kind": np.arange(3)}, mesh, rows=3)["kind"]
     for part in placed.addressable_shards:
         np.testing.assert_array_equal(part.data, np.arange(3))
 

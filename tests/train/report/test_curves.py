@@ -22,8 +22,8 @@ def curve(*points):
 
 def places(svg):
     """Return the points of a curve, in pixels."""
-    root = ElementTree.fromstring(svg)
-    return [tuple(map(float, p.split(","))) for p in root.find("polyline").get("points").split()]
+    (line,) = ElementTree.fromstring(svg).findall("polyline")
+    return [tuple(map(float, point.split(","))) for point in line.attrib["points"].split()]
 
 
 def test_a_curve_spans_its_frame():

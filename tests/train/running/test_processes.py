@@ -67,7 +67,7 @@ def start(place, out, *options, step, number, **variables):
     """Start a process with the devices and the compile cache of this one."""
     settings = {
         "JAX_NUM_CPU_DEVICES": str(CPU_DEVICES),
-        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax-tests"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
