@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import ctypes
 import dataclasses
+import errno
 import importlib.util
 import logging
 import sys
@@ -65,6 +66,12 @@ def _run(config: TrainConfig, out: Path, args: argparse.Namespace) -> int:
         return run(config, out, resume=args.resume)
     except (NonFiniteLossError, SaveError) as error:
         print(f"train: error: {one_line(str(error))}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        told = "the last checkpoint is whole: make room and start the command again"
+        print(f"train: error: {one_line(str(error))}; {told}", file=sys.stderr)
         return 1
 
 

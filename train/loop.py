@@ -183,7 +183,7 @@ class StopSignal:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)  # None: not one of Python's
 
     def _remember(self, number: int, _: object) -> None:
         self.received = number

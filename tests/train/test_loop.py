@@ -379,6 +379,12 @@ def damage(out, step):
     (out / "checkpoints" / str(step) / "run.json").write_text("{}")
 
 
+def newest(out):
+    """Return the step of the newest whole checkpoint."""
+    found = Checkpoints(out / "checkpoints", keep=2).newest()
+    return found and found[0]
+
+
 def test_a_damaged_checkpoint_is_passed_over(train, quick, tmp_path, caplog):
     assert train(tmp_path) == 0
     log = (tmp_path / "log.jsonl").read_text()
@@ -388,10 +394,7 @@ def test_a_damaged_checkpoint_is_passed_over(train, quick, tmp_path, caplog):
     assert train(tmp_path) == 0
     said = "1 files changed since they were saved, e.g. run.json; trying the one before"
     assert any(said in message for message in caplog.messages)
-    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
-    newest = checkpoints.newest()
-    assert newest is not None
-    assert newest[0] == 4
+    assert newest(tmp_path) == 4
     assert len(rows(tmp_path)) == log.count("\n")  # steps 3 and 4 are there once
 
 
@@ -434,9 +437,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(train, quick, tmp_path, ca
     assert_one_line(capsys, "No space left on device); the checkpoint of step 2 is whole")
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2"]
     monkeypatch.undo()
-    newest = Checkpoints(tmp_path / "checkpoints", keep=2).newest()
-    assert newest is not None
-    assert newest[0] == 2
+    assert newest(tmp_path) == 2
 
 
 def test_a_finished_run_has_nothing_to_go_on_with(train, quick, whole):

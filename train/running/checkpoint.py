@@ -79,6 +79,7 @@ class Checkpoints:
                 self._make_room(state, partial)
             wait_for_all(f"{step} begun")
             ocp.save(str(partial / "state"), state)
+            wait_for_all(f"{step} written")
             if is_first:
                 (partial / RUN).write_text(json.dumps(run, indent=1))
                 (partial / MANIFEST).write_text(json.dumps(_checksums(partial), indent=1))

@@ -68,7 +68,8 @@ class Watch:
         self._settle(but=0)
         now = time.perf_counter()
         if self.rows:
-            means = {name: float(np.mean([r[name] for r in self.rows])) for name in self.rows[0]}
+            names = sorted(self.rows[0], key=lambda name: name != "loss")
+            means = {name: float(np.mean([r[name] for r in self.rows])) for name in names}
             seconds = (now - self.clock) / len(self.rows)
             row = {"step": step} | means | {"lr": float(np.asarray(self.schedule(step)))}
             write_row(self.out, row | {"seconds_per_step": seconds})

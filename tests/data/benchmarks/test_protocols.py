@@ -58,8 +58,8 @@ def test_pascal_asks_for_its_list_again_and_again():
 
 
 def test_lvis_leaves_out_classes_with_too_few_pictures_and_goes_through_the_others():
-    few = pool(30)
-    few = replace(few, pictures={**few.pictures, 0: ["0/0"]})
+    full = pool(30)
+    few = replace(full, pictures={**full.pictures, 0: ["0/0"]})
     episodes = draw_episodes("lvis92i", few, fold=0, shots=1)
     assert len(episodes) == 2300
     assert [e.class_id for e in episodes[:4]] == [1, 11, 1, 11]

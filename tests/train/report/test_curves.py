@@ -22,8 +22,8 @@ def curve(*points):
 
 def places(svg):
     """Return the points of a curve, in pixels."""
-    [line] = ElementTree.fromstring(svg).iter("polyline")
-    return [tuple(map(float, p.split(","))) for p in line.attrib["points"].split()]
+    (line,) = ElementTree.fromstring(svg).findall("polyline")
+    return [tuple(map(float, point.split(","))) for point in line.attrib["points"].split()]
 
 
 def test_a_curve_spans_its_frame():
