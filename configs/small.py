@@ -6,7 +6,8 @@
 
 MY has some 20 pictures with masks, or any number. The frozen encoder's features of them are
 cached in MY once; a step then trains matching, four blocks and a decoder alone. What reads the
-stem, points and boxes, stays as it is.
+stem, points and boxes, stays as it is. 20 pictures of cracks in masonry took the mean IoU of the
+other 220 from 37.5 to 42.3 (train/NOTES.md).
 """
 
 from dataclasses import replace
@@ -38,8 +39,8 @@ def get_config() -> TrainConfig:
         frozen=("stem", "prompts"),
         optim=OptimConfig(lr=2e-4, warmup=20, weight_decay=0.03, slow=MATCHING, ema=0.98),
         loss=LossConfig(beta=(0.1, 0.1)),
-        steps=200,
+        steps=150,
         log_every=10,
-        eval_every=100,
-        checkpoint_every=100,
+        eval_every=50,
+        checkpoint_every=50,
     )

@@ -139,7 +139,10 @@ def open_folders(path: str | Path, *, names: Sequence[str] | None = None) -> lis
     """
     found = {folder.name: folder for folder in _search(Path(path), depth=3)}
     if not found:
-        raise ValueError(f"{path}: no data set here (a folder or zip with info.json)")
+        raise ValueError(
+            f"{path}: no data set here (a folder or zip with info.json); "
+            "python -m data.prepare makes one"
+        )
     if missing := sorted(set(names or ()) - set(found)):
         raise ValueError(f"{path}: no data set named {missing}; it has {sorted(found)}")
     return [found[name] for name in sorted(found) if not names or name in names]

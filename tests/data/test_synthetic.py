@@ -1,5 +1,3 @@
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -32,9 +30,8 @@ def test_sprites_of_one_name_make_a_class_and_thin_ones_none(classes):
     assert [colours(sprites) for sprites in classes] == [[0, 3], [1], [4]]
 
 
-def paste(classes, **changes):
-    fields: dict[str, Any] = {"count": 12, "seed": 0}
-    return PastedSource(classes, (GROUND,), **(fields | changes))
+def paste(classes, *, count=12, seed=0):
+    return PastedSource(classes, (GROUND,), count=count, seed=seed)
 
 
 def test_masks_cover_exactly_what_is_pasted(classes):
