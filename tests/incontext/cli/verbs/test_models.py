@@ -33,11 +33,12 @@ def weights(tmp_path, monkeypatch):
 
 def test_lists_what_the_files_say_of_themselves(weights, capsys):
     assert main(["models"]) == 0
-    heading, small, other = capsys.readouterr().out.splitlines()
+    heading, small, other, matching = capsys.readouterr().out.splitlines()
     assert heading.split() == ["name", "parameters", "attention", "size", "licence", "score"]
     assert small.startswith("seggpt-small (default)")
     assert "prefix" in other
     assert other.endswith("Apache-2.0  61.2 mIoU")
+    assert matching.split()[:2] == ["matching", "22.1M"]
 
 
 def test_lists_as_json(weights, capsys):
