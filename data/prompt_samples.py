@@ -19,7 +19,8 @@ from seggpt.config import MASK_STRIDE as STRIDE
 
 Rng = np.random.Generator
 TRIES = 1000  # windows drawn, of which the first that shows a thing is kept
-PLANE = 32  # tokens along a side of the plane whose places the model knows
+# Tokens along a side of the plane whose places the model knows, and the most pixels of it.
+PLANE, PLANE_PX = 32, 448
 MOST_PARTS = 60  # of a class, that are looked at
 LEAST_FREE = 0.05  # share of a window, for someone to point at nothing there
 
@@ -123,7 +124,8 @@ class PromptSampler:
         rng = np.random.default_rng([self.seed, step])
         shape = self.config.shapes[int(rng.choice(len(self.shares), p=self.shares))]
         rows = [self._window(shape, rng) for _ in range(shape.pictures)]
-        room = self.cache.patch * max(0, PLANE - shape.side)
+        patch = self.cache.patch
+        room = patch * max(0, min(PLANE, PLANE_PX // patch) - shape.side)
         origin = rng.integers(0, room + 1, 2).astype(np.float32)
         origin = np.broadcast_to(origin, (shape.pictures, 2))
         stacked = [np.stack(parts) for parts in zip(*rows, strict=True)]

@@ -2,11 +2,13 @@
 
 import os
 import re
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from seggpt.errors import CheckpointError, one_line
-from seggpt.pretrained import find_weights
+from incontext.wording import option
+from seggpt.errors import CheckpointError, PromptError, one_line
+from seggpt.pretrained import ENCODER, find_weights
 
 PREFIX = "hf://"
 _OWNER_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -53,6 +55,45 @@ def find_source(name_or_path: str | os.PathLike[str] | None) -> Path:
         raise CheckpointError(
             f"{one_line(name)}: not downloaded ({one_line(words)}); check the name and the network"
         ) from error
+
+
+def find_own_encoder(
+    weights: Path, metadata: Mapping[str, str], given: str | os.PathLike[str] | None
+) -> Path:
+    """Return the encoder that weights stand on: the one given, or the one that they name.
+
+    That is the shipped one, or a file of that name beside them: a name leads to no other folder.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    if given is not None:
+        name = os.fspath(given)
+        return find_source(name) if name.startswith(PREFIX) else Path(name)
+    named = metadata.get("encoder", ENCODER.stem)
+    beside = weights.parent / PureWindowsPath(named).name
+    if named == ENCODER.stem:
+        return ENCODER
+    if beside.name and beside.exists():
+        return beside
+    raise CheckpointError(
+        f"these weights stand on the encoder {one_line(beside.name)} with SHA-256 "
+        f"{one_line(metadata.get('encoder_sha256', '?'))}, which is not beside them; give its "
+        f"file with {option('encoder', 'PATH')}"
+    )
+
+
+def check_no_encoder(encoder: str | os.PathLike[str] | None) -> None:
+    """Make sure that nobody gives an encoder to weights that have all that they need.
+
+    Raises:
+        PromptError: It was given.
+    """
+    if encoder is not None:
+        raise PromptError(
+            f"{option('encoder', str(encoder))} is for in-context models on an encoder, and these "
+            "weights are none; leave it out"
+        )
 
 
 def _download(repository: str, file: str, revision: str | None) -> Any:

@@ -15,7 +15,7 @@ from incontext.examples.encoded import Source
 from incontext.examples.in_context_engine import InContextEngine
 from incontext.examples.segmenter import ExampleSegmenter
 from incontext.files.images import PictureOptions
-from incontext.hub import find_source
+from incontext.hub import find_own_encoder, find_source
 from incontext.options import Detail, Dtype, SegType
 from incontext.prompts.correct import correct
 from incontext.prompts.promptable import Promptable, make_heads
@@ -25,7 +25,7 @@ from incontext.tune.tuner import tune_prompt
 from incontext.video.track import TrackOptions, track
 from seggpt.config import IN_CONTEXT_MODEL, InContextConfig, MatchingConfig, SegGPTConfig
 from seggpt.errors import CheckpointError, PromptError
-from seggpt.pretrained import MATCHING
+from seggpt.pretrained import ENCODER, MATCHING
 from seggpt.weights.encoder import load_encoder
 from seggpt.weights.files import is_own_file, load_weights
 from seggpt.weights.published import load_published
@@ -46,11 +46,13 @@ class Segmenter(ExampleSegmenter):
         params: Mapping[Any, Any],
         *,
         metadata: Mapping[str, str] | None = None,
+        encoder: str | PathLike[str] | None = None,
         device: str | None = None,
         dtype: Dtype | None = None,
         size: int | None = None,
     ) -> None:
-        super().__init__(config, params, metadata=metadata, device=device, dtype=dtype, size=size)
+        told: dict[str, Any] = {"metadata": metadata, "encoder": encoder, "size": size}
+        super().__init__(config, params, device=device, dtype=dtype, **told)
         self._heads = params.get("prompts")
 
     @classmethod
@@ -70,35 +72,39 @@ class Segmenter(ExampleSegmenter):
         `device` is `cpu`, `gpu`, `tpu` or one with a number (`cuda:1`); `dtype` that of the
         activations, by default float32 on a CPU and bfloat16 elsewhere. `size` is the longer side
         in pixels at which pictures are seen: larger ones show thin things, and take longer.
+        `encoder` is the file or folder of the encoder that weights were trained on; those on a
+        shipped one, or with theirs beside them, need none.
 
         The name `matching` is no weights but matching mode: the features of the shipped encoder,
         or of the `encoder` that a file or folder has, without anything trained on them.
 
         Raises:
-            CheckpointError: if there are no such weights, or they are damaged or of another model.
+            CheckpointError: if there are no such weights, or they are damaged or of another model
+                or encoder.
             DeviceError: if there is no such device.
             PromptError: if the model cannot see pictures at that size.
         """
         choose_device(device)  # a wrong name must not wait for the weights
         enable_compile_cache()
         if name_or_path == MATCHING:
-            loaded = load_encoder(encoder)
+            loaded = load_encoder(find_own_encoder(ENCODER, {}, encoder))
             about = {"encoder_sha256": loaded.sha256, "train_sets": "[]"}
             told: dict[str, Any] = {"device": device, "dtype": dtype, "size": size}
             config = MatchingConfig(encoder=loaded.config)
             return cls(config, loaded.params, metadata=about, **told)
-        if encoder is not None:
-            raise PromptError(f"an encoder goes with {MATCHING}; weights have their own")
         path = find_source(name_or_path)
         is_own = path.suffix == ".safetensors" and path.is_file() and is_own_file(path)
         loaded = load_weights(path) if is_own else load_published(path)
         try:
             is_in_context = loaded.config.get("model") == IN_CONTEXT_MODEL
             config = (InContextConfig if is_in_context else SegGPTConfig).from_dict(loaded.config)
+            if is_in_context:
+                encoder = find_own_encoder(path, loaded.metadata, encoder)
             return cls(
                 config,
                 loaded.params,
                 metadata=loaded.metadata,
+                encoder=encoder,
                 device=device,
                 dtype=dtype,
                 size=size,

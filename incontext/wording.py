@@ -8,6 +8,7 @@ _FLAGS = {
     "bands": "--bands",
     "device": "--device",
     "empty": "--examples-empty",
+    "encoder": "--encoder",
     "ignore": "--ignore",
     "images": "--examples-images",
     "kind": "--mask-kind",

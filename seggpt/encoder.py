@@ -49,7 +49,7 @@ class Encoder(nnx.Module):
 
     def __call__(self, image: Float[Array, "b h w 3"]) -> Embedding:
         """Encode images, RGB in 0..1, each by itself; sides are multiples of the patch size."""
-        dtype = self.vit.pos_embed[...].dtype
+        dtype = self.vit.prefix_tokens[...].dtype
         taps = self.vit.taps(normalize(image).astype(dtype), self.config.taps)
         return Embedding(2.0 * image - 1.0, tuple(map(normalize_tokens, taps)))
 

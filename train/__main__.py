@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from seggpt.config import InContextConfig
 from seggpt.errors import SegGPTError, one_line
 from train.config import TrainConfig
 from train.overrides import apply_overrides
@@ -26,12 +27,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("absl").setLevel(logging.WARNING)  # orbax tells every file it writes
     logging.getLogger("jax").setLevel(logging.WARNING)  # jax tells which devices it does not find
     try:
-        config = apply_overrides(load_recipe(Path(args.config)), args.set)
+        recipe = load_recipe(Path(args.config))
+        config = apply_overrides(recipe, args.set)
         if args.data:
             data = dataclasses.replace(config.data, path=tuple(args.data))
             config = dataclasses.replace(config, data=data)
         if args.init:
             config = dataclasses.replace(config, init=args.init)
+        if isinstance(config.model, InContextConfig):
+            # Slow to import, as below.
+            from train.tasks.encoders import stand_on_encoder
+
+            config = stand_on_encoder(config, recipe)
         # Slow to import, so only once the arguments are known to be good.
         from train.loop import NonFiniteLossError, run
 
@@ -74,7 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--data", nargs="+", metavar="PATH", help=DATA)
     parser.add_argument("--out", required=True, metavar="DIR", help="logs, sheets, checkpoints")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a field of the recipe; encoder=PATH trains on another encoder",
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--init", metavar="WEIGHTS", help="start from a weights file")
     return parser

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Literal, TypeVar
 
 Config = TypeVar("Config")
+_SHORT = {"encoder": "data.encoder"}  # of recipes for in-context models
 
 
 def apply_overrides(config: Config, settings: Sequence[str]) -> Config:
@@ -21,7 +22,8 @@ def apply_overrides(config: Config, settings: Sequence[str]) -> Config:
         path, equals, text = setting.partition("=")
         if not equals:
             raise ValueError(f"--set {setting}: write name=value, for example optim.lr=3e-4")
-        config = _replace(config, path.strip().split("."), text.strip(), setting)
+        name = _SHORT.get(path.strip(), path.strip())
+        config = _replace(config, name.split("."), text.strip(), setting)
     return config
 
 

@@ -100,7 +100,7 @@ def write_card(
     lines = [
         f"# {name}",
         "",
-        f"Licence: {metadata['licence']}. {_architecture(config)} "
+        f"Licence: {metadata['licence']}. {_architecture(config, metadata)} "
         f"Threshold: {metadata['threshold']}.",
         "",
         "Trained with",
@@ -123,18 +123,19 @@ def write_card(
     return "\n".join(lines) + "\n"
 
 
-def _architecture(config: dict[str, Any]) -> str:
+def _architecture(config: dict[str, Any], metadata: dict[str, str]) -> str:
     """Return what a model is, in one or two sentences."""
     if config.get("model") != IN_CONTEXT_MODEL:
         return (
             f"Input: {config['image_size']} px, patches of {config['patch_size']}; width "
             f"{config['width']}, {config['depth']} blocks, {config['attention']} attention."
         )
-    encoder = config["encoder"]
+    encoder, name = config["encoder"], metadata.get("encoder", ENCODER.stem)
+    known = f"[{name}]({name}.md)" if name == ENCODER.stem else f"{name} (not shipped)"
     taps = ", ".join(str(tap + 1) for tap in encoder["taps"])
     return (
         f"Input: longer side {SIZE} px at the picture's aspect ratio. Frozen encoder "
-        f"[{ENCODER.stem}]({ENCODER.stem}.md), patches of {encoder['patch_size']}, blocks {taps} "
+        f"{known}, patches of {encoder['patch_size']}, blocks {taps} "
         f"read; on it {len(config['matchings'])} matchings of its layers, one of finer features "
         f"and one of colours, {config['depth']} blocks of width {config['width']} with prefix "
         "attention, and a decoder to the picture's own resolution."

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 HEADER = (
-    *("model", "task", "device", "dtype", "first s", "picture s", "pictures/s"),
+    *("model", "task", "device", "dtype", "first s", "picture s", "cpu s", "pictures/s"),
     *("peak MiB", "GFLOP/s", "of matmul", "time ratio", "memory ratio"),
 )
 
@@ -19,6 +19,7 @@ class Row:
     dtype: str
     first_s: float  # the first picture, with compiling
     picture_s: float  # the median of the later ones
+    cpu_s: float = 0.0  # what all cores worked for one, whatever else ran: their median
     peak_mib: float
     gflop: float
     matmul_gflops: float
@@ -51,6 +52,7 @@ def _facts(row: Row) -> tuple[str, ...]:
         row.dtype,
         f"{row.first_s:.2f}",
         f"{row.picture_s:.3f}",
+        f"{row.cpu_s:.3f}" if row.cpu_s else "",
         f"{1 / row.picture_s:.2f}",
         f"{row.peak_mib:.0f}",
         f"{achieved:.0f}" if row.gflop else "",

@@ -12,6 +12,7 @@ from statistics import median
 from typing import IO, Any, Literal
 
 from incontext.bench.report import Row
+from seggpt.config import ENCODERS
 from seggpt.errors import SegGPTError
 
 Task = Literal["segment", "encode", "click", "everything"]
@@ -27,6 +28,7 @@ class Job:
     task: Task = "segment"
     examples: int = 1  # to segment with
     points_per_side: int = 32  # of everything mode
+    size: int = 448  # pixels along a side, for an image encoder alone
     peer: bool = False  # transformers' SegGPT or SAM in place of `model`
 
     @property
@@ -35,6 +37,8 @@ class Job:
         if self.task == "segment":
             return f"{self.examples} example{'s' if self.examples > 1 else ''}"
         side = self.points_per_side
+        if self.model in ENCODERS:
+            return f"{self.task} {self.size} px"
         return f"everything {side}x{side}" if self.task == "everything" else self.task
 
     @property
@@ -60,7 +64,9 @@ def measure(jobs: Sequence[Job], *, runs: int, advance: Callable[[], None]) -> l
                 advance()
     rows = []
     for worker, start, heard in zip(workers, first, answers, strict=True):
-        seconds = median(answer["seconds"] for answer in heard)
+        seconds, cpu_seconds = (
+            median(answer[key] for answer in heard) for key in ("seconds", "cpu_seconds")
+        )
         rows.append(
             Row(
                 name=worker.job.name,
@@ -68,6 +74,7 @@ def measure(jobs: Sequence[Job], *, runs: int, advance: Callable[[], None]) -> l
                 **worker.about,
                 first_s=start["seconds"],
                 picture_s=seconds,
+                cpu_s=cpu_seconds,
                 peak_mib=heard[-1]["peak_mib"],
             )
         )

@@ -2,7 +2,6 @@
 
 import importlib
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +19,7 @@ from seggpt.errors import DeviceError
 from seggpt.in_context.model import Cache
 from seggpt.model import SegGPT
 from seggpt.weights.aligned import empty_aligned
-from seggpt.weights.tree import flatten, unflatten
+from seggpt.weights.tree import Params, flatten, unflatten
 
 PRESETS = {
     name: getattr(SegGPTConfig, name) for name in ("tiny", "small", "base", "large", "painter")
@@ -68,7 +67,8 @@ class Ours:
     def __init__(self, model: str | None, *, examples: int, device: str | None, dtype: Any) -> None:
         if model in PRESETS:
             config = PRESETS[model]()
-            segmenter = Segmenter(config, _random_params(config), device=device, dtype=dtype)
+            params = draw_params(_abstract(config))
+            segmenter = Segmenter(config, params, device=device, dtype=dtype)
         else:
             segmenter = Segmenter.from_pretrained(model, device=device, dtype=dtype)
         pictures = Pictures.draw(examples, segmenter.engine.size)
@@ -200,9 +200,10 @@ def _abstract(config: SegGPTConfig) -> SegGPT:
     return nnx.eval_shape(lambda: SegGPT(config, rngs=nnx.Rngs(0)))
 
 
-def _random_params(config: SegGPTConfig) -> Mapping[Any, Any]:
+def draw_params(abstract: nnx.Module) -> Params:
+    """Draw random weights for a model, the same ones every time."""
     rng = np.random.default_rng(0)
-    shapes = flatten(nnx.as_pure(nnx.split(_abstract(config), nnx.Param)[1]))
+    shapes = flatten(nnx.as_pure(nnx.split(abstract, nnx.Param)[1]))
     params = {name: empty_aligned(leaf.shape, np.float32) for name, leaf in shapes.items()}
     for array in params.values():
         rng.standard_normal(dtype=np.float32, out=array)

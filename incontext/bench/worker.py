@@ -10,8 +10,10 @@ import sys
 import time
 from typing import Any
 
+from incontext.bench.encoder_subject import OurEncoder
 from incontext.bench.sam_subjects import OurSAM, TransformersSAM
 from incontext.bench.subjects import Ours, Subject, Transformers
+from seggpt.config import ENCODERS
 from seggpt.errors import SegGPTError, one_line
 
 
@@ -21,6 +23,8 @@ def make_subject(job: dict[str, Any]) -> Subject:
     if job["task"] == "segment":
         settings["examples"] = job["examples"]
         return Transformers(**settings) if job["peer"] else Ours(job["model"], **settings)
+    if job["model"] in ENCODERS:
+        return OurEncoder(job["model"], size=job["size"], **settings)
     settings |= {"task": job["task"], "points_per_side": job["points_per_side"]}
     return (TransformersSAM if job["peer"] else OurSAM)(job["model"], **settings)
 
@@ -43,10 +47,14 @@ def main() -> int:
     about = ("device", "dtype", "gflop", "matmul_gflops")
     print(json.dumps({name: getattr(subject, name) for name in about}), flush=True)
     for _ in sys.stdin:
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         subject()
-        seconds = time.perf_counter() - started
-        print(json.dumps({"seconds": seconds, "peak_mib": peak_mib(subject)}), flush=True)
+        answer = {
+            "seconds": time.perf_counter() - started,
+            "cpu_seconds": time.process_time() - worked,
+            "peak_mib": peak_mib(subject),
+        }
+        print(json.dumps(answer), flush=True)
     return 0
 
 

@@ -14,6 +14,9 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Group: TypeAlias = "argparse._ArgumentGroup"
 
 
+MODEL_HELP = "weights (see seggpt models)"
+
+
 class Groups(NamedTuple):
     """Groups of options of a verb over pictures."""
 
@@ -44,16 +47,28 @@ def unit_interval(text: str) -> float:
     return value
 
 
-def add_picture_options(parser: argparse.ArgumentParser, *, formats: str, model: str) -> Groups:
+def add_picture_options(
+    parser: argparse.ArgumentParser, *, formats: str, model: str = MODEL_HELP
+) -> Groups:
     """Add what verbs over pictures share; return the groups, for what one of them has alone."""
     add_named(parser, metavar="IMAGE")
     output = add_output(parser, formats=formats)
     inputs = parser.add_argument_group("model and inputs")
-    inputs.add_argument("--model", metavar="NAME|PATH", help=model)
-    inputs.add_argument("--device", metavar="NAME", help="cpu, gpu, tpu, gpu:1 (default: the best)")
+    add_model(inputs, model=model)
     add_reading(inputs)
     add_targets(inputs)
     return Groups(output, inputs)
+
+
+def add_model(group: Group, *, model: str = MODEL_HELP) -> None:
+    """Add which weights are meant, and where they run."""
+    group.add_argument("--model", metavar="NAME|PATH", help=model)
+    group.add_argument(
+        "--encoder",
+        metavar="PATH",
+        help="the encoder that weights were trained on, if it is not shipped or beside them",
+    )
+    group.add_argument("--device", metavar="NAME", help="cpu, gpu, tpu, gpu:1 (default: the best)")
 
 
 def add_named(parser: argparse.ArgumentParser, *, metavar: str) -> None:

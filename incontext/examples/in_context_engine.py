@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
+from os import PathLike
 from threading import Lock
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -32,11 +33,13 @@ from incontext.examples.in_context_programs import (
 )
 from incontext.examples.passes import LABELS_PER_PASS, combine_passes, share_passes
 from incontext.options import Dtype
+from incontext.wording import option
 from seggpt.config import InContextConfig, MatchingConfig
 from seggpt.encoder import Embedding, Encoder
-from seggpt.errors import CheckpointError, PromptError
+from seggpt.errors import CheckpointError, PromptError, one_line
 from seggpt.in_context.model import Cache, InContextModel, join_caches, thin_cache
 from seggpt.palette import palette
+from seggpt.pretrained import ENCODER, find_encoder
 from seggpt.weights.encoder import LoadedEncoder, load_encoder
 from seggpt.weights.graft import graft
 
@@ -243,25 +246,30 @@ def load_in_context(
     params: Mapping[Any, Any],
     metadata: Mapping[str, str],
     *,
+    encoder: str | PathLike[str] | None = None,
     device: Any,
     dtype: Dtype,
     size: int | None = None,
 ) -> InContextEngine:
-    """Return a model on the encoder that its file names.
+    """Return a model on an encoder, by default on the one that its file names.
 
     Raises:
         CheckpointError: if its encoder is not there, or is another one.
         PromptError: if it cannot see pictures at that size.
     """
-    encoder = load_encoder(metadata.get("encoder"))
-    if encoder.sha256 != metadata.get("encoder_sha256"):
+    found = find_encoder(metadata.get("encoder") if encoder is None else encoder)
+    loaded = load_encoder(found)
+    if loaded.sha256 != metadata.get("encoder_sha256"):
+        mend = f"give the other one with {option('encoder', 'PATH')}"
+        if found == ENCODER:
+            mend += ", or install the version of seggpt that they were made with"
         raise CheckpointError(
-            f"these weights stand on the encoder {metadata.get('encoder')} with SHA-256 "
-            f"{metadata.get('encoder_sha256')}, and the one here has {encoder.sha256}; install "
-            "the version of seggpt that they were made with"
+            f"these weights stand on the encoder {one_line(metadata.get('encoder', '?'))} with "
+            f"SHA-256 {one_line(metadata.get('encoder_sha256', '?'))}, and {found} has "
+            f"{loaded.sha256}; {mend}"
         )
     chosen = SIZE if size is None else size
-    return InContextEngine(config, params, encoder=encoder, device=device, dtype=dtype, size=chosen)
+    return InContextEngine(config, params, encoder=loaded, device=device, dtype=dtype, size=chosen)
 
 
 def fit_size(picture: tuple[int, ...], size: int, patch_size: int) -> tuple[int, int]:

@@ -31,6 +31,7 @@ from incontext.examples.squares import tile_examples
 from incontext.examples.tiles import blend, tile_boxes
 from incontext.files.images import PictureOptions
 from incontext.files.regions import Regions
+from incontext.hub import check_no_encoder
 from incontext.options import AskedEnsemble, Detail, Dtype, SegType, check_choice
 from incontext.outputs.formats import check_labels
 from incontext.outputs.rows import write_rows
@@ -50,6 +51,7 @@ class ExampleSegmenter:
         params: Mapping[Any, Any],
         *,
         metadata: Mapping[str, str] | None = None,
+        encoder: str | PathLike[str] | None = None,
         device: str | None = None,
         dtype: Dtype | None = None,
         size: int | None = None,
@@ -60,9 +62,8 @@ class ExampleSegmenter:
         self.metadata = dict(metadata or {})
         self.device = choose_device(device)
         self.dtype: Dtype = dtype or default_dtype(self.device)
-        self.engine = _make_engine(
-            config, params, self.metadata, device=self.device, dtype=self.dtype, size=size
-        )
+        told: dict[str, Any] = {"encoder": encoder, "device": self.device, "dtype": self.dtype}
+        self.engine = _make_engine(config, params, self.metadata, **told, size=size)
 
     @property
     def threshold(self) -> float:
@@ -319,6 +320,7 @@ def _make_engine(
     params: Mapping[Any, Any],
     metadata: Mapping[str, str],
     *,
+    encoder: str | PathLike[str] | None,
     device: Any,
     dtype: Dtype,
     size: int | None,
@@ -327,11 +329,12 @@ def _make_engine(
 
     Raises:
         CheckpointError: if its encoder is not there, or is another one.
-        PromptError: if it cannot see pictures at that size.
+        PromptError: if it cannot see pictures at that size, or an encoder is given to a SegGPT.
     """
     if size is not None and not isinstance(size, int):
         raise PromptError(f"size {size!r} is no number of pixels")
     if isinstance(config, SegGPTConfig):
+        check_no_encoder(encoder)
         engine = SegGPTEngine(config, params, device=device, dtype=dtype)
         if size is not None:
             engine.check_size(size)
@@ -339,4 +342,6 @@ def _make_engine(
         return engine
     if isinstance(config, MatchingConfig):
         return load_matching(config, params, metadata, device=device, dtype=dtype, size=size)
-    return load_in_context(config, params, metadata, device=device, dtype=dtype, size=size)
+    return load_in_context(
+        config, params, metadata, encoder=encoder, device=device, dtype=dtype, size=size
+    )

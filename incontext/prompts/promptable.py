@@ -14,7 +14,7 @@ from incontext.device import choose_device, default_dtype, enable_compile_cache
 from incontext.examples.encoded import EncodedPicture, Source, load_source
 from incontext.examples.in_context_engine import load_in_context
 from incontext.files.images import PictureOptions
-from incontext.hub import find_source
+from incontext.hub import check_no_encoder, find_own_encoder, find_source
 from incontext.options import Dtype, check_choice
 from incontext.prompts.answers import Answer
 from incontext.prompts.checks import Prompts, check_prompts
@@ -67,6 +67,7 @@ class OnPromptable:
         cls,
         name_or_path: str | PathLike[str] | None = None,
         *,
+        encoder: str | PathLike[str] | None = None,
         device: str | None = None,
         dtype: Dtype | None = None,
         **options: Any,
@@ -77,7 +78,9 @@ class OnPromptable:
             CheckpointError: if there are no such weights, or they have no heads for prompts.
             DeviceError: if there is no such device.
         """
-        model = Promptable.from_pretrained(name_or_path, device=device, dtype=dtype)
+        model = Promptable.from_pretrained(
+            name_or_path, encoder=encoder, device=device, dtype=dtype
+        )
         return cls(model, **options)
 
 
@@ -94,12 +97,14 @@ class Promptable:
         cls,
         name_or_path: str | PathLike[str] | None = None,
         *,
+        encoder: str | PathLike[str] | None = None,
         device: str | None = None,
         dtype: Dtype | None = None,
     ) -> "Promptable":
         """Load the weights of a promptable model: shipped ones by name, or a file or folder.
 
         `dtype` is that of the image encoder, by default float32 on a CPU and bfloat16 elsewhere.
+        `encoder` is for weights on one of their own, as for `Segmenter.from_pretrained`.
 
         Raises:
             CheckpointError: if there are no such weights, or they are damaged, or of a model
@@ -121,11 +126,17 @@ class Promptable:
             if loaded.config.get("model") == IN_CONTEXT_MODEL:
                 config = InContextConfig.from_dict(loaded.config)
                 engine = load_in_context(
-                    config, loaded.params, loaded.metadata, device=place, dtype=chosen
+                    config,
+                    loaded.params,
+                    loaded.metadata,
+                    encoder=find_own_encoder(path, loaded.metadata, encoder),
+                    device=place,
+                    dtype=chosen,
                 )
                 return cls(make_heads(engine, config, loaded.params), metadata=loaded.metadata)
             if loaded.config.get("model") != SAM_MODEL:
                 raise CheckpointError(f"no heads for points and boxes; {FILES}")
+            check_no_encoder(encoder)
             config = SAMConfig.from_dict(loaded.config)
             engine = SAMEngine(config, loaded.params, device=place, dtype=chosen)
             return cls(engine, metadata=loaded.metadata)

@@ -4,9 +4,11 @@ Presets are class methods, such as `InContextConfig.small()`.
 """
 
 from seggpt.config.encoder import ENCODER_MODEL as ENCODER_MODEL
+from seggpt.config.encoder import ENCODERS as ENCODERS
 from seggpt.config.encoder import Activation as Activation
 from seggpt.config.encoder import EncoderConfig as EncoderConfig
 from seggpt.config.encoder import ViTConfig as ViTConfig
+from seggpt.config.encoder import choose_taps as choose_taps
 from seggpt.config.heads import MASK_STRIDE as MASK_STRIDE
 from seggpt.config.heads import PROMPT_HEADS as PROMPT_HEADS
 from seggpt.config.heads import HeadsConfig as HeadsConfig

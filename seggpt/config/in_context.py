@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seggpt.config.checks import MOST_BLOCKS, check_positive, checked_dict, field_values, own_fields
-from seggpt.config.encoder import EncoderConfig
+from seggpt.config.encoder import ENCODERS, EncoderConfig
 from seggpt.config.heads import PromptHeadsConfig
 
 IN_CONTEXT_MODEL = "in-context"  # tells its fields from other models', in files
@@ -68,4 +68,4 @@ class InContextConfig:
     @classmethod
     def small(cls) -> "InContextConfig":
         """The shipped model, on DINOv2 ViT-S/14."""
-        return cls(encoder=EncoderConfig.dinov2_small())
+        return cls(encoder=ENCODERS["dinov2-small"])

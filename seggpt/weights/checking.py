@@ -1,6 +1,6 @@
 """Comparison of published tensors with a table of names; all differences in one error."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from seggpt.errors import CheckpointError
@@ -19,16 +19,17 @@ def check_tensors(
     *,
     model: str,
     spare: Collection[str],
+    values: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
     """Compare names, types and shapes; return the values of the shapes' letters.
 
     `prefix` stands before every name of the table in the file. `spare` are further whole names
-    that the file may hold and nothing reads.
+    that the file may hold and nothing reads, `values` those that are known before.
 
     Raises:
         CheckpointError: one line that counts what is wrong and names the first of each kind.
     """
-    values: dict[str, int] = {}
+    values = dict(values or {})
     missing: list[str] = []
     wrong: list[str] = []
     read_bytes = 0

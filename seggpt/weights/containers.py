@@ -19,7 +19,14 @@ from seggpt.weights.sniff import check_regular_file, refuse, sniff
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 PICKLE_FILE = "pytorch_model.bin"
-MODEL_TYPES = ("seggpt", "sam", "sam_hq", "dinov2", "dinov2_with_registers")  # of a config.json
+MODEL_TYPES = (
+    "seggpt",
+    "sam",
+    "sam_hq",
+    "dinov2",
+    "dinov2_with_registers",
+    "dinov3_vit",
+)  # of a config.json
 _MAX_JSON_BYTES = 16 << 20
 _MAX_SHARDS = 1000
 _FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}

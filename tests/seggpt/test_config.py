@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given, settings
 
 from seggpt.config import (
+    ENCODERS,
     EncoderConfig,
     InContextConfig,
     PromptHeadsConfig,
     SAMConfig,
     SegGPTConfig,
     ViTConfig,
+    choose_taps,
 )
 from seggpt.errors import CheckpointError
 from tests.damage import SEEDS, change_json, refusal
@@ -118,7 +120,7 @@ def test_fields_of_another_kind_are_refused(change, message) -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [SegGPTConfig.tiny(), SAMConfig.sam_base(), EncoderConfig.dinov2_small()]
+    "config", [SegGPTConfig.tiny(), SAMConfig.sam_base(), ENCODERS["dinov2-small"]]
 )
 def test_a_missing_field_is_named(config) -> None:
     fields = config.to_dict()
@@ -127,14 +129,34 @@ def test_a_missing_field_is_named(config) -> None:
         type(config).from_dict(fields)
 
 
-ENCODERS = [EncoderConfig.dinov2_small, EncoderConfig.dinov2_base, EncoderConfig.dinov2_large]
-
-
-@pytest.mark.parametrize("preset", ENCODERS)
-def test_encoders_survive_json(preset) -> None:
-    config = preset(registers=4)
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoders_survive_json(name) -> None:
+    config = ENCODERS[name]
     assert EncoderConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert config.width // config.heads == 64
+
+
+@pytest.mark.parametrize(("depth", "taps"), [(12, (6, 9, 11)), (24, (12, 18, 22)), (3, (2, 3, 3))])
+def test_the_same_shares_of_any_depth_are_read(depth, taps) -> None:
+    assert tuple(tap + 1 for tap in choose_taps(depth)) == taps
+
+
+def test_the_giant_has_the_gated_mlp_of_its_authors() -> None:
+    giant = ENCODERS["dinov2-giant"].vit
+    assert (giant.activation, round(giant.width * giant.mlp_ratio)) == ("swiglu", 4096)
+
+
+def test_what_contexts_know_of_the_shipped_encoder_stays() -> None:
+    assert ENCODERS["dinov2-small"].to_dict() == {
+        "model": "encoder",
+        "patch_size": 14,
+        "width": 384,
+        "depth": 12,
+        "heads": 6,
+        "pos_grid": [37, 37],
+        "registers": 0,
+        "taps": [5, 8, 10],
+    }
 
 
 @pytest.mark.parametrize(
@@ -150,15 +172,21 @@ def test_encoders_survive_json(preset) -> None:
         ({"registers": -1}, "registers '-1' is not a model's"),
         ({"pos_grid": [0, 37]}, "pos_grid"),
         ({"pos_grid": [[37], 37]}, "pos_grid"),
+        ({"positions": "rotary", "heads": 64}, "heads of 6 are not a multiple of 4"),
+        ({"positions": "none"}, "positions 'none' is not a model's"),
+        ({"activation": "relu"}, "activation 'relu' is not a model's"),
+        ({"mlp_ratio": 0}, "mlp_ratio 0.0 leaves nothing of 384"),
+        ({"mlp_ratio": -1.0}, "mlp_ratio '-1.0' is not a model's"),
+        ({"norm_epsilon": "1e-5"}, "norm_epsilon '1e-5' is not a model's"),
     ],
 )
 def test_fields_that_no_encoder_has_are_refused(change, message) -> None:
     with pytest.raises(ValueError, match=message):
-        EncoderConfig.from_dict(EncoderConfig.dinov2_small().to_dict() | change)
+        EncoderConfig.from_dict(ENCODERS["dinov2-small"].to_dict() | change)
 
 
 def test_an_encoder_is_told_from_a_model() -> None:
-    fields = EncoderConfig.dinov2_small().to_dict()
+    fields = ENCODERS["dinov2-small"].to_dict()
     with pytest.raises(CheckpointError, match="an image encoder's"):
         SegGPTConfig.from_dict(fields)
     with pytest.raises(CheckpointError, match="not the fields of an encoder"):
@@ -174,7 +202,7 @@ def in_context_fields(**changes) -> dict:
 def test_in_context_models_survive_json() -> None:
     assert InContextConfig.from_dict(in_context_fields()) == InContextConfig.small()
     other = InContextConfig(
-        encoder=EncoderConfig.dinov2_base(registers=4),
+        encoder=ENCODERS["dinov2-base-registers"],
         depth=0,
         matchings=((2, False),),
         prompts=PromptHeadsConfig(depth=0, mask_width=8),
@@ -205,7 +233,7 @@ def test_in_context_models_survive_json() -> None:
         ({"matchings": {"0": True}}, "matchings .* is not a model's"),
         ({"encoder": "dinov2"}, "not the fields of a part"),
         ({"encoder": [1]}, "not the fields of a part"),
-        ({"encoder": EncoderConfig.dinov2_small().to_dict() | {"heads": 0}}, "heads 0"),
+        ({"encoder": ENCODERS["dinov2-small"].to_dict() | {"heads": 0}}, "heads 0"),
         ({"prompts": 3}, "not the fields of a part"),
         ({"prompts": PromptHeadsConfig().to_dict() | {"depth": 513}}, "depth 513 is not in 0..512"),
     ],
@@ -231,7 +259,7 @@ def test_an_in_context_model_is_told_from_others() -> None:
 
 OWN = [
     SegGPTConfig.tiny(),
-    InContextConfig(encoder=EncoderConfig.dinov2_small(), prompts=PromptHeadsConfig()),
+    InContextConfig(encoder=ENCODERS["dinov2-small"], prompts=PromptHeadsConfig()),
     SAMConfig.sam_base(),
 ]
 

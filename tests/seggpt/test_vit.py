@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from seggpt.config import EncoderConfig, ViTConfig
-from seggpt.vit import ViT
+from seggpt.vit import Mlp, ViT, make_rotation, rotate
 from tests.jitting import jitted
 
 CONFIG = EncoderConfig(
@@ -73,3 +73,43 @@ def test_a_layer_scale_of_zero_leaves_the_embedding(vit):
         block.scale1[...] = block.scale2[...] = jnp.zeros(CONFIG.width)
     want = vit.embed(IMAGE) + vit.positions((4, 6))
     np.testing.assert_allclose(jitted(silent.taps)(IMAGE, (2,))[0], want, atol=1e-6)
+
+
+def test_turned_queries_and_keys_tell_how_far_apart_patches_are():
+    query, key = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)
+    rotation = make_rotation((3, 5), 8, 2)
+
+    def turn(vector):
+        return np.asarray(rotate(jnp.tile(vector, (1, 17, 1, 1)), rotation))[0, :, 0]
+
+    queries, keys = turn(query), turn(key)
+    np.testing.assert_array_equal(queries[:2], np.stack([query, query]))  # they have no place
+    logits = (queries[2:] @ keys[2:].T).reshape(3, 5, 3, 5)
+    np.testing.assert_allclose(logits[:-1, :-1, :-1, :-1], logits[1:, 1:, 1:, 1:], atol=1e-4)
+    assert np.ptp([logits[0, 0, 0, 0], logits[0, 0, 0, 1], logits[0, 0, 1, 0]]) > 1e-2
+
+
+def test_positions_are_shares_of_either_axis():
+    wide, tall = make_rotation((2, 6), 4, 0), make_rotation((2, 2), 4, 0)
+    angles = np.pi * np.asarray([-1, 1])  # of a middle at -1/2 and 1/2, with a period of 1
+    np.testing.assert_allclose(tall.cos[:, 0], np.repeat(np.cos(angles), 2), atol=1e-6)
+    np.testing.assert_allclose(wide.cos[::6, 0], tall.cos[::2, 0], atol=1e-6)
+    np.testing.assert_allclose(wide.sin[:6, 1], np.sin(np.pi * np.arange(-5, 6, 2) / 3), atol=1e-6)
+
+
+def test_rotary_positions_need_no_table():
+    vit = make_vit(dataclasses.replace(CONFIG, rotary=True))
+    assert not hasattr(vit, "pos_embed")
+    (tokens,) = jitted(vit.taps)(IMAGE, (2,))
+    (others,) = jitted(vit.taps)(IMAGE[:, ::-1], (2,))
+    assert not np.allclose(tokens.sum(axis=1), others.sum(axis=1), atol=1e-2)
+
+
+def test_half_of_a_gated_mlp_passes_where_the_other_is_open():
+    mlp = Mlp(dataclasses.replace(CONFIG, activation="swiglu"), rngs=nnx.Rngs(0))
+    assert mlp.fc1.kernel.shape == (16, 2 * 64)
+    assert mlp.fc1.bias is not None
+    mlp.fc1.bias[...] = jnp.concatenate([jnp.full(64, 100.0), jnp.full(64, 0.5)])
+    mlp.fc1.kernel[...] = jnp.zeros((16, 128))
+    mlp.fc2.kernel[...] = jnp.full((64, 16), 1 / 64)
+    np.testing.assert_allclose(mlp(jnp.ones((1, 1, 16))), np.full((1, 1, 16), 50.0), rtol=1e-5)

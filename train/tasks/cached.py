@@ -15,10 +15,12 @@ from data.prefetch import prefetch
 from seggpt.config import InContextConfig
 from seggpt.errors import CheckpointError
 from seggpt.in_context.model import InContextModel
+from seggpt.pretrained import find_encoder
 from seggpt.weights import save_weights
 from seggpt.weights.encoder import load_encoder
 from seggpt.weights.graft import graft
 from train.config import TrainConfig
+from train.tasks.encoders import name_encoder
 
 Batch = TypeVar("Batch")
 
@@ -39,7 +41,8 @@ class CachedTask:
         data = config.data
         if len(data.path) != 1:
             raise ValueError("--data: pass the folder of one feature cache (data.feature_cache)")
-        self.encoder_name, self.encoder = data.encoder, load_encoder(data.encoder)
+        self.encoder_path = find_encoder(data.encoder)
+        self.encoder = load_encoder(self.encoder_path)
         if self.encoder.config != self.model.encoder:
             raise ValueError(f"data.encoder {data.encoder}: not the recipe's model.encoder")
         self.cache = self._open(data.path[0])
@@ -51,7 +54,11 @@ class CachedTask:
     def _open(self, path: str) -> FeatureCache:
         opened = open_cache(path)
         if opened.encoder != self.encoder.sha256:
-            raise ValueError(f"{path}: features of another encoder than data.encoder's")
+            raise ValueError(
+                f"{path}: features of the encoder with SHA-256 {opened.encoder}, and data.encoder "
+                f"{self.encoder_path} has {self.encoder.sha256}; set encoder to that one, or give "
+                "the data sets or a cache of this one (data.feature_cache --encoder)"
+            )
         return opened
 
     def graft(self, params: PyTree) -> PyTree:
@@ -69,9 +76,9 @@ class CachedTask:
         return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), grafted)
 
     def save(self, path: Path, params: PyTree, metadata: dict[str, str]) -> None:
-        """Write the weights; the encoder is named by its checksum."""
+        """Write the weights; the encoder is named by its checksum, and linked beside them."""
         metadata = metadata | {
-            "encoder": self.encoder_name,
+            "encoder": name_encoder(self.encoder_path, path.parent),
             "encoder_sha256": self.encoder.sha256,
         }
         save_weights(path, params, config=self.model.to_dict(), metadata=metadata)

@@ -6,6 +6,7 @@ import dataclasses
 from incontext.cli.console import Console
 from incontext.cli.options import Subparsers, positive
 from incontext.cli.outcome import Exit, UsageError
+from seggpt.config import ENCODERS
 
 PEERS = ("transformers",)
 PEER_DTYPES = ("float32", "bfloat16")
@@ -17,6 +18,7 @@ examples:
   seggpt bench --model large --examples 1 8 --against transformers
   seggpt bench --model sam_base --task click --against transformers
   seggpt bench --model sam_base --task everything --runs 1 --against transformers
+  seggpt bench --model dinov3-base --task encode --size 672
 
 A picture's time is from pixels in memory to a mask in memory, with the examples encoded before.
 Every subject has a process of its own; they take turns, picture by picture. `of matmul` is the
@@ -26,6 +28,10 @@ Tasks of a promptable model, on a picture of 1024x768: encode it; click on it on
 with three masks of its size; or find everything. Both sides of a comparison have the same random
 weights. Their masks are blobs, and the filters of everything mode (the same on both sides) are such
 that about 40% of them pass.
+
+An image encoder alone (the names are those of `seggpt models`) has random weights, and a square
+picture of --size, or the nearest that its patches divide. `cpu s` is what all cores worked for a
+picture: what it would take on one core that has nothing else to do.
 """
 
 
@@ -43,7 +49,7 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
         "--model",
         metavar="NAME|PATH",
         help="weights, or random ones of a size: tiny, small, base, large, painter; sam_base, "
-        "sam_large, sam_huge for the tasks of promptable models",
+        "sam_large, sam_huge for the tasks of promptable models; dinov3-base and such to encode",
     )
     parser.add_argument("--task", choices=TASKS, default="segment", help="default: segment")
     parser.add_argument(
@@ -51,6 +57,9 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--points-per-side", type=positive, default=32, metavar="N", help="of --task everything"
+    )
+    parser.add_argument(
+        "--size", type=positive, metavar="PX", help="side of an encoder's picture (default: 448)"
     )
     parser.add_argument("--runs", type=positive, default=5, metavar="N", help="default: 5")
     parser.add_argument("--device", metavar="NAME", help="cpu, gpu, tpu (default: the best)")
@@ -74,6 +83,7 @@ def run(args: argparse.Namespace, console: Console) -> Exit:
         points_per_side=args.points_per_side,
         device=args.device,
         dtype=args.dtype,
+        size=args.size or 448,
     )
     # The pipeline of everything mode is not made for bfloat16.
     dtypes = PEER_DTYPES[:1] if args.task == "everything" else PEER_DTYPES
@@ -100,6 +110,10 @@ def _check(args: argparse.Namespace) -> None:
         UsageError: It cannot, or has not.
     """
     model, segments = args.model, args.task == "segment"
+    if args.size is not None and model not in ENCODERS:
+        raise UsageError(f"--size goes with an image encoder: --model {', '.join(ENCODERS)}")
+    if model in ENCODERS and args.task != "encode":
+        raise UsageError(f"--model {model} is an image encoder; add --task encode")
     if segments and model in SAM_SIZES:
         raise UsageError(f"--model {model} does not segment; add --task encode, click, everything")
     if not segments and model is None:

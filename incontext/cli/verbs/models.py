@@ -11,6 +11,11 @@ from seggpt.errors import CheckpointError
 from seggpt.pretrained import DEFAULT, ENCODER, MATCHING, shipped_weights
 
 HEADINGS = ("name", "parameters", "attention", "size", "licence", "score")
+ENCODER_HEADINGS = ("encoder", "parameters", "patches", "file", "GFLOP at 448 px", "licence")
+NOTE = (
+    "Only dinov2-small is shipped; get the others from Meta or the Hugging Face Hub "
+    "(docs/encoders.md). DINOv3's licence is Meta's own: read it first."
+)
 
 
 def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
@@ -18,7 +23,8 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
     parser = verbs.add_parser(
         "models",
         help="list or verify the weights that are installed",
-        description="List the weights that came with the package, or verify them or a file.",
+        description="List the weights that came with the package and the image encoders that "
+        "weights can stand on, or verify weights.",
     )
     parser.set_defaults(run=run)
     parser.add_argument("action", nargs="?", choices=("list", "verify"), default="list")
@@ -44,10 +50,15 @@ def run(args: argparse.Namespace, console: Console) -> Exit:
         if args.name not in files:
             raise UsageError(f"no weights named {args.name!r}; there are {', '.join(files)}")
         files = {args.name: files[args.name]}
-    return _verify(files, console) if args.action == "verify" else _list(files, console)
+    if args.action == "verify":
+        return _verify(files, console)
+    _list(files, console)
+    if args.name is None:
+        _list_encoders(console)
+    return Exit.DONE
 
 
-def _list(files: Mapping[str, Path], console: Console) -> Exit:
+def _list(files: Mapping[str, Path], console: Console) -> None:
     # numpy and safetensors: not before the arguments have been parsed.
     from incontext.cli.work.models import read_model
 
@@ -65,12 +76,40 @@ def _list(files: Mapping[str, Path], console: Console) -> Exit:
                 model.score,
             )
         )
+    _print_table(rows, console)
+
+
+def _list_encoders(console: Console) -> None:
+    from incontext.cli.work.encoders import list_encoders  # as above
+
+    rows: list[Sequence[str]] = [ENCODER_HEADINGS]
+    for encoder in list_encoders():
+        console.event("encoder", **vars(encoder))
+        rows.append(
+            (
+                f"{encoder.name} (shipped)" if encoder.shipped else encoder.name,
+                f"{encoder.parameters / 1e6:.1f}M",
+                f"{encoder.patch_px} px",
+                f"{encoder.file_mb} MB",
+                f"{encoder.gflop:.0f}",
+                encoder.licence,
+            )
+        )
     if not console.events:
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-            console.data("  ".join(cells).rstrip())
-    return Exit.DONE
+        console.data("")
+    _print_table(rows, console)
+    if not console.events:
+        console.data("")
+        console.data(NOTE)
+
+
+def _print_table(rows: Sequence[Sequence[str]], console: Console) -> None:
+    if console.events:
+        return
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        console.data("  ".join(cells).rstrip())
 
 
 def _verify(files: Mapping[str, Path], console: Console) -> Exit:

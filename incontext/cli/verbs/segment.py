@@ -46,7 +46,7 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
     )
     parser.set_defaults(run=run)
     _add_prompt(parser)
-    groups = add_picture_options(parser, formats=FORMATS_HELP, model="weights (see seggpt models)")
+    groups = add_picture_options(parser, formats=FORMATS_HELP)
     groups.output.add_argument("--threshold", type=unit_interval, metavar="P", help="0..1")
     groups.output.add_argument(
         "--detail",

@@ -10,6 +10,7 @@ from incontext.cli.options import (
     Subparsers,
     add_annotations,
     add_mask_options,
+    add_model,
     add_names,
     add_reading,
     positive,
@@ -140,8 +141,7 @@ def _add_learning(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--remat", action="store_true", default=None, help="trade time for memory")
     group.add_argument("--seed", type=int, metavar="N")
-    group.add_argument("--model", metavar="NAME|PATH", help="weights (see seggpt models)")
-    group.add_argument("--device", metavar="NAME", help="cpu, gpu, tpu, gpu:1 (default: the best)")
+    add_model(group)
 
 
 def _labels(text: str) -> list[int]:

@@ -7,6 +7,7 @@ from incontext.cli.console import Console
 from incontext.cli.options import (
     Subparsers,
     add_mask_options,
+    add_model,
     add_names,
     add_reading,
     positive,
@@ -41,8 +42,7 @@ def add_parser(verbs: Subparsers) -> argparse.ArgumentParser:
     _add_prompt(parser)
     _add_output(parser)
     inputs = parser.add_argument_group("model and inputs")
-    inputs.add_argument("--model", metavar="NAME|PATH", help="weights (see seggpt models)")
-    inputs.add_argument("--device", metavar="NAME", help="cpu, gpu, tpu, gpu:1 (default: the best)")
+    add_model(inputs)
     inputs.add_argument(
         "--size",
         type=positive,

@@ -41,6 +41,7 @@ def sweep_all(args: argparse.Namespace, console: Console) -> Exit:
     def begin(_: int) -> Model:
         generator = incontext.AutomaticMaskGenerator.from_pretrained(
             args.model,
+            encoder=args.encoder,
             device=args.device,
             points_per_side=args.points_per_side,
             points_per_batch=args.points_per_batch,
@@ -98,8 +99,12 @@ def _selector(
         given["boxes"] = args.box
     if not args.example:
         return lambda _: Selection(**given) if given else None
-    own = None if isinstance(model.engine, SAMEngine) else args.model
-    segmenter = incontext.Segmenter.from_pretrained(own, device=args.device)
+    own = (
+        {}
+        if isinstance(model.engine, SAMEngine)
+        else {"name_or_path": args.model, "encoder": args.encoder}
+    )
+    segmenter = incontext.Segmenter.from_pretrained(**own, device=args.device)
     context = segmenter.context([incontext.Example(*args.example, **example_options(args))])
     return lambda picture: Selection(**given, result=segmenter.segment(picture, context))
 

@@ -36,7 +36,9 @@ def ask_all(args: argparse.Namespace, console: Console) -> Exit:
         check_examples(args, [*own, *found.pairs], formats=formats)
 
     def begin(_: int) -> Model:
-        model = incontext.Promptable.from_pretrained(args.model, device=args.device)
+        model = incontext.Promptable.from_pretrained(
+            args.model, encoder=args.encoder, device=args.device
+        )
         is_sam = isinstance(model.engine, SAMEngine)
         if not own and not found.pairs:
             ask = _by_prompt(model, args)
@@ -48,7 +50,9 @@ def ask_all(args: argparse.Namespace, console: Console) -> Exit:
         elif is_sam:
             ask = _by_example(model, make_examples(args, own, found), args.method)
         else:
-            segmenter = incontext.Segmenter.from_pretrained(args.model, device=args.device)
+            segmenter = incontext.Segmenter.from_pretrained(
+                args.model, encoder=args.encoder, device=args.device
+            )
             ask = _by_context(segmenter, make_examples(args, own, found), args)
 
         def save(job: Job, answer: tuple[Result, Mapping[int, float]]) -> dict[str, Any]:

@@ -52,7 +52,9 @@ def _begin(
     names: dict[int, str],
     count: int,
 ) -> Model:
-    segmenter = incontext.Segmenter.from_pretrained(args.model, device=args.device, size=args.size)
+    segmenter = incontext.Segmenter.from_pretrained(
+        args.model, encoder=args.encoder, device=args.device, size=args.size
+    )
     context = _read_context(args, segmenter, found, names)
     told = {"context": context, "threshold": args.threshold, "detail": args.detail}
     # Of all pictures, not of those that are left: a batch shapes how sums are rounded.

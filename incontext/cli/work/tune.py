@@ -56,7 +56,9 @@ def tune_all(args: argparse.Namespace, console: Console) -> Exit:
     state = state_path(out)
     if state.exists() and not args.resume:
         state.unlink()  # of a run that was given up
-    segmenter = incontext.Segmenter.from_pretrained(args.model, device=args.device)
+    segmenter = incontext.Segmenter.from_pretrained(
+        args.model, encoder=args.encoder, device=args.device
+    )
     examples = make_examples(args, pairs, found)
     with live_line(console) as tell:
         tuned = tune_prompt(

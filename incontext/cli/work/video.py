@@ -91,7 +91,7 @@ def follow_all(args: argparse.Namespace, console: Console) -> Exit:
     marked = {frame.number: frame for frame in _marked_frames(args, video)}
     done = [_count_done(args, video, span, formats) for span in spans]
     prepare_jax()
-    segmenter = incontext.Segmenter.from_pretrained(args.model, device=args.device, size=args.size)
+    segmenter = _load_segmenter(args)
     context = _read_context(args, segmenter, marked, names)
     memory = args.memory
     if memory is None:
@@ -230,6 +230,12 @@ def _is_kept(args: argparse.Namespace, number: int, finished: Collection[int]) -
     """Return whether a frame is not followed in this run, so that what is known of it stays."""
     is_outside = number < args.start or (args.end is not None and number > args.end)
     return is_outside or number in finished
+
+
+def _load_segmenter(args: argparse.Namespace) -> incontext.Segmenter:
+    return incontext.Segmenter.from_pretrained(
+        args.model, encoder=args.encoder, device=args.device, size=args.size
+    )
 
 
 def _marked_frames(args: argparse.Namespace, video: Video) -> Iterator[Frame]:

@@ -30,9 +30,9 @@ def test_ratios_are_ours_to_each_peers_at_the_same_task() -> None:
 
 def test_achieved_speed_is_a_share_of_the_matmul_s() -> None:
     *_, ours = cells(format_rows([row("ours")]))
-    assert ours[8:10] == ["100", "50%"]
+    assert ours[9:11] == ["100", "50%"]
 
 
 def test_what_is_not_known_is_left_empty() -> None:
     *_, unknown = cells(format_rows([row("ours", gflop=0.0, matmul_gflops=0.0)]))
-    assert unknown[8:10] == ["", ""]
+    assert unknown[9:11] == ["", ""]

@@ -29,9 +29,11 @@ class FakeSegmenter:
     before_result = staticmethod(lambda count: None)
 
     @classmethod
-    def from_pretrained(cls, name_or_path=None, *, device=None, dtype=None, size=None):
+    def from_pretrained(
+        cls, name_or_path=None, *, encoder=None, device=None, dtype=None, size=None
+    ):
         cls.loaded += 1
-        cls.asked = {"model": name_or_path, "device": device}
+        cls.asked = {"model": name_or_path, "encoder": encoder, "device": device}
         return cls()
 
     def context(self, examples, *, ensemble="auto", seg_type="semantic", names=None):

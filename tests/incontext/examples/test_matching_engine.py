@@ -60,8 +60,3 @@ def test_what_needs_training_says_so(segmenter: Segmenter) -> None:
         segmenter.segment(picture(0), [example(0)], points=[[3, 3]])
     with pytest.raises(PromptError, match="matching mode learns nothing"):
         segmenter.tune([example(0), example(1), example(2)])
-
-
-def test_weights_take_no_encoder(encoder: Path) -> None:
-    with pytest.raises(PromptError, match="an encoder goes with matching"):
-        Segmenter.from_pretrained(encoder=encoder)

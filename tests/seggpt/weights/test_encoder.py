@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from seggpt.config import EncoderConfig
+from seggpt.config import ENCODERS, EncoderConfig
 from seggpt.errors import CheckpointError
 from seggpt.pretrained import ENCODER, find_encoder, shipped_weights
 from seggpt.weights import save_weights
@@ -228,16 +228,6 @@ def test_a_block_that_is_skipped_is_missing(tmp_path, meta):
         load_encoder(tmp_path / "x.safetensors")
 
 
-@pytest.mark.parametrize("name", ["mlp.w12", "mlp.weights_in"])
-def test_gated_mlps_are_refused(tmp_path, meta, name):
-    stored = meta if name == "mlp.w12" else to_huggingface(meta)
-    block = "blocks.0." if name == "mlp.w12" else "encoder.layer.0."
-    gate = {f"{block}{name}.weight": np.zeros((2, 2), np.float32)}
-    save_file(stored | gate, tmp_path / "x.safetensors")
-    with pytest.raises(CheckpointError, match=r"gated MLPs .*giant.*not supported"):
-        load_encoder(tmp_path / "x.safetensors")
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -253,7 +243,9 @@ def test_what_shapes_and_names_contradict_is_refused(tmp_path, meta, change, mes
 
 def test_another_model_is_no_encoder(tmp_path):
     save_file({"a.weight": np.zeros(3, np.float32)}, tmp_path / "x.safetensors")
-    with pytest.raises(CheckpointError, match=r"not a DINOv2 checkpoint; it holds 1 tensors such"):
+    with pytest.raises(
+        CheckpointError, match=r"not a ViT of DINOv2 or DINOv3; it holds 1 tensors such"
+    ):
         load_encoder(tmp_path / "x.safetensors")
     with pytest.raises(CheckpointError, match="not the fields of an encoder"):
         load_encoder(shipped_weights()["seggpt-small"])
@@ -280,7 +272,7 @@ def test_the_shipped_encoder_has_a_name_and_is_no_segmenter():
     assert ENCODER.stem not in shipped_weights()
     assert find_encoder() == find_encoder("dinov2-small") == ENCODER
     loaded = load_encoder("dinov2-small")
-    assert loaded.config == EncoderConfig.dinov2_small()
+    assert loaded.config == ENCODERS["dinov2-small"]
     assert loaded.sha256 == hashlib.sha256(ENCODER.read_bytes()).hexdigest()
     assert "on what data is not stated" in loaded.metadata["note"]
     card = ENCODER.with_suffix(".md").read_text(encoding="utf-8")

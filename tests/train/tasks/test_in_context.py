@@ -136,9 +136,10 @@ def test_weights_name_their_encoder_and_start_another_run(config, task, whole):
     assert loaded.metadata == {
         "train_sets": "regions,things",
         "step": "4",
-        "encoder": config.data.encoder,
+        "encoder": "encoder.safetensors",
         "encoder_sha256": load_encoder(config.data.encoder).sha256,
     }
+    assert (whole / "encoder.safetensors").samefile(config.data.encoder)
     again = InContextTask(replace(config, init=str(path)), make_mesh())
     start, saved = named(again.init()), named(loaded.params)
     assert start.keys() == saved.keys()
@@ -169,7 +170,7 @@ def test_a_cache_of_another_encoder_is_refused(config, root, tmp_path, name):
     (cache / "jobs.json").unlink()
     (cache / "jobs.json").write_text(json.dumps(jobs | {"encoder": "another"}))
     other = change(config, **{name: (str(cache),) if name == "path" else str(cache)})
-    with pytest.raises(ValueError, match=r"cache: features of another encoder") as caught:
+    with pytest.raises(ValueError, match=r"features of the encoder with SHA-256 another") as caught:
         make_task(other, make_mesh())
     assert "\n" not in str(caught.value)
 

@@ -66,12 +66,20 @@ def test_a_promptable_model_is_asked_for_its_task(measured) -> None:
     ]
 
 
+def test_an_encoder_alone_is_shown_a_picture_of_a_size(measured) -> None:
+    assert main(["bench", "--model", "dinov3-base", "--task", "encode", "--size", "672"]) == 0
+    [([job], _)] = measured
+    assert (job.model, job.label, job.size) == ("dinov3-base", "encode 672 px", 672)
+
+
 @pytest.mark.parametrize(
     ("arguments", "mend"),
     [
         (["--model", "sam_base"], "--task"),
         (["--task", "click"], "--model: sam_base"),
         (["--task", "click", "--model", "x.pth", "--against", "transformers"], "sam_base"),
+        (["--model", "dinov3-base"], "--task encode"),
+        (["--size", "448"], "--model dinov2-small"),
     ],
 )
 def test_a_task_that_the_model_cannot_do_is_refused(measured, capsys, arguments, mend) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from incontext.cli import main
 from incontext.cli.verbs import models
-from seggpt.config import SegGPTConfig
+from seggpt.config import ENCODERS, SegGPTConfig
 from seggpt.weights import save_weights
 
 SAM = Path(__file__).parents[3] / "seggpt" / "golden" / "sam" / "model.safetensors"
@@ -33,12 +33,16 @@ def weights(tmp_path, monkeypatch):
 
 def test_lists_what_the_files_say_of_themselves(weights, capsys):
     assert main(["models"]) == 0
-    heading, small, other, matching = capsys.readouterr().out.splitlines()
+    heading, small, other, matching, *encoders = capsys.readouterr().out.splitlines()
     assert heading.split() == ["name", "parameters", "attention", "size", "licence", "score"]
     assert small.startswith("seggpt-small (default)")
     assert "prefix" in other
     assert other.endswith("Apache-2.0  61.2 mIoU")
     assert matching.split()[:2] == ["matching", "22.1M"]
+    shipped = next(line for line in encoders if line.startswith("dinov2-small (shipped)"))
+    assert shipped.split()[2:] == ["22.1M", "14", "px", "44", "MB", "58", "Apache-2.0"]
+    third = next(line for line in encoders if line.startswith("dinov3-base"))
+    assert third.endswith("DINOv3 License (Meta's own)")
 
 
 def test_lists_as_json(weights, capsys):
@@ -47,6 +51,14 @@ def test_lists_as_json(weights, capsys):
     assert model["name"] == "seggpt-other"
     assert model["parameters"] == 23
     assert model["is_default"] is False
+
+
+def test_lists_every_encoder_as_json(weights, capsys):
+    assert main(["models", "--json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    encoders = [event for event in events if event["event"] == "encoder"]
+    assert [event["name"] for event in encoders] == list(ENCODERS)
+    assert [event["name"] for event in encoders if event["shipped"]] == ["dinov2-small"]
 
 
 def test_verify_tells_intact_from_damaged(weights, capsys):

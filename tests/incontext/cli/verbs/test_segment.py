@@ -43,6 +43,7 @@ def test_options_reach_the_segmenter(place, segmenter):
     argv = ["segment", "a.png", *place.pair, *place.pair, *OUT, *options, "--threshold", "0.25"]
     assert main(argv) == 0
     assert segmenter.asked == {
+        "encoder": None,
         "model": "tiny",
         "device": "cpu",
         "examples": 2,
