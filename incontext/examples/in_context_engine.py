@@ -1,6 +1,6 @@
 """The in-context model on a frozen encoder, for `Segmenter`: pictures keep their aspect ratio."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -52,7 +52,7 @@ EVEN = 2  # grids have even sides, so that pictures of nearly one shape share a 
 class InContextEngine:
     """A frozen encoder, and what was trained on it."""
 
-    model: ClassVar[type[Painter]] = InContextModel
+    model: ClassVar[Callable[..., Painter]] = InContextModel
 
     def __init__(
         self,

@@ -1,15 +1,17 @@
 """Matching mode for `Segmenter`: an encoder alone, with all that works with contexts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float32
 
 from incontext.examples.engine import Passes
+from incontext.examples.fingerprint import fingerprint
 from incontext.examples.in_context_engine import SIZE, InContextEngine
 from incontext.examples.in_context_programs import Painter
 from incontext.examples.passes import join_passes
+from incontext.examples.positions import find_directions
 from incontext.options import Dtype
 from seggpt.config import MatchingConfig
 from seggpt.in_context.matching_model import MatchingModel
@@ -21,7 +23,21 @@ LEAST = 1e-6  # of a label's share, where it is divided by
 class MatchingEngine(InContextEngine):
     """A frozen encoder whose features are matched; nothing was trained on it."""
 
-    model: ClassVar[type[Painter]] = MatchingModel
+    model: ClassVar[Callable[..., Painter]] = MatchingModel
+
+    def __init__(
+        self,
+        config: MatchingConfig,
+        *,
+        encoder: LoadedEncoder,
+        device: Any,
+        dtype: Dtype,
+        size: int = SIZE,
+    ) -> None:
+        directions = {"directions": find_directions(encoder)}
+        super().__init__(config, directions, encoder=encoder, device=device, dtype=dtype, size=size)
+        # Directions differ by a rounding from one machine to the next; contexts may travel.
+        self.fingerprint = fingerprint(config.to_dict(), {}, encoder.sha256)
 
     def _combine(
         self, painted: Float32[np.ndarray, "passes h w c"], passes: Passes
@@ -53,4 +69,4 @@ def load_matching(
         sha256=metadata["encoder_sha256"],
     )
     chosen = SIZE if size is None else size
-    return MatchingEngine(config, {}, encoder=encoder, device=device, dtype=dtype, size=chosen)
+    return MatchingEngine(config, encoder=encoder, device=device, dtype=dtype, size=chosen)

@@ -17,6 +17,7 @@ from seggpt.encoder import Embedding
 from seggpt.in_context.edges import follow_edges
 from seggpt.in_context.matching import label_fractions, match, pool, rarity
 from seggpt.in_context.model import Cache
+from seggpt.in_context.positions import DIRECTIONS
 from seggpt.layers import unit
 
 # Chosen on the val splits of 14 training sets, never on the sets that scores are reported of.
@@ -26,13 +27,19 @@ BACKWARD = 0.25  # how much a token counts less that many tokens of the query lo
 
 
 class MatchingModel(nnx.Module):
-    """What `InContextModel` is, without parameters: `decode` returns shares of labels."""
+    """What `InContextModel` is, without training: `decode` returns shares of labels.
+
+    Its only arrays are the directions of positions (`seggpt.in_context.positions`), which features
+    are compared without.
+    """
 
     dtype = jnp.float32
 
     def __init__(self, config: MatchingConfig, *, rngs: nnx.Rngs) -> None:
         del rngs
         self.config = config
+        layers, width = len(config.encoder.taps), config.encoder.width
+        self.directions = nnx.Param(jnp.zeros((layers, DIRECTIONS, width)))
 
     def encode(
         self,
@@ -55,7 +62,7 @@ class MatchingModel(nnx.Module):
         return self._encode(examples, pool(shares, self._cells(examples)))
 
     def _encode(self, examples: Embedding, fractions: Float[Array, "b gh gw k"]) -> Cache:
-        tokens = _stack(examples)
+        tokens = self._tokens(examples)
         cells = to_patches(fractions, 2)
         count, tokens_each, labels = len(cells), cells.shape[1], fractions.shape[-1]
         unused = jnp.zeros((count, 4 * tokens_each, 0))
@@ -75,12 +82,19 @@ class MatchingModel(nnx.Module):
 
         Each row of the cache serves as many queries in turn.
         """
-        tokens, rows = _stack(query), len(cache.fractions)
+        tokens, rows = self._tokens(query), len(cache.fractions)
         asked = tokens.reshape(rows, -1, *tokens.shape[1:])
         each = jax.vmap(jax.vmap(_carry, in_axes=(None, 0)))(cache, asked)
         cells = each.reshape(len(tokens), *each.shape[2:])
         found = from_patches(cells, 2, shape=query.grid(self.config.encoder.patch_size))
         return follow_edges(found, query.image)
+
+    def _tokens(self, images: Embedding) -> Float[Array, "b n t d"]:
+        """Return the tokens of all layers, without positions."""
+        tokens = jnp.stack(images.layers, axis=2)
+        directions = self.directions[...].astype(jnp.float32)
+        along = jnp.einsum("bntd,tkd->bntk", tokens, directions)
+        return tokens - jnp.einsum("bntk,tkd->bntd", along, directions)
 
     def _cells(self, image: Embedding) -> tuple[int, int]:
         rows, columns = image.grid(self.config.encoder.patch_size)
@@ -105,10 +119,6 @@ def _carry(cache: Cache, asked: Float[Array, "n t d"]) -> Float[Array, "n v"]:
             weights = rare - backward * jax.nn.logsumexp(logits, axis=1)
         found.append(match(q, k, cache.colours[None], weights)[0])
     return (found[0] + found[1]) / 2
-
-
-def _stack(images: Embedding) -> Float[Array, "b n t d"]:
-    return jnp.stack(images.layers, axis=2)
 
 
 def _centred(tokens: Float[Array, "b n t d"]) -> Float[Array, "b n t d"]:

@@ -44,7 +44,7 @@ def read_model(name: str, path: Path) -> ShippedModel:
         parameters=sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes),
         attention="prefix" if is_in_context else config.get("attention", "-"),
         size_px=IN_CONTEXT_SIZE if is_in_context else config.get("image_size", 0),
-        licence=metadata.get("licence", "-"),
+        licence=metadata.get("licence", "-").partition(" (")[0],
         score=metadata.get("score", "-"),
         path=str(path),
     )

@@ -1,5 +1,6 @@
 """Matching mode behind `Segmenter`, on an encoder that knows nothing."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def segmenter(encoder: Path) -> Segmenter:
-    return Segmenter.from_pretrained("matching", encoder=encoder, size=112)
+def segmenter(encoder: Path) -> Iterator[Segmenter]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(encoder.parent / "cache"))
+        yield Segmenter.from_pretrained("matching", encoder=encoder, size=112)
 
 
 def picture(seed: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from seggpt.config import MatchingConfig
 from seggpt.encoder import Embedding
 from seggpt.in_context.matching_model import MatchingModel
 from seggpt.in_context.model import Cache, cache_from_tree, cache_to_tree, join_caches
+from seggpt.in_context.positions import DIRECTIONS
 from tests.tiny_encoder import tiny_encoder
 
 PATCH, GRID = 14, 4
@@ -49,8 +50,13 @@ def found(painted: jax.Array) -> np.ndarray:
     return np.asarray(painted)[0, half // 2 :: half, half // 2 :: half].argmax(axis=-1)
 
 
-def test_it_has_no_parameters(model: MatchingModel) -> None:
-    assert not jax.tree.leaves(nnx.as_pure(nnx.state(model, nnx.Param)))
+def test_what_lies_along_the_directions_of_positions_does_not_count() -> None:
+    model = MatchingModel(MatchingConfig(encoder=tiny_encoder()), rngs=nnx.Rngs(0))
+    axes = jnp.broadcast_to(jnp.eye(32)[:DIRECTIONS], (3, DIRECTIONS, 32))
+    model.directions[...] = axes
+    plain = model.encode(embedded(drawn(1)), labels(drawn(1)), COLOURS).layers[0]
+    assert np.abs(plain.reshape(1, -1, 3, 32)[..., :DIRECTIONS]).max() < 1e-5
+    assert np.abs(plain.reshape(1, -1, 3, 32)[..., DIRECTIONS:]).min() > 0
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.3])
