@@ -23,8 +23,10 @@ from incontext.result import Result
 from incontext.tune.config import TuneConfig
 from incontext.tune.tuner import tune_prompt
 from incontext.video.track import TrackOptions, track
-from seggpt.config import IN_CONTEXT_MODEL, InContextConfig, SegGPTConfig
+from seggpt.config import IN_CONTEXT_MODEL, InContextConfig, MatchingConfig, SegGPTConfig
 from seggpt.errors import CheckpointError, PromptError
+from seggpt.pretrained import ENCODER, MATCHING
+from seggpt.weights.encoder import load_encoder
 from seggpt.weights.files import is_own_file, load_weights
 from seggpt.weights.published import load_published
 
@@ -40,7 +42,7 @@ class Segmenter(ExampleSegmenter):
 
     def __init__(
         self,
-        config: SegGPTConfig | InContextConfig,
+        config: SegGPTConfig | InContextConfig | MatchingConfig,
         params: Mapping[Any, Any],
         *,
         metadata: Mapping[str, str] | None = None,
@@ -73,6 +75,9 @@ class Segmenter(ExampleSegmenter):
         `encoder` is the file or folder of the encoder that weights were trained on; those on a
         shipped one, or with theirs beside them, need none.
 
+        The name `matching` is no weights but matching mode: the features of the shipped encoder,
+        or of the `encoder` that a file or folder has, without anything trained on them.
+
         Raises:
             CheckpointError: if there are no such weights, or they are damaged or of another model
                 or encoder.
@@ -81,6 +86,12 @@ class Segmenter(ExampleSegmenter):
         """
         choose_device(device)  # a wrong name must not wait for the weights
         enable_compile_cache()
+        if name_or_path == MATCHING:
+            loaded = load_encoder(find_own_encoder(ENCODER, {}, encoder))
+            about = {"encoder_sha256": loaded.sha256, "train_sets": "[]"}
+            told: dict[str, Any] = {"device": device, "dtype": dtype, "size": size}
+            config = MatchingConfig(encoder=loaded.config)
+            return cls(config, loaded.params, metadata=about, **told)
         path = find_source(name_or_path)
         is_own = path.suffix == ".safetensors" and path.is_file() and is_own_file(path)
         loaded = load_weights(path) if is_own else load_published(path)
@@ -111,6 +122,11 @@ class Segmenter(ExampleSegmenter):
             CheckpointError: if they have none, as published ones.
         """
         config = self.config
+        if isinstance(config, MatchingConfig):
+            raise CheckpointError(
+                "matching mode has no heads for points and boxes; leave those out, or load the "
+                "shipped weights"
+            )
         if (
             not isinstance(self.engine, InContextEngine)
             or not isinstance(config, InContextConfig)

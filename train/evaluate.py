@@ -22,7 +22,7 @@ from jaxtyping import UInt8
 from data.benchmarks import Episode, Pair, load_episode, make_episodes, make_reader
 from data.folder import Folder
 from incontext.options import Detail
-from seggpt.config import InContextConfig
+from seggpt.config import InContextConfig, MatchingConfig
 from train.evals.baselines import BASELINES, Predict, Prediction
 from train.evals.scores import DatasetScores, Scores, count_pixels, format_scores, to_json
 from train.evals.sheets import write_sheets
@@ -111,7 +111,7 @@ def load_model(weights: str, *, detail: Detail = "plain", size: int | None = Non
     from incontext import Example, Segmenter
 
     segmenter = Segmenter.from_pretrained(weights, size=size)
-    can_encode = isinstance(segmenter.config, InContextConfig)
+    can_encode = isinstance(segmenter.config, InContextConfig | MatchingConfig)
     if "train_sets" not in segmenter.metadata:
         logger.warning("%s does not say what it was trained on; pass --train-sets", weights)
 

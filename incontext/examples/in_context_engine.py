@@ -1,12 +1,12 @@
 """The in-context model on a frozen encoder, for `Segmenter`: pictures keep their aspect ratio."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from os import PathLike
 from threading import Lock
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import jax
@@ -23,6 +23,7 @@ from incontext.examples.encoded import EncodedPicture, load_source
 from incontext.examples.engine import Passes, Picture
 from incontext.examples.fingerprint import fingerprint
 from incontext.examples.in_context_programs import (
+    Painter,
     correct_found,
     encode_example,
     encode_found,
@@ -33,7 +34,7 @@ from incontext.examples.in_context_programs import (
 from incontext.examples.passes import LABELS_PER_PASS, combine_passes, share_passes
 from incontext.options import Dtype
 from incontext.wording import option
-from seggpt.config import InContextConfig
+from seggpt.config import InContextConfig, MatchingConfig
 from seggpt.encoder import Embedding, Encoder
 from seggpt.errors import CheckpointError, PromptError, one_line
 from seggpt.in_context.model import Cache, InContextModel, join_caches, thin_cache
@@ -51,9 +52,11 @@ EVEN = 2  # grids have even sides, so that pictures of nearly one shape share a 
 class InContextEngine:
     """A frozen encoder, and what was trained on it."""
 
+    model: ClassVar[Callable[..., Painter]] = InContextModel
+
     def __init__(
         self,
-        config: InContextConfig,
+        config: InContextConfig | MatchingConfig,
         params: Mapping[Any, Any],
         *,
         encoder: LoadedEncoder,
@@ -62,13 +65,14 @@ class InContextEngine:
         size: int = SIZE,
     ) -> None:
         # Contexts are this model's whether or not it has heads for prompts beside it.
-        config = replace(config, prompts=None)
+        if isinstance(config, InContextConfig):
+            config = replace(config, prompts=None)
         params = {name: part for name, part in params.items() if name != "prompts"}
         self.config, self.device, self.size = config, device, size
         self.check_size(size)
         self.encoder_sha256 = encoder.sha256
         self.fingerprint = fingerprint(config.to_dict(), params, encoder.sha256)
-        self.graphdef, wanted = _split(lambda: InContextModel(config, rngs=nnx.Rngs(0)))
+        self.graphdef, wanted = _split(lambda: self.model(config, rngs=nnx.Rngs(0)))
         self._encoder, wanted_encoder = _split(lambda: Encoder(config.encoder, rngs=nnx.Rngs(0)))
         cast = jnp.dtype(dtype)
         self.params, self.encoder_params = (
@@ -139,9 +143,8 @@ class InContextEngine:
         self, embedding: Embedding, cache: Cache, passes: Passes, *, heads: PyTree | None = None
     ) -> list[Float32[np.ndarray, "k _ _"]]:
         """Return what `find` does of encoded pictures."""
-        colors = palette(max(len(part) for part in passes))
-        rgb = self._rgb(embedding, cache, len(passes))
-        found = [combine_passes(row, passes, colors) for row in rgb]
+        painted = self._paint(self.params, cache, embedding, passes=len(passes))
+        found = [self._combine(row, passes) for row in np.asarray(painted)]
         if heads is None:
             return found
         rows = [jax.tree.map(lambda a, i=i: a[i : i + 1], embedding) for i in range(len(found))]
@@ -185,11 +188,12 @@ class InContextEngine:
                 self._encoded[arrays] = join_caches(parts)
             return self._encoded[arrays]
 
-    def _rgb(
-        self, embedding: Embedding, cache: Cache, passes: int
-    ) -> Float32[np.ndarray, "b passes h w 3"]:
-        rgb = np.asarray(self._paint(self.params, cache, embedding, passes=passes))
-        return np.clip(0.5 * (rgb + 1), 0, 1)
+    def _combine(
+        self, painted: Float32[np.ndarray, "passes h w c"], passes: Passes
+    ) -> Float32[np.ndarray, "k h w"]:
+        """Return the probabilities that the colours of one picture's passes mean."""
+        colors = palette(max(len(part) for part in passes))
+        return combine_passes(np.clip(0.5 * (painted + 1), 0, 1), passes, colors)
 
     def fit(self, picture: Picture, size: int) -> tuple[int, int]:
         """Return the height and width in pixels at which a picture is seen."""

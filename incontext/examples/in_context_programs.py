@@ -1,5 +1,7 @@
 """What the in-context engine compiles: pure functions of weights and arrays."""
 
+from typing import TypeAlias
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,7 +9,10 @@ from jaxtyping import Array, Float, PyTree
 
 from seggpt.encoder import Embedding, Encoder
 from seggpt.in_context.head import correct
+from seggpt.in_context.matching_model import MatchingModel
 from seggpt.in_context.model import Cache, InContextModel
+
+Painter: TypeAlias = InContextModel | MatchingModel
 
 
 def encode_image(graphdef: nnx.GraphDef[Encoder], params: PyTree, images: Array) -> Embedding:
@@ -16,7 +21,7 @@ def encode_image(graphdef: nnx.GraphDef[Encoder], params: PyTree, images: Array)
 
 
 def encode_example(
-    graphdef: nnx.GraphDef[InContextModel],
+    graphdef: nnx.GraphDef[Painter],
     params: PyTree,
     embedding: Embedding,
     class_ids: Array,
@@ -29,7 +34,7 @@ def encode_example(
 
 
 def encode_found(
-    graphdef: nnx.GraphDef[InContextModel],
+    graphdef: nnx.GraphDef[Painter],
     params: PyTree,
     embedding: Embedding,
     shares: Array,
@@ -43,14 +48,14 @@ def encode_found(
 
 
 def paint_queries(
-    graphdef: nnx.GraphDef[InContextModel],
+    graphdef: nnx.GraphDef[Painter],
     params: PyTree,
     cache: Cache,
     queries: Embedding,
     *,
     passes: int,
-) -> Float[Array, "b passes h w 3"]:
-    """Paint every query in every pass."""
+) -> Float[Array, "b passes h w c"]:
+    """Paint every query in every pass: colours, or the shares of labels that matching finds."""
     model, count = nnx.merge(graphdef, params), len(queries.image)
     tiled = jax.tree.map(
         lambda a: jnp.tile(a, (passes, *(1,) * (a.ndim - 1))), _cast(model, queries)
@@ -82,6 +87,5 @@ def correct_found(
     return correct(heads, tokens, pixels, probabilities)
 
 
-def _cast(model: InContextModel, embedding: Embedding) -> Embedding:
-    dtype = model.mask_token[...].dtype
-    return jax.tree.map(lambda a: a.astype(dtype), embedding)
+def _cast(model: Painter, embedding: Embedding) -> Embedding:
+    return jax.tree.map(lambda a: a.astype(model.dtype), embedding)

@@ -15,11 +15,22 @@ def combine_passes(
     passes: Sequence[Sequence[int]],
     colors: Float32[np.ndarray, "k 3"],
 ) -> Float32[np.ndarray, "classes h w"]:
-    """Bring passes together by each label's odds against the background of its own pass."""
-    odds = []
-    for painted, part in zip(rgb, passes, strict=True):
-        probabilities = color_probabilities(painted, colors[: len(part) + 1])
-        odds.append(probabilities[1:] / probabilities[:1])
+    """Bring the colours of passes together as probabilities."""
+    found = [
+        color_probabilities(painted, colors[: len(part) + 1])
+        for painted, part in zip(rgb, passes, strict=True)
+    ]
+    return join_passes(found)
+
+
+def join_passes(
+    found: Sequence[Float32[np.ndarray, "_ h w"]],
+) -> Float32[np.ndarray, "classes h w"]:
+    """Bring the probabilities of passes together.
+
+    What counts is each label's odds against the background of its own pass, which must not be 0.
+    """
+    odds = [probabilities[1:] / probabilities[:1] for probabilities in found]
     stacked = np.concatenate([np.ones_like(odds[0][:1]), *odds])
     return (stacked / stacked.sum(axis=0)).astype(np.float32)
 

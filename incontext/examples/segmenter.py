@@ -25,6 +25,7 @@ from incontext.examples.encoded import EncodedPicture, Source, load_source
 from incontext.examples.engine import Engine, Picture, SegGPTEngine
 from incontext.examples.in_context_engine import InContextEngine, load_in_context
 from incontext.examples.large import find_in_bands
+from incontext.examples.matching_engine import load_matching
 from incontext.examples.passes import LABELS_PER_PASS
 from incontext.examples.squares import tile_examples
 from incontext.examples.tiles import blend, tile_boxes
@@ -35,7 +36,7 @@ from incontext.options import AskedEnsemble, Detail, Dtype, SegType, check_choic
 from incontext.outputs.formats import check_labels
 from incontext.outputs.rows import write_rows
 from incontext.result import Decider, Result
-from seggpt.config import InContextConfig, SegGPTConfig
+from seggpt.config import InContextConfig, MatchingConfig, SegGPTConfig
 from seggpt.errors import PromptError, one_line
 
 LARGE = 2  # times the model's size along a side, for `large` detail
@@ -46,7 +47,7 @@ class ExampleSegmenter:
 
     def __init__(
         self,
-        config: SegGPTConfig | InContextConfig,
+        config: SegGPTConfig | InContextConfig | MatchingConfig,
         params: Mapping[Any, Any],
         *,
         metadata: Mapping[str, str] | None = None,
@@ -315,7 +316,7 @@ def check_arguments(images: object, batch_size: object, threshold: object, detai
 
 
 def _make_engine(
-    config: SegGPTConfig | InContextConfig,
+    config: SegGPTConfig | InContextConfig | MatchingConfig,
     params: Mapping[Any, Any],
     metadata: Mapping[str, str],
     *,
@@ -339,6 +340,8 @@ def _make_engine(
             engine.check_size(size)
             engine.size = size
         return engine
+    if isinstance(config, MatchingConfig):
+        return load_matching(config, params, metadata, device=device, dtype=dtype, size=size)
     return load_in_context(
         config, params, metadata, encoder=encoder, device=device, dtype=dtype, size=size
     )

@@ -22,6 +22,7 @@ from incontext.prompts.engine import HeadsEngine, PromptEngine, SAMEngine
 from seggpt.config import IN_CONTEXT_MODEL, SAM_MODEL, InContextConfig, SAMConfig
 from seggpt.errors import CheckpointError, PromptError
 from seggpt.frame import Frame
+from seggpt.pretrained import MATCHING
 from seggpt.prompts import Slots, make_slots
 from seggpt.weights.published import load_published
 
@@ -114,6 +115,10 @@ class Promptable:
             check_choice("dtype", dtype, Dtype)
         enable_compile_cache()
         place = choose_device(device)  # a wrong name must not wait for the weights
+        if name_or_path == MATCHING:
+            raise CheckpointError(
+                f"{MATCHING} mode has no heads for points and boxes; use the shipped weights"
+            )
         path = find_source(name_or_path)
         loaded = load_published(path, family="sam")
         chosen = dtype or default_dtype(place)

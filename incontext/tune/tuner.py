@@ -10,6 +10,7 @@ from typing import Any
 
 from incontext.examples.context import Context, Example, check_examples, names_of
 from incontext.examples.engine import SegGPTEngine
+from incontext.examples.matching_engine import MatchingEngine
 from incontext.examples.segmenter import ExampleSegmenter
 from incontext.options import Learned, SegType
 from incontext.tune.baselines import Plain, look_closer, score_context, score_plain
@@ -64,6 +65,10 @@ def tune_prompt(
     started = time.monotonic()
     say, tell = say or (lambda text: None), tell or (lambda progress: None)
     check_examples(examples)
+    if isinstance(segmenter.engine, MatchingEngine):
+        raise PromptError(
+            "matching mode learns nothing; segment with these examples, or tune the shipped weights"
+        )
     names = names or names_of(examples)
     config = resolve(config or TuneConfig(), segmenter)
     deadline = started + LEARNING * 60 * (config.minutes or 0)

@@ -15,6 +15,7 @@ from seggpt.config.heads import HeadsConfig as HeadsConfig
 from seggpt.config.heads import PromptHeadsConfig as PromptHeadsConfig
 from seggpt.config.in_context import IN_CONTEXT_MODEL as IN_CONTEXT_MODEL
 from seggpt.config.in_context import InContextConfig as InContextConfig
+from seggpt.config.matching import MatchingConfig as MatchingConfig
 from seggpt.config.sam import SAM_MODEL as SAM_MODEL
 from seggpt.config.sam import SAMConfig as SAMConfig
 from seggpt.config.sam import SAMDecoder as SAMDecoder

@@ -55,6 +55,8 @@ class Cache(NamedTuple):
         fine_colours: (b, 4 m, 12).
         fine_fractions: (b, 4 m, k).
         blocks: The keys and values of each block, (b, m, heads, hd) both.
+
+    Matching mode has the labels' shares in place of colours, (b, m, 4 k), and nothing finer.
     """
 
     layers: tuple[Array, ...]
@@ -98,7 +100,7 @@ def cache_to_tree(cache: Cache) -> dict[str, Any]:
     tree["blocks"] = {
         i: dict(zip(("keys", "values"), kv, strict=True)) for i, kv in enumerate(cache.blocks)
     }
-    return tree
+    return {name: part for name, part in tree.items() if not isinstance(part, dict) or part}
 
 
 def cache_from_tree(tree: Mapping[Any, Any]) -> Cache:
@@ -108,7 +110,7 @@ def cache_from_tree(tree: Mapping[Any, Any]) -> Cache:
         LookupError, TypeError, ValueError: if the tree is not one of a cache.
     """
     fields = dict(tree)
-    layers, blocks = fields.pop("layers"), fields.pop("blocks")
+    layers, blocks = fields.pop("layers"), fields.pop("blocks", {})
     return Cache(
         layers=tuple(layers[i] for i in range(len(layers))),
         blocks=tuple((blocks[i]["keys"], blocks[i]["values"]) for i in range(len(blocks))),
@@ -138,6 +140,11 @@ class InContextModel(nnx.Module):
         self.decoder = Decoder(config, rngs=rngs)
         heads = config.prompts and PromptHeads(config.prompts, config.encoder, rngs=rngs)
         self.prompts: PromptHeads | None = nnx.data(heads)
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """What is computed in."""
+        return self.mask_token[...].dtype
 
     def encode_for_prompts(self, image: Embedding) -> PromptEmbedding:
         """Read encoded images for the heads for points, boxes and masks, which must be there."""

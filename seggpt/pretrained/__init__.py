@@ -6,6 +6,7 @@ from pathlib import Path
 from seggpt.errors import CheckpointError
 
 DEFAULT = "seggpt-small"
+MATCHING = "matching"  # no weights of its own: an encoder's features, matched
 ENCODER = Path(__file__).parent / "dinov2-small.safetensors"  # no model: what one stands on
 
 

@@ -1,7 +1,7 @@
 """The in-context model on a frozen encoder: samples of cached features, smooth L1 on colours."""
 
 from collections.abc import Callable
-from functools import cache, partial, reduce
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,9 @@ from PIL import Image
 from data.config import FeaturesConfig
 from data.feature_samples import SampleBatch, Sampler
 from seggpt.config import InContextConfig
-from seggpt.encoder import Embedding, Encoder
+from seggpt.encoder import Embedding
 from seggpt.in_context.model import InContextModel
+from seggpt.in_context.positions import position_directions
 from seggpt.losses import smooth_l1
 from seggpt.palette import IGNORE, paint
 from seggpt.weights.encoder import LoadedEncoder
@@ -26,11 +27,9 @@ from train.step import Loss, Metrics, apply_gradients, compute_dtype
 from train.tasks.cached import CachedBatches, CachedTask, split_in_context
 from train.tasks.task import Step
 
-DIRECTIONS = 24  # of positions, that a blind matching starts without (arXiv 2603.28480)
 SHEET_ROWS = 12
 Embed = Callable[[InContextModel, ArrayLike, ArrayLike], Embedding]
 Paint = Callable[[PyTree, SampleBatch], Array]  # weights and a batch to colours, (b, q, h, w, 3)
-BLANK_SIDE = 32  # tokens along a side of the contentless images that tell them
 
 
 class InContextTask(CachedTask):
@@ -128,37 +127,12 @@ def start_in_context(config: InContextConfig, encoder: LoadedEncoder, *, seed: i
         lambda key: nnx.as_pure(nnx.state(InContextModel(config, rngs=nnx.Rngs(key)), nnx.Param))
     )
     params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), draw(jax.random.key(seed)))
-    directions = position_directions(encoder)
+    directions = position_directions(encoder.config, encoder.params)
     for number, (layer, is_blind) in enumerate(config.matchings):
         if is_blind:
             kernel = params["matchings"][number]["kernel"]
             params["matchings"][number]["kernel"] = kernel - directions[layer].T @ directions[layer]
     return params
-
-
-def position_directions(encoder: LoadedEncoder) -> list[Array]:
-    """Return for each layer the directions that carry positions: (DIRECTIONS, width), orthonormal.
-
-    They are the strongest of the mean over images without content, blank and of noise; the idea
-    is INSID3's (arXiv 2603.28480).
-    """
-    rng = np.random.default_rng(0)
-    side = BLANK_SIDE * encoder.config.patch_size
-    shape = (side, side, 3)
-    blank = [np.full(shape, value) for value in (0.0, 0.25, 0.485, 0.75, 1.0)]
-    noise = [np.clip(0.5 + 0.15 * rng.standard_normal(shape), 0, 1) for _ in range(6)]
-    abstract = nnx.eval_shape(lambda: Encoder(encoder.config, rngs=nnx.Rngs(0)))
-    graphdef, _ = nnx.split(abstract, nnx.Param)
-
-    @jax.jit
-    def encode(params: PyTree, image: Array) -> list[Array]:
-        return [layer[0] for layer in nnx.merge(graphdef, params)(image).layers]
-
-    images = [jnp.asarray(image[None], jnp.float32) for image in [*blank, *noise]]
-    layers = zip(*(encode(encoder.params, image) for image in images), strict=True)
-    totals = [reduce(jnp.add, own) for own in layers]
-    centred = [total - total.mean(axis=0) for total in totals]
-    return [jnp.linalg.svd(a, full_matrices=False)[2][:DIRECTIONS] for a in centred]
 
 
 def cached_painter(config: InContextConfig) -> Paint:

@@ -8,7 +8,7 @@ from incontext.cli.console import Console
 from incontext.cli.options import Subparsers
 from incontext.cli.outcome import Exit, UsageError
 from seggpt.errors import CheckpointError
-from seggpt.pretrained import DEFAULT, ENCODER, shipped_weights
+from seggpt.pretrained import DEFAULT, ENCODER, MATCHING, shipped_weights
 
 HEADINGS = ("name", "parameters", "attention", "size", "licence", "score")
 ENCODER_HEADINGS = ("encoder", "parameters", "patches", "file", "GFLOP at 448 px", "licence")
@@ -45,8 +45,7 @@ def run(args: argparse.Namespace, console: Console) -> Exit:
         return _verify({args.name: Path(args.name)}, console)
     if not files:
         raise CheckpointError("no weights in this copy of the package; install it from its wheel")
-    if args.action == "verify":
-        files[ENCODER.stem] = ENCODER
+    files[ENCODER.stem if args.action == "verify" else MATCHING] = ENCODER
     if args.name is not None:
         if args.name not in files:
             raise UsageError(f"no weights named {args.name!r}; there are {', '.join(files)}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seggpt.config import IN_CONTEXT_MODEL
+from seggpt.config import ENCODER_MODEL, IN_CONTEXT_MODEL
 from seggpt.pretrained import ENCODER
 from seggpt.weights.encoder import load_encoder
 from seggpt.weights.files import file_sha256, is_own_file, load_weights, open_safetensors
@@ -38,13 +38,13 @@ def read_model(name: str, path: Path) -> ShippedModel:
         metadata: dict[str, str] = file.metadata() or {}
         shapes = [file.get_slice(key).get_shape() for key in file.offset_keys()]
     config = json.loads(metadata.get("config", "{}"))
-    is_in_context = config.get("model") == IN_CONTEXT_MODEL
+    is_in_context = config.get("model") in (IN_CONTEXT_MODEL, ENCODER_MODEL)
     return ShippedModel(
         name=name,
         parameters=sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes),
         attention="prefix" if is_in_context else config.get("attention", "-"),
         size_px=IN_CONTEXT_SIZE if is_in_context else config.get("image_size", 0),
-        licence=metadata.get("licence", "-"),
+        licence=metadata.get("licence", "-").partition(" (")[0],
         score=metadata.get("score", "-"),
         path=str(path),
     )

@@ -11,13 +11,14 @@ from incontext import Example, Segmenter
 from incontext.bench.subjects import draw_params
 from seggpt.config import InContextConfig
 from seggpt.encoder import Encoder
+from seggpt.in_context import positions
 from seggpt.weights import load_weights, save_weights
 from seggpt.weights.encoder import load_encoder
 from tests.data.drawn import write_drawn_dataset
 from tests.tiny_encoder import tiny_encoder
 from train.__main__ import main
 from train.overrides import apply_overrides
-from train.tasks import encoders, in_context
+from train.tasks import encoders
 from train.tasks.encoders import name_encoder, stand_on_encoder
 
 LIKE_DINOV3 = {"patch_size": 16, "registers": 4, "positions": "rotary", "norm_epsilon": 1e-5}
@@ -50,7 +51,7 @@ def root(tmp_path_factory):
 
 @pytest.mark.slow
 def test_features_training_and_segmenting_on_patches_of_16_pixels(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(in_context, "BLANK_SIDE", 8)
+    monkeypatch.setattr(positions, "BLANK_SIDE", 8)
     command = ["--data", str(root / "data"), "--encoder", str(root / "big.safetensors")]
     command += ["--views", "2", "--pasted", "0", "--drawn", "0", "--out", str(tmp_path / "cache")]
     assert feature_cache.main(command) == 0

@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from data.config import FeaturesConfig
 from data.feature_samples import SamplesConfig, Shape
 from data.views.photos import ViewsConfig
 from incontext import Segmenter
 from seggpt.encoder import Encoder
+from seggpt.in_context import positions
 from seggpt.weights.encoder import load_encoder
 from seggpt.weights.files import load_weights
 from tests.data.drawn_cache import CONFIG as PLAN
@@ -21,7 +23,7 @@ from tests.train.tiny import named
 from train import loop
 from train.config import OptimConfig, TrainConfig
 from train.sharding import make_mesh
-from train.tasks import in_context, make_task
+from train.tasks import make_task
 from train.tasks.finetune import FinetuneTask
 from train.tasks.in_context import cached_painter
 
@@ -48,15 +50,15 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def task(config):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(in_context, "BLANK_SIDE", 2 * GRID)
+        patch.setattr(positions, "BLANK_SIDE", 2 * GRID)
         yield make_task(config, make_mesh())
 
 
 def test_a_batch_is_painted_as_from_the_features_that_the_encoder_gives(task):
     assert isinstance(task, FinetuneTask)
     batch, params = task.sampler.batch(0), task.init()
-    encoder = Encoder(MODEL.encoder, rngs=in_context.nnx.Rngs(0))
-    in_context.nnx.update(encoder, params["encoder"])
+    encoder = Encoder(MODEL.encoder, rngs=nnx.Rngs(0))
+    nnx.update(encoder, params["encoder"])
 
     def features(images):
         flat = jnp.asarray(images.reshape(-1, *images.shape[2:]) + 1) / 2

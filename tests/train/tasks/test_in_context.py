@@ -15,6 +15,8 @@ from data.feature_samples import HELD_OUT, SamplesConfig, Shape
 from data.views.photos import ViewsConfig
 from seggpt.config import InContextConfig
 from seggpt.errors import CheckpointError
+from seggpt.in_context import positions
+from seggpt.in_context.positions import DIRECTIONS, position_directions
 from seggpt.weights.encoder import load_encoder
 from seggpt.weights.files import load_weights, save_weights
 from tests.data.drawn_cache import CONFIG as PLAN
@@ -32,11 +34,9 @@ from train.config import OptimConfig, TrainConfig
 from train.optim import make_optimizer
 from train.sharding import make_mesh
 from train.state import init_state
-from train.tasks import in_context, make_task
+from train.tasks import make_task
 from train.tasks.in_context import (
-    DIRECTIONS,
     InContextTask,
-    position_directions,
     score_batch,
     start_in_context,
 )
@@ -50,7 +50,7 @@ LOOK = replace(HELD_OUT, queries=1, shapes=(Shape(examples=1, side=GRID, share=1
 @pytest.fixture(autouse=True, scope="module")
 def small_blanks():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(in_context, "BLANK_SIDE", 2 * GRID)
+        patch.setattr(positions, "BLANK_SIDE", 2 * GRID)
         yield
 
 
@@ -206,7 +206,7 @@ def test_blind_matchings_start_without_the_directions_of_positions(root):
     encoder = load_encoder(root / "encoder.safetensors")
     config = tiny_in_context(encoder=ENCODER, depth=1, matchings=((0, True), (0, False), (2, True)))
     params = start_in_context(config, encoder, seed=0)
-    directions = position_directions(encoder)
+    directions = position_directions(encoder.config, encoder.params)
     assert [a.shape for a in directions] == [(DIRECTIONS, 32)] * 3
     for own in directions:
         np.testing.assert_allclose(own @ own.T, np.eye(DIRECTIONS), atol=1e-4)

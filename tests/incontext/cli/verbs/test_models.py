@@ -33,11 +33,12 @@ def weights(tmp_path, monkeypatch):
 
 def test_lists_what_the_files_say_of_themselves(weights, capsys):
     assert main(["models"]) == 0
-    heading, small, other, *encoders = capsys.readouterr().out.splitlines()
+    heading, small, other, matching, *encoders = capsys.readouterr().out.splitlines()
     assert heading.split() == ["name", "parameters", "attention", "size", "licence", "score"]
     assert small.startswith("seggpt-small (default)")
     assert "prefix" in other
     assert other.endswith("Apache-2.0  61.2 mIoU")
+    assert matching.split()[:2] == ["matching", "22.1M"]
     shipped = next(line for line in encoders if line.startswith("dinov2-small (shipped)"))
     assert shipped.split()[2:] == ["22.1M", "14", "px", "44", "MB", "58", "Apache-2.0"]
     third = next(line for line in encoders if line.startswith("dinov3-base"))
