@@ -3,6 +3,7 @@
     python -m train --config configs/seggpt_large.py --data PATH --out runs/large \
         --set init=painter.safetensors
 
+PATH holds what `data.prepare` makes of the paper's thirteen data sets (`configs/mixture.py`).
 Batch, steps, warm-up, rate and weight decay are those of the paper (arXiv 2304.03284, section
 4.2), which starts from Painter. What it does not say is as in Painter's code: half of a canvas'
 patches are hidden in blocks, in a tenth of the samples the query's half, rates fall by 0.8 a
@@ -11,7 +12,8 @@ block, the norm of a gradient is at most 3. Neither tells how colours are drawn.
 Not yet run at full length.
 """
 
-from data.config import AugmentConfig, DataConfig, PairsConfig
+from configs.mixture import AUGMENT, PAIRS
+from data.config import DataConfig
 from seggpt.config import SegGPTConfig
 from train.config import LossConfig, OptimConfig, TrainConfig
 
@@ -23,8 +25,8 @@ def get_config() -> TrainConfig:
         data=DataConfig(
             pack_size=512,
             sprites=0,
-            pairs=PairsConfig(views=2, two_views=(0.5, 0.5), instances=1.0),
-            augment=AugmentConfig(tries=1, upside_down=0.0, transpose=0.0, grey=0.0),
+            pairs=PAIRS,
+            augment=AUGMENT,
         ),
         optim=OptimConfig(
             lr=1e-4,
