@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ from seggpt import attention
 from seggpt.attention import (
     Grid,
     RelativePosition,
+    attend,
     canvas_grid,
     example_grid,
     mutual_attention,
@@ -51,7 +54,7 @@ def explicit_attention(q, k, v, position: RelativePosition, grid: Grid) -> np.nd
 def _loop(request, monkeypatch) -> None:
     """Both ways through the heads: large pictures on a CPU take the second."""
     if request.param == "head by head":
-        monkeypatch.setattr(attention, "LARGE", 1)
+        monkeypatch.setattr(attention, "looped", partial(attention.looped, large=1))
 
 
 @pytest.mark.usefixtures("_loop")
@@ -127,3 +130,13 @@ def test_tables_of_another_grid_are_resized() -> None:
     got = self_attention(q, k, v, constant, query_grid(GH, GW))
     want = self_attention(q, k, v, resized, query_grid(GH, GW))
     np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+@pytest.mark.usefixtures("_loop")
+def test_tokens_that_do_not_divide_are_padded(monkeypatch) -> None:
+    q, k, v = (heads(seed, 7) for seed in range(3))
+    want = attend(q, k, v)
+    monkeypatch.setattr(attention, "CACHED", 20)
+    assert attention._padded_parts(7, 7) == 3
+    assert attention._padded_parts(8, 7) == 4
+    np.testing.assert_allclose(attend(q, k, v), want, atol=1e-6)
