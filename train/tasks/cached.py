@@ -53,13 +53,14 @@ class CachedTask:
         assert isinstance(config.data, FeaturesConfig | PromptsConfig)
         self.config, self.model = config, config.model
         data = config.data
+        views = data.views if isinstance(data, FeaturesConfig) else None
         if len(data.path) != 1:
-            raise ValueError("--data: pass one folder: a feature cache (data.feature_cache)")
+            more = " or of data sets" if views else " (data.feature_cache)"
+            raise ValueError(f"--data: pass the folder of one feature cache{more}")
         self.encoder_path = find_encoder(data.encoder)
         self.encoder = load_encoder(self.encoder_path)
         if self.encoder.config != self.model.encoder:
             raise ValueError(f"data.encoder {data.encoder}: not the recipe's model.encoder")
-        views = data.views if isinstance(data, FeaturesConfig) else None
         self.cache = self._open(find_cache(data.path[0], views, self.encoder_path, self.encoder))
         self.held_out_cache = self._open(data.held_out) if data.held_out else None
         self.sets = sorted({name.source for name in self.cache.names if name.kind == "photo"})
