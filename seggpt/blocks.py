@@ -1,5 +1,7 @@
 """Transformer blocks over images' tokens, which may be of any number."""
 
+from collections.abc import Iterable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -59,3 +61,28 @@ class Block(ImageBlock):
         """Let queries see the examples."""
         q = self._split(self.cross_q(self.norm_cross(tokens)))
         return tokens + self.cross_out(attend(q, *examples).reshape(tokens.shape))
+
+
+def examples_through(
+    blocks: Iterable[Block], tokens: Float[Array, "b n d"]
+) -> tuple[tuple[Array, Array], ...]:
+    """Apply blocks to examples; return what queries see of them in each."""
+    seen = []
+    for block in blocks:
+        tokens = block.self_attention(tokens)
+        seen.append(block.keys_values(tokens))
+        tokens = block.mlp(tokens)
+    return tuple(seen)
+
+
+def queries_through(
+    blocks: Iterable[Block],
+    tokens: Float[Array, "q n d"],
+    examples: Iterable[tuple[Array, Array]],
+) -> Float[Array, "q n d"]:
+    """Apply blocks to queries; each row of the examples serves as many queries in turn."""
+    for block, seen in zip(blocks, examples, strict=True):
+        tokens = block.self_attention(tokens)
+        folded = tokens.reshape(len(seen[0]), -1, tokens.shape[-1])
+        tokens = block.mlp(block.cross_attention(folded, seen).reshape(tokens.shape))
+    return tokens

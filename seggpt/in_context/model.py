@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from seggpt.blocks import Block
+from seggpt.blocks import Block, examples_through, queries_through
 from seggpt.canvas import from_patches, to_patches
 from seggpt.config import InContextConfig
 from seggpt.encoder import Embedding
@@ -190,11 +190,6 @@ class InContextModel(nnx.Module):
         pyramid = self.stem(examples.image)
         tokens = self.image(feats) + self.target(to_patches(target, self.config.encoder.patch_size))
         tokens = tokens + place_waves(grid, self.config.width) + self.example_token[...]
-        blocks = []
-        for block in self.blocks:
-            tokens = block.self_attention(tokens)
-            blocks.append(block.keys_values(tokens))
-            tokens = block.mlp(tokens)
         return Cache(
             layers=tuple(
                 matching.project(examples.layers[layer])
@@ -206,7 +201,7 @@ class InContextModel(nnx.Module):
             pixels=pixel_statistics(examples.image, fine_grid),
             fine_colours=cell_colours(target, fine_grid),
             fine_fractions=fractions.reshape(len(target), -1, fractions.shape[-1]),
-            blocks=tuple(blocks),
+            blocks=examples_through(self.blocks, tokens),
         )
 
     def decode(self, cache: Cache, query: Embedding) -> Float[Array, "q h w 3"]:
@@ -214,23 +209,19 @@ class InContextModel(nnx.Module):
         grid = query.grid(self.config.encoder.patch_size)
         feats = jnp.concatenate(query.layers, axis=-1)
         pyramid = self.stem(query.image)
-        priors, fine, pixels = self._priors(cache, query, pyramid, feats, grid)
+        priors, fine, pixels = self.priors(cache, query, pyramid, feats, grid)
         fine_grid = self._fine_grid(query)
         maps = [from_patches(prior, 2, shape=grid) for prior in priors]
         fine_maps = [from_patches(prior, 2, shape=fine_grid) for prior in (fine, pixels)]
         found = [*priors, *(cell_colours(m, grid) for m in fine_maps)]
         tokens = self.image(feats) + self.prior(jnp.concatenate(found, axis=-1))
         tokens = tokens + self.mask_token[...] + place_waves(grid, self.config.width)
-        rows = len(cache.colours)
-        for block, examples in zip(self.blocks, cache.blocks, strict=True):
-            tokens = block.self_attention(tokens)
-            seen = block.cross_attention(tokens.reshape(rows, -1, tokens.shape[-1]), examples)
-            tokens = block.mlp(seen.reshape(tokens.shape))
+        tokens = queries_through(self.blocks, tokens, cache.blocks)
         fine_cells = jnp.concatenate([fine, pixels], axis=-1)
         cells = fine_cells.reshape(len(tokens), *fine_grid, 2 * CELLS)
         return self.decoder(tokens, pyramid, cells, maps, fine_maps, grid=grid)
 
-    def _priors(
+    def priors(
         self,
         cache: Cache,
         query: Embedding,

@@ -15,7 +15,7 @@ from data.config import FeaturesConfig
 from data.feature_samples import SampleBatch, Sampler
 from seggpt.config import InContextConfig
 from seggpt.encoder import Embedding
-from seggpt.in_context.model import InContextModel
+from seggpt.in_context.model import Cache, InContextModel
 from seggpt.in_context.positions import position_directions
 from seggpt.losses import smooth_l1
 from seggpt.palette import IGNORE, paint
@@ -143,13 +143,18 @@ def cached_painter(config: InContextConfig) -> Paint:
 
 def paint_batch(model: InContextModel, batch: SampleBatch, embed: Embed) -> Array:
     """Paint all queries of a batch, (b, q, h, w, 3); `embed` makes embeddings of its views."""
+    queries = embed(model, batch.query_features, batch.query_images)
+    cache = encode_batch(model, batch, embed)
+    return model.decode(cache, queries).reshape(batch.query_images.shape)
+
+
+def encode_batch(model: InContextModel, batch: SampleBatch, embed: Embed) -> Cache:
+    """Encode all examples of a batch, a row of the cache for each sample."""
     b, e = batch.example_class_ids.shape[:2]
     examples = embed(model, batch.example_features, batch.example_images)
     class_ids = merge_samples(jnp.asarray(batch.example_class_ids))
     each = model.encode(examples, class_ids, jnp.repeat(batch.colours, e, axis=0))
-    together = jax.tree.map(lambda a: a.reshape(b, -1, *a.shape[2:]), each)
-    queries = embed(model, batch.query_features, batch.query_images)
-    return model.decode(together, queries).reshape(batch.query_images.shape)
+    return jax.tree.map(lambda a: a.reshape(b, -1, *a.shape[2:]), each)
 
 
 def embed_cached(model: InContextModel, features: ArrayLike, images: ArrayLike) -> Embedding:

@@ -173,7 +173,7 @@ def test_a_fresh_model_finds_what_it_was_shown_in_the_same_picture(encode, decod
 def priors_of(model, cache, query):
     grid = query.grid(PATCH)
     feats = jnp.concatenate(query.layers, axis=-1)
-    layers, *others = model._priors(cache, query, model.stem(query.image), feats, grid)
+    layers, *others = model.priors(cache, query, model.stem(query.image), feats, grid)
     return [*layers, *others]
 
 
