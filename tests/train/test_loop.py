@@ -118,7 +118,10 @@ def features(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module", params=RECIPES, ids=lambda p: p.stem)
+SEGMENTING = [path for path in RECIPES if path.stem != "mae_small"]  # see tasks/test_masked.py
+
+
+@pytest.fixture(scope="module", params=SEGMENTING, ids=lambda p: p.stem)
 def shrunk(request, train, tmp_path_factory):
     """Return what a shipped recipe is and what a step of it leaves when shrunk."""
     recipe = load_recipe(request.param)
@@ -452,7 +455,7 @@ def test_a_finished_run_has_nothing_to_go_on_with(train, quick, whole):
         (("--set", "stepz=3"), "--set stepz=3: no field 'stepz'; did you mean 'steps'"),
         (("--set", "data.names=('drawn', 'nope')"), "no data set named ['nope']"),
         (("--set", "batch_size=3"), "batch_size 3 is not a multiple of the 2 devices"),
-        (("--init", "nowhere.safetensors"), "nowhere.safetensors: cannot be opened"),
+        (("--init", "nowhere.safetensors"), "nowhere.safetensors: no such file"),
     ],
 )
 def test_bad_options_are_one_line(train, quick, tmp_path, capsys, options, message):

@@ -90,7 +90,7 @@ def test_other_heads_or_another_model_below_are_another_model(files, model, stat
         changed[part][name] = jax.tree.map(lambda a: a + 1, changed[part][name])
         path = tmp_path / f"{part}.safetensors"
         save_weights(path, changed, config=loaded.config, metadata=loaded.metadata)
-        other = Promptable.from_pretrained(path)
+        other = Promptable.from_pretrained(path, encoder=loaded.metadata["encoder"])
         assert other.fingerprint != model.fingerprint
         with pytest.raises(PromptError, match=r"encoded by model .* encode it again"):
             other.predict(state, points=POINTS)

@@ -19,7 +19,7 @@ VIEWS = PlanConfig(least=10, pasted=0, drawn=0, look=ViewsConfig(size=16))
 def encoder(tmp_path):
     path = tmp_path / "encoder.safetensors"
     save_tiny_encoder(path, patch_size=4)
-    return str(path), load_encoder(str(path))
+    return path, load_encoder(path)
 
 
 def test_features_of_data_sets_are_cached_once_in_their_folder(tmp_path, encoder, monkeypatch):
