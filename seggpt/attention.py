@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from seggpt.resize import linear_resize
+from seggpt.softmax import dot_products, softmax_mean
 
 Heads = Float[Array, "b n heads hd"]
 # Of (b, m, heads, features); m, heads and features differ from block to block.
@@ -148,13 +149,12 @@ def _attend(
     *bias: Float[Array, "n _"],
 ) -> Float[Array, "n hv"]:
     """Attend with one head; the softmax is taken in float32."""
-    scaled = q * (1.0 / math.sqrt(q.shape[-1]))
-    logits = jnp.matmul(scaled, k.T, preferred_element_type=jnp.float32)
+    logits = dot_products(q * (1.0 / math.sqrt(q.shape[-1])), k)
     if bias:
         row, col = bias
         lattice = logits.reshape(len(q), -1, row.shape[1], col.shape[1])
         logits = (lattice + row[:, None, :, None] + col[:, None, None, :]).reshape(logits.shape)
-    return jax.nn.softmax(logits, axis=-1).astype(v.dtype) @ v
+    return softmax_mean(logits, v)
 
 
 def looped(

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from seggpt.attention import CACHED, count_parts
 from seggpt.canvas import to_patches
 from seggpt.palette import IGNORE
+from seggpt.softmax import dot_products, softmax_mean
 
 LEAST_SHARE = 1e-3  # of all pixels, that a label is taken to have
 LEAST_RARITY = 0.01  # of a key, so that one that shows nothing known hardly counts
@@ -34,8 +35,8 @@ def match(
     parts = count_parts(q.shape[1], k.shape[1], limit=limit)
 
     def mean_of(some: Float[Array, "b part c"]) -> Float[Array, "b part v"]:
-        logits = jnp.einsum("bnc,bmc->bnm", some, k) + weights[:, None]
-        return jnp.einsum("bnm,bmv->bnv", jax.nn.softmax(logits, axis=-1), values)
+        logits = jax.vmap(dot_products)(some, k) + weights[:, None]
+        return jax.vmap(softmax_mean)(logits, values.astype(jnp.float32))
 
     if parts == 1:
         return mean_of(q)
