@@ -128,7 +128,8 @@ def start_in_context(config: InContextConfig, encoder: LoadedEncoder, *, seed: i
     )
     params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), draw(jax.random.key(seed)))
     directions = position_directions(encoder.config, encoder.params)
-    for number, (layer, is_blind) in enumerate(config.matchings):
+    own = ((layer, True) for layer in config.own_matchings)
+    for number, (layer, is_blind) in enumerate((*config.matchings, *own)):
         if is_blind:
             kernel = params["matchings"][number]["kernel"]
             params["matchings"][number]["kernel"] = kernel - directions[layer].T @ directions[layer]
