@@ -1,5 +1,4 @@
 import json
-import logging
 import shutil
 import signal
 from dataclasses import replace
@@ -513,16 +512,6 @@ def test_steps_draw_their_shots_by_their_shares():
     assert set(drawn) == {1, 3}
     assert drawn.count(1) / 300 == pytest.approx(0.75, abs=0.08)
     assert drawn != [draw_shots(replace(config, seed=1), step) for step in range(300)]
-
-
-def test_libraries_say_only_what_is_wrong(train, tmp_path):
-    names = ("absl", "jax._src.xla_bridge")
-    for name in ("absl", "jax"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
-    train(tmp_path, "--set", "stepz=3")
-    for name in names:
-        assert not logging.getLogger(name).isEnabledFor(logging.INFO)
-        assert logging.getLogger(name).isEnabledFor(logging.WARNING)
 
 
 def test_a_recipe_of_a_prompt_is_refused(tmp_path, capsys):
