@@ -47,10 +47,11 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 RECIPES = sorted(path for path in CONFIGS.glob("*.py") if "-> TrainConfig:" in path.read_text())
 LOGGED = {"step", "loss", "grad_norm", "lr", "seconds_per_step"}
 TINY = """
-from tests.train.tiny import tiny_config
+from tests.train.tiny import tiny_config, tiny_model
 
 def get_config():
-    return tiny_config(shots=((1, 1.0),), log_every=1, checkpoint_every=2)
+    model = tiny_model("mutual")
+    return tiny_config(model, drop_path=0.3, shots=((1, 1.0),), log_every=1, checkpoint_every=2)
 """
 
 
