@@ -7,9 +7,9 @@ PATH holds what `data.prepare` makes of the paper's thirteen data sets (`configs
 Batch, steps, warm-up, rate and weight decay are those of the paper (arXiv 2304.03284, section
 4.2), which starts from Painter. What it does not say is as in Painter's code: half of a canvas'
 patches are hidden in blocks, in a tenth of the samples the query's half, rates fall by 0.8 a
-block, the norm of a gradient is at most 3. Neither tells how colours are drawn. Stochastic depth
-(0.1) is left out. `init` may also be an encoder of this size, such as a masked autoencoder's.
-Not yet run at full length.
+block, the norm of a gradient is at most 3, stochastic depth rises to 0.1. Neither tells how colours
+are drawn. `init` may also be an encoder of this size, such as a masked autoencoder's. Not yet run
+at full length.
 """
 
 from configs.mixture import AUGMENT, PAIRS
@@ -40,6 +40,7 @@ def get_config() -> TrainConfig:
         steps=9000,
         batch_size=2048,
         shots=((1, 1.0),),
+        drop_path=0.1,
         half_masks=0.1,
         remat=True,
         match_init=False,

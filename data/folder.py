@@ -64,7 +64,7 @@ class Folder:
         if split is None:
             return sorted(self.index)
         if split not in splits:
-            raise ValueError(f"{self.name}: no split {split!r}; it has {sorted(splits)}")
+            raise ValueError(f"{self.root}: no split {split!r}; it has {sorted(splits)}")
         if isinstance(self.index, Records):
             return self.index.names(split)
         return sorted(splits[split])

@@ -82,12 +82,14 @@ class SegGPT(nnx.Module):
         kind: Int[Array, " b"],
         output: Literal["query", "canvas"],
         prompt: Float[Array, "s m d"] | None = None,
+        kept: Float[Array, "b depth 2 2"] | None = None,
         remat: bool = False,
     ) -> Float[Array, "b rows w 3"]:
         """Paint the masked patches with mutual attention; the query is the last picture.
 
         `canvas` decodes the first example as well, stitched above the query. `prompt` are tokens
-        to take in place of those that `embed` makes of the examples.
+        to take in place of those that `embed` makes of the examples. `kept` are factors of what
+        attention and the MLP of each block add to the image and the target stream.
         """
         height = images.shape[2]
         gh, gw = shape = self._shape(images[:, -1])
@@ -95,7 +97,9 @@ class SegGPT(nnx.Module):
         tokens = self._embed(images, targets, masks, kind=kind, below=True)
         if prompt is not None:
             tokens = jnp.concatenate([prompt, tokens[:, prompt.shape[1] :]], axis=1)
-        taps = self._run(tokens, [attend] * self.config.depth, remat=remat)
+        if kept is not None:  # streams lie on the batch axis
+            kept = kept.transpose(1, 2, 3, 0).reshape(*kept.shape[1:3], -1).astype(tokens.dtype)
+        taps = self._run(tokens, [attend] * self.config.depth, kept=kept, remat=remat)
         # The decoder's convolution sees one row of pixels across the seam, as published.
         above = gh if output == "canvas" else 1
         feats = jnp.concatenate([taps[:, (gh - above) * gw : gh * gw], taps[:, -gh * gw :]], axis=1)
@@ -188,18 +192,30 @@ class SegGPT(nnx.Module):
         return (jnp.stack(streams) + places).reshape(2 * b, grids * gh * gw, -1)
 
     def _run(
-        self, tokens: Float[Array, "s m d"], attends: Sequence[Attend], *, remat: bool
+        self,
+        tokens: Float[Array, "s m d"],
+        attends: Sequence[Attend],
+        *,
+        kept: Float[Array, "depth 2 s"] | None = None,
+        remat: bool,
     ) -> Float[Array, "b m taps"]:
         """Run all blocks; return the normed taps side by side."""
         taps = []
         for index, attend in enumerate(attends):
-            tokens, _ = self._block(index, tokens, attend, remat=remat)
+            own = None if kept is None else kept[index, :, : len(tokens)]
+            tokens, _ = self._block(index, tokens, attend, kept=own, remat=remat)
             if index in self.config.taps:
                 taps.append(self.norm(tokens))
         return jnp.concatenate(taps, axis=-1)
 
     def _block(
-        self, index: int, tokens: Float[Array, "s m d"], attend: Attend, *, remat: bool
+        self,
+        index: int,
+        tokens: Float[Array, "s m d"],
+        attend: Attend,
+        *,
+        kept: Float[Array, "2 s"] | None = None,
+        remat: bool,
     ) -> tuple[Float[Array, "r m d"], KeysValues]:
         """Run one block, merge the streams after the last one that keeps them apart."""
         block = self.vit.blocks[index]
@@ -213,7 +229,7 @@ class SegGPT(nnx.Module):
             attended = attend(q, k, v, block.attn.position)
             if shared:
                 attended = both_streams(attended)
-            return block.finish(tokens, attended), (k, v)
+            return block.finish(tokens, attended, kept=kept), (k, v)
 
         tokens, kv = jax.checkpoint(run)(tokens) if remat else run(tokens)
         if index == self.config.merge_block:

@@ -166,12 +166,20 @@ class Block(nnx.Module):
         """Return every token's query, key and value; the caller says who sees whom."""
         return self.attn.project(self.norm1(tokens))
 
-    def finish(self, tokens: Float[Array, "b n d"], attended: Heads) -> Float[Array, "b n d"]:
-        """Add what attention found, and then what the MLP makes of it."""
+    def finish(
+        self,
+        tokens: Float[Array, "b n d"],
+        attended: Heads,
+        *,
+        kept: Float[Array, "2 b"] | None = None,
+    ) -> Float[Array, "b n d"]:
+        """Add what attention found, and then what the MLP makes of it, each times what is kept."""
         attended = self.attn.proj(attended.reshape(tokens.shape))
-        tokens = tokens + (attended * self.scale1[...] if self.layer_scale else attended)
+        attended = attended * self.scale1[...] if self.layer_scale else attended
+        tokens = tokens + (attended if kept is None else attended * kept[0, :, None, None])
         hidden = self.mlp(self.norm2(tokens))
-        return tokens + (hidden * self.scale2[...] if self.layer_scale else hidden)
+        hidden = hidden * self.scale2[...] if self.layer_scale else hidden
+        return tokens + (hidden if kept is None else hidden * kept[1, :, None, None])
 
 
 class ViT(nnx.Module):

@@ -14,6 +14,7 @@ from pathlib import Path
 from seggpt.config import InContextConfig
 from seggpt.errors import SegGPTError, one_line
 from train.config import TrainConfig
+from train.evals.tool import start_log
 from train.overrides import apply_overrides
 
 # Parameters of mallopt (malloc.h). Other arenas than the first map large blocks by themselves.
@@ -27,9 +28,7 @@ DATA = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a recipe; return the exit code."""
     args = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("absl").setLevel(logging.WARNING)  # orbax tells every file it writes
-    logging.getLogger("jax").setLevel(logging.WARNING)  # jax tells which devices it does not find
+    start_log()
     try:
         recipe = load_recipe(Path(args.config))
         config = apply_overrides(recipe, args.set)

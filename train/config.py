@@ -91,6 +91,7 @@ class TrainConfig:
     view_size: int = 0  # side of the views that are trained on, in pixels; 0: the model's own
     batch_size: int = 16  # samples, each of `data.pairs.views` pictures
     shots: tuple[tuple[int, float], ...] = ((1, 0.6), (2, 0.2), (3, 0.2))  # examples: share
+    drop_path: float = 0.0  # mutual attention: share of canvases that pass by the last block
     half_masks: float = 0.7  # mutual attention: share of samples that mask the query, all of it
     seed: int = 0
     dtype: Literal["float32", "bfloat16", "auto"] = "auto"  # auto: bfloat16 on accelerators
@@ -135,6 +136,11 @@ class TrainConfig:
             )
         if isinstance(self.data, PromptsConfig) != (self.clicks is not None):
             raise ValueError("heads for prompts learn from PromptsConfig and clicks: set both")
+        mutual = isinstance(self.model, SegGPTConfig) and self.model.attention == "mutual"
+        if not (self.drop_path == 0 or (mutual and 0 < self.drop_path < 1)):
+            raise ValueError(
+                f"drop_path {self.drop_path} must be 0, or below 1 for a model of mutual attention"
+            )
         if isinstance(self.model, SegGPTConfig):
             self._check_pairs(self.seggpt)
 

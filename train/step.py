@@ -35,20 +35,21 @@ def make_train_step(
 
     def step(state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        key_views, key_mask = jax.random.split(key)
+        key_views, key_mask, key_depth = jax.random.split(key, 3)
         size = config.view_size or config.seggpt.image_size
         views = make_views(batch, key=key_views, size=size, config=config.pictures)
         masks = draw_masks(key_mask, views, config, examples=examples)
+        kept = draw_kept(key_depth, config, masks)
         progress = state.step / config.steps
 
-        def loss_of(params: PyTree, part: tuple[Any, Any]) -> Loss:
+        def loss_of(params: PyTree, part: tuple[Any, Any, Any]) -> Loss:
             model = nnx.merge(graphdef, jax.tree.map(lambda p: p.astype(dtype), params))
-            views, masks = part
+            views, masks, kept = part
             return sample_loss(
-                model, views, config, masks=masks, examples=examples, progress=progress
+                model, views, config, masks=masks, kept=kept, examples=examples, progress=progress
             )
 
-        return apply_gradients(state, loss_of, (views, masks), config, optimizer)
+        return apply_gradients(state, loss_of, (views, masks, kept), config, optimizer)
 
     return step
 
@@ -130,6 +131,7 @@ def sample_loss(
     config: TrainConfig,
     *,
     masks: Bool[Array, "b c g n"] | None,
+    kept: Float[Array, "b c depth 2 2"] | None = None,
     examples: int,
     progress: float | Float[Array, ""],
 ) -> Loss:
@@ -143,7 +145,7 @@ def sample_loss(
     if masks is None:
         painted, target, weights = _prefix(model, views, weights, config, examples=examples)
     else:
-        painted, target, weights = _mutual(model, views, weights, config, masks=masks)
+        painted, target, weights = _mutual(model, views, weights, config, masks=masks, kept=kept)
     value = smooth_l1(painted, target, weights, beta=beta)
     spread = within_patch_std(painted, config.seggpt.patch_size)
     truth = within_patch_std(target, config.seggpt.patch_size)
@@ -187,6 +189,7 @@ def _mutual(
     config: TrainConfig,
     *,
     masks: Bool[Array, "b c g n"],
+    kept: Float[Array, "b c depth 2 2"] | None,
 ) -> tuple[Array, Array, Array]:
     """Paint masked patches of canvases: pairs of views for one example, else the query alone."""
     h, w = weights.shape[2:]
@@ -205,6 +208,7 @@ def _mutual(
         masks,
         kind=kind,
         output=output,
+        kept=None if kept is None else kept.reshape(canvases, *kept.shape[2:]),
         remat=config.remat,
     )
     patch = config.seggpt.patch_size
@@ -232,6 +236,21 @@ def draw_masks(
     masks = canvas_masks(key, canvases, shape, half=config.half_masks if examples == 1 else 1.0)
     masks = jnp.concatenate([jnp.repeat(masks[:, :1], examples, axis=1), masks[:, 1:]], axis=1)
     return masks.reshape(b, -1, examples + 1, shape[0] * shape[1])
+
+
+def draw_kept(
+    key: Array, config: TrainConfig, masks: Bool[Array, "b c g n"] | None
+) -> Float[Array, "b c depth 2 2"] | None:
+    """Draw which canvases pass by a block (stochastic depth); what is left counts for more.
+
+    Attention and MLP are drawn apart, and so are streams, as in Painter's code. The share rises
+    from 0 to `drop_path` over the blocks.
+    """
+    if masks is None or not config.drop_path:
+        return None
+    depth = config.seggpt.depth
+    share = 1 - jnp.linspace(0, config.drop_path, depth)[:, None, None]
+    return jax.random.bernoulli(key, share, (*masks.shape[:2], depth, 2, 2)) / share
 
 
 def canvas_masks(

@@ -1,4 +1,4 @@
-"""The benchmarks' data as they are officially laid out.
+"""The benchmarks' data: folders as they are officially laid out, or what was prepared from them.
 
     coco20i   PATH/val2014/*.jpg, annotations/instances_val2014.json
     pascal5i  PATH/JPEGImages, SegmentationClassAug (or SegmentationClass),
@@ -7,13 +7,16 @@
     lvis92i   PATH/lvis_v1_val.json and the folders of pictures, train2017/ and val2017/
     perseg    PATH/Images/OBJECT/00.jpg ..., Annotations/OBJECT/00.png ...
 
+What `python -m data.prepare coco20i --source PATH --out SETS` writes of them is read as well, with
+SETS as PATH, and gives the same episodes; so does a prepared voc_aug for pascal5i.
+
 With `splits`, a copy of `data/splits` of HSNet, the lists of COCO-20i and PASCAL-5i are the
 published ones: `coco/val/fold0.pkl` and `pascal/val/fold0.txt`.
 """
 
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,16 +27,20 @@ from PIL import Image
 
 from data.benchmarks.episodes import Episode, Pair
 from data.benchmarks.protocols import FSS_PICTURES, PERSEG_EXAMPLE, Name, Pool
-from data.folder import IGNORE
+from data.benchmarks.sources import Download, Pictures, find_prepared
+from data.builders.table import DATA_SETS
+from data.folder import IGNORE, Folder
+from seggpt.errors import InputError
 
 FSS_TEST = Path(__file__).with_name("fss1000_test.txt")  # HKUSTCV/FSS-1000: fss_test_set.txt
-VOC = (
-    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
-    *("train", "tvmonitor"),
-)
+ANNOTATED = {  # the file in COCO's form, and the folder that its names of pictures start from
+    "coco20i": ("annotations/instances_val2014.json", "val2014"),
+    "lvis92i": ("lvis_v1_val.json", "."),
+}
+ALSO = {"pascal5i": "voc_aug"}  # a prepared set that has the same pictures
 CACHED = 64  # pictures and masks that are kept decoded
 
+Load = Callable[[str], UInt8[np.ndarray, "h w 3"]]
 Read = Callable[[str, int], Pair]
 
 
@@ -58,50 +65,78 @@ def open_layout(name: Name, path: Path, *, fold: int, splits: Path | None = None
     """
     if not path.is_dir():
         raise ValueError(f"--data {path}: no such folder")
+    found = find_prepared(path)
+    serving = [key for key in (name, ALSO.get(name)) if key]
+    own = next((found[key] for key in serving if key in found), None)
     try:
-        if name == "coco20i":
-            return _coco(path, splits / f"coco/val/fold{fold}.pkl" if splits else None)
+        if name in ANNOTATED:
+            layout = _of_file(name, path, own)
+            if name == "coco20i" and splits:
+                return _listed(layout, splits / f"coco/val/fold{fold}.pkl")
+            return layout
+        pictures = own or Download(DATA_SETS[name].read(path))
         if name == "pascal5i":
-            return _pascal(path, splits / f"pascal/val/fold{fold}.txt" if splits else None)
-        return {"fss1000": _fss, "lvis92i": _lvis, "perseg": _perseg}[name](path)
-    except OSError as error:
-        raise ValueError(f"{name}: {error.filename}: {error.strerror}; see --help") from error
+            return _pascal(pictures, splits / f"pascal/val/fold{fold}.txt" if splits else None)
+        return {"fss1000": _fss, "perseg": _perseg}[name](pictures)
+    except (InputError, OSError) as error:
+        what = f"--data {own.root if own else path}: {error}"
+        if isinstance(error, OSError):
+            what = f"{error.filename}: {error.strerror}"
+        if found and not own:
+            what = (
+                f"--data {path}: has {', '.join(sorted(found))}, and {' or '.join(serving)} is "
+                f"needed; python -m data.prepare {name} --source DIR writes it"
+            )
+        raise ValueError(f"{name}: {what}; see --help") from error
 
 
-def _pascal(path: Path, listed: Path | None) -> Layout:
-    masks = path / "SegmentationClassAug"
-    masks = masks if masks.is_dir() else path / "SegmentationClass"
+def _labelled(pictures: Pictures, pool: Pool) -> Layout:
+    """Return the layout of pictures with a class a pixel.
+
+    Raises:
+        InputError: Some of the pictures are missing.
+    """
+    wanted = {name for own in pool.pictures.values() for name in own}
+    _need(wanted, pictures, pictures.pictures())
+
+    def read(name: str, class_id: int) -> Pair:
+        labels = pictures.labels(name)
+        return Pair(pictures.image(name), labels == class_id, labels == IGNORE)
+
+    return Layout(pool, read)
+
+
+def _need(wanted: Collection[str], pictures: Pictures, known: Collection[str]) -> None:
+    if missing := sorted({*wanted} - {*known}):
+        mend = ""
+        if isinstance(pictures, Folder):
+            mend = f"; python -m data.prepare {pictures.name} --overwrite writes it again"
+        raise InputError(
+            f"{len(missing)} of {len(wanted)} pictures are missing, for example {missing[0]}{mend}"
+        )
+
+
+def _pascal(data: Pictures, listed: Path | None) -> Layout:
     if listed:
         rows = [line.split("__") for line in listed.read_text().split()]
         queries = [(name, int(number)) for name, number in rows]
     else:
-        names = (path / "ImageSets/Segmentation/val.txt").read_text().split()
-        queries = [
-            (name, number)
-            for name in names
-            for number in np.unique(_ids(masks / f"{name}.png")).tolist()
-            if 0 < number < IGNORE
-        ]
-    pictures: dict[int, list[str]] = {number: [] for number in range(1, len(VOC) + 1)}
+        queries = [(name, number) for name in data.pictures("val") for number in data.areas(name)]
+    pictures: dict[int, list[str]] = {number: [] for number in data.classes}
     for name, number in queries:
         pictures[number].append(name)
-
-    def read(name: str, class_id: int) -> Pair:
-        ids = _ids(masks / f"{name}.png")
-        return Pair(_rgb(path / f"JPEGImages/{name}.jpg"), ids == class_id, ids == IGNORE)
-
-    classes = dict(enumerate(VOC, start=1))
-    return Layout(Pool(classes, pictures, queries, is_official=listed is not None), read)
+    pool = Pool(data.classes, pictures, queries, is_official=listed is not None)
+    return _labelled(data, pool)
 
 
-def _fss(path: Path) -> Layout:
+def _fss(data: Pictures) -> Layout:
     names = sorted(FSS_TEST.read_text().split())
-    if missing := [name for name in names if not (path / name).is_dir()]:
-        raise ValueError(
-            f"--data {path}: {len(missing)} of the {len(names)} test classes are missing, "
-            f"e.g. {missing[0]}"
+    ids = {name: own for own, name in data.classes.items()}
+    if missing := [name for name in names if name not in ids]:
+        raise InputError(
+            f"{len(missing)} of the {len(names)} test classes are missing, for example {missing[0]}"
         )
-    classes = dict(enumerate(names))
+    classes = {ids[name]: name for name in names}
     pictures = {
         class_id: [f"{name}/{number}" for number in range(1, FSS_PICTURES + 1)]
         for class_id, name in classes.items()
@@ -112,50 +147,45 @@ def _fss(path: Path) -> Layout:
         for class_id, own in pictures.items()
         for query in sorted(own, key=lambda query: f"{query}.jpg")
     ]
-
-    def read(name: str, _: int) -> Pair:
-        mask = np.asarray(Image.open(path / f"{name}.png").convert("L")) >= 128
-        return Pair(_rgb(path / f"{name}.jpg"), mask, np.zeros_like(mask))
-
-    return Layout(Pool(classes, pictures, queries, is_official=True), read)
+    return _labelled(data, Pool(classes, pictures, queries, is_official=True))
 
 
-def _perseg(path: Path) -> Layout:
-    objects = sorted(folder.name for folder in (path / "Annotations").iterdir() if folder.is_dir())
-    if not objects:
-        raise ValueError(f"--data {path}: no folders in Annotations")
-    classes = dict(enumerate(objects))
-    pictures = {}
-    for class_id, name in classes.items():
-        pictures[class_id] = sorted(
-            f"{name}/{mask.stem}" for mask in (path / "Annotations" / name).glob("*.png")
-        )
-        if pictures[class_id][:1] != [f"{name}/{PERSEG_EXAMPLE}"]:
-            raise ValueError(f"--data {path}: Annotations/{name} has no {PERSEG_EXAMPLE}.png")
-
-    def read(name: str, _: int) -> Pair:
-        mask = np.asarray(Image.open(path / f"Annotations/{name}.png").convert("L")) > 0
-        return Pair(_rgb(path / f"Images/{name}.jpg"), mask, np.zeros_like(mask))
-
-    return Layout(Pool(classes, pictures, is_official=True), read)
+def _perseg(data: Pictures) -> Layout:
+    ids = {name: own for own, name in data.classes.items()}
+    pictures: dict[int, list[str]] = {own: [] for own in data.classes}
+    for picture in data.pictures():
+        pictures[ids[picture.split("/")[0]]].append(picture)
+    for own, name in data.classes.items():
+        if pictures[own][:1] != [f"{name}/{PERSEG_EXAMPLE}"]:
+            raise InputError(f"{name} has no picture {PERSEG_EXAMPLE}, which is the example")
+    return _labelled(data, Pool(data.classes, pictures, is_official=True))
 
 
-def _coco(path: Path, listed: Path | None) -> Layout:
-    layout = _annotated(path / "annotations/instances_val2014.json", path / "val2014")
-    if listed is None:
-        return layout
+def _of_file(name: Name, path: Path, prepared: Folder | None) -> Layout:
+    """Open what has its masks in a file, as those of two classes may overlap."""
+    file, folder = ANNOTATED[name]
+    if not prepared:
+        return _annotated(path / file, lambda picture: _rgb(path / folder / picture))
+    names = {Path(picture).name: picture for picture in prepared.pictures()}
+    layout = _annotated(
+        Path(str(prepared.root), Path(file).name),
+        lambda picture: prepared.image(names[Path(picture).stem]),
+    )
+    wanted = {Path(picture).stem for own in layout.pool.pictures.values() for picture in own}
+    _need(wanted, prepared, names)
+    return layout
+
+
+def _listed(layout: Layout, file: Path) -> Layout:
+    """Return COCO's layout with the published lists."""
     # The lists count classes from 0 in the order of their ids.
     ids = list(layout.pool.classes)
-    lists = {ids[number]: names for number, names in _plain_pickle(listed).items()}
+    lists = {ids[number]: names for number, names in _plain_pickle(file).items()}
     own = {c: [Path(name).name for name in lists.get(c, ())] for c in ids}
     return Layout(Pool(layout.pool.classes, own, is_official=True), layout._read)
 
 
-def _lvis(path: Path) -> Layout:
-    return _annotated(path / "lvis_v1_val.json", path)
-
-
-def _annotated(file: Path, folder: Path) -> Layout:
+def _annotated(file: Path, load: Load) -> Layout:
     """Open annotations in COCO's form; the mask of a class is all of its annotations together."""
     try:
         data = json.loads(file.read_text())
@@ -172,14 +202,14 @@ def _annotated(file: Path, folder: Path) -> Layout:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file}: not annotations in COCO's form ({error!r})") from error
     if outside := [name for name in sizes if ".." in Path(name).parts or Path(name).is_absolute()]:
-        raise ValueError(f"{file}: {outside[0]!r} is outside of {folder}")
+        raise ValueError(f"{file}: {outside[0]!r} is outside of the folder of pictures")
     pictures: dict[int, list[str]] = {class_id: [] for class_id in classes}
     for name, class_id in sorted(shapes):
         pictures[class_id].append(name)
 
     def read(name: str, class_id: int) -> Pair:
         mask = draw_shapes(shapes[name, class_id], sizes[name])
-        return Pair(_rgb(folder / name), mask, np.zeros_like(mask))
+        return Pair(load(name), mask, np.zeros_like(mask))
 
     return Layout(Pool(classes, pictures), read)
 
@@ -221,8 +251,3 @@ def _plain_pickle(file: Path) -> dict[int, list[str]]:
 def _rgb(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
-
-
-def _ids(path: Path) -> UInt8[np.ndarray, "h w"]:
-    with Image.open(path) as image:
-        return np.asarray(image)

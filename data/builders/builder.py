@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +117,7 @@ def prepare(
         info = json.loads((target / "info.json").read_text())
         return Written(target, info["splits"], is_new=False)
     contents = read(source)
-    contents = Contents(
-        contents.kind, contents.classes, {k: own for k, own in contents.splits.items() if own}
-    )
+    contents = replace(contents, splits={k: own for k, own in contents.splits.items() if own})
     _check(contents, source)
     work = out / f".{name}.part"
     shutil.rmtree(work, ignore_errors=True)
@@ -136,6 +134,8 @@ def prepare(
         info |= {"classes": dict(contents.classes), "splits": counts}
         info |= {"has_instances": bool(np.load(made / "index" / "instance_ids.npy").size)}
         (made / "info.json").write_text(json.dumps(info, indent=1))
+        for file in contents.files:
+            shutil.copyfile(file, made / file.name)
         target.parent.mkdir(exist_ok=True)
         if target.exists():
             os.replace(target, work / "old")

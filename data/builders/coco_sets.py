@@ -33,6 +33,23 @@ def read_instances(source: Path) -> Contents:
     return read_files([_file(source, f"instances_{split}2017") for split in SPLITS], source)
 
 
+def read_coco20i(source: Path) -> Contents:
+    """Read instances_val2014.json."""
+    return _read_benchmark(_file(source, "instances_val2014"), source)
+
+
+def read_lvis92i(source: Path) -> Contents:
+    """Read lvis_v1_val.json."""
+    return _read_benchmark(need(source / "lvis_v1_val.json"), source)
+
+
+def _read_benchmark(file: Path, source: Path) -> Contents:
+    """Read a file, and keep it: benchmarks ask for whole masks, which may overlap."""
+    contents = read_files([file], source)
+    items = [item for own in contents.splits.values() for item in own]
+    return replace(contents, splits={"val": items}, files=(file,))
+
+
 def read_panoptic(source: Path) -> Contents:
     """Read panoptic_train2017.json and its PNG files, and those of val2017."""
     splits: dict[str, list[Item]] = {}

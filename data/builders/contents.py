@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Integer, Shaped
+from jaxtyping import Bool, Integer, Shaped, UInt8
+from PIL import Image
 
 from data.folder import IGNORE, Kind
 from incontext.files.decode import decode
@@ -46,11 +47,19 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """All that is in a data set; no pictures or masks yet."""
+    """All that is in a data set; no pictures or masks yet.
+
+    Attributes:
+        kind: What its masks mean.
+        classes: Names of classes by id.
+        splits: The pictures of each split.
+        files: What is kept beside the records as it is.
+    """
 
     kind: Kind
     classes: Mapping[int, str]
     splits: Mapping[str, Sequence[Item]]
+    files: Sequence[Path] = ()
 
 
 def class_id(place: int) -> int:
@@ -137,11 +146,23 @@ def read_pixels(path: Path) -> Shaped[np.ndarray, "h w *c"]:
     Raises:
         InputError: It cannot be read.
     """
+    return np.asarray(_decode(path))
+
+
+def read_grey(path: Path) -> UInt8[np.ndarray, "h w"]:
+    """Return how bright a picture file shows each pixel.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    return np.asarray(_decode(path).convert("L"))
+
+
+def _decode(path: Path) -> Image.Image:
     try:
-        image = decode(read_bytes(path), max_pixels=MOST_PIXELS).image
+        return decode(read_bytes(path), max_pixels=MOST_PIXELS).image
     except InputError as error:
         raise InputError(f"{one_line(path)}: {error}") from error
-    return np.asarray(image)
 
 
 def read_ids(path: Path, table: Integer[np.ndarray, " stored"]) -> Maps:

@@ -1,4 +1,4 @@
-"""Pictures with masks of class numbers: ADE20K, PASCAL VOC, Cityscapes, LIP, LoveDA, FSS-1000."""
+"""Pictures with masks of class numbers: ADE20K, PASCAL VOC, Cityscapes, LIP, LoveDA."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -12,13 +12,11 @@ from data.builders.contents import (
     Contents,
     Item,
     Maps,
-    class_id,
     listed,
     need,
     number,
     paired,
     read_ids,
-    read_marked,
     read_pixels,
 )
 from data.folder import IGNORE
@@ -198,28 +196,3 @@ def read_loveda(source: Path) -> Contents:
         for split in ("Train", "Val")
     }
     return Contents("semantic", number(LOVEDA_CLASSES), splits)
-
-
-def read_fss1000(source: Path) -> Contents:
-    """Read FSS-1000: ten pictures of each class, those of `fss_test_set.txt` as the split test."""
-    root = need(source / "fewshot_data")
-    names = sorted(path.name for path in root.iterdir() if path.is_dir())
-    places = {name: class_id(place) for place, name in enumerate(names, 1)}
-
-    def read(mask: Path) -> Maps:
-        marked = read_marked(mask).labels
-        return Maps(marked.astype(np.uint16) * places[mask.parent.name])
-
-    items = paired(
-        root,
-        "*/*.jpg",
-        lambda picture: picture.with_suffix(".png"),
-        read,
-        name_of=lambda picture: f"{picture.parent.name}/{picture.stem}",
-    )
-    tests = source / "fss_test_set.txt"
-    held_out = set(tests.read_text().split()) if tests.exists() else set()
-    splits: dict[str, list[Item]] = {"train": [], "test": []}
-    for item in items:
-        splits["test" if item.name.split("/")[0] in held_out else "train"].append(item)
-    return Contents("semantic", {own: name for name, own in places.items()}, splits)

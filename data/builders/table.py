@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from data.builders import annotated, coco_sets, isaid, scenes, vessels
+from data.builders import annotated, coco_sets, few_shot, isaid, scenes, vessels
 from data.builders.contents import Contents
 
 
@@ -27,6 +27,8 @@ class DataSet:
 
 _COCO = "https://cocodataset.org/#download"
 _COCO_TERMS = "annotations CC BY 4.0; pictures under their own Flickr licences"
+_VOC = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012"
+_VOC_TERMS = "pictures under Flickr's terms of use"
 
 DATA_SETS: Mapping[str, DataSet] = MappingProxyType(
     {
@@ -55,9 +57,8 @@ DATA_SETS: Mapping[str, DataSet] = MappingProxyType(
         "voc_aug": DataSet(
             "PASCAL VOC 2012 with SBD, 20 kinds of things",
             scenes.read_voc_aug,
-            "http://host.robots.ox.ac.uk/pascal/VOC/voc2012 and "
-            "http://home.bharathh.info/pubs/codes/SBD/download.html",
-            "pictures under Flickr's terms of use",
+            f"{_VOC} and http://home.bharathh.info/pubs/codes/SBD/download.html",
+            _VOC_TERMS,
         ),
         "cityscapes": DataSet(
             "Cityscapes, 19 classes of streets",
@@ -115,8 +116,29 @@ DATA_SETS: Mapping[str, DataSet] = MappingProxyType(
         ),
         "fss1000": DataSet(
             "FSS-1000, ten pictures of each of 1,000 classes",
-            scenes.read_fss1000,
+            few_shot.read_fss1000,
             "https://github.com/HKUSTCV/FSS-1000",
+            "not stated",
+        ),
+        "coco20i": DataSet(
+            "COCO 2014's val, for the benchmark", coco_sets.read_coco20i, _COCO, _COCO_TERMS
+        ),
+        "pascal5i": DataSet(
+            "PASCAL VOC 2012's val, for the benchmark",
+            few_shot.read_pascal5i,
+            _VOC,
+            _VOC_TERMS,
+        ),
+        "lvis92i": DataSet(
+            "LVIS's val, for the benchmark",
+            coco_sets.read_lvis92i,
+            "https://www.lvisdataset.org/dataset (with COCO's pictures)",
+            "annotations CC BY 4.0; pictures as COCO's",
+        ),
+        "perseg": DataSet(
+            "PerSeg, 40 objects in a few pictures each, for the benchmark",
+            few_shot.read_perseg,
+            "https://github.com/ZrrSkywalker/Personalize-SAM",
             "not stated",
         ),
     }

@@ -1,6 +1,7 @@
 """COCO's JSON: polygons, run lengths, crowds."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +46,20 @@ def read_coco(data: Node, file: Path, asked: Asked) -> Source:
             size = (image["width"].whole(least=1), image["height"].whole(least=1))
             check_size(size, name=image.place, max_pixels=None)
         regions = (_region(ann, classes) for ann in marked.get(number, ()))
-        picture = pictures.find_named(image["file_name"], file, images=asked.images)
+        name = _file_name(image)
+        picture = pictures.find_named(name, file, images=asked.images)
         if picture is None:
-            raise pictures.missing(image.place, str(image.value["file_name"]))
+            raise pictures.missing(image.place, str(name.value))
         annotated.append(Annotated(picture, image.place, tuple(regions), size))
     return Source(data.place, annotated=tuple(annotated), files=(file,))
+
+
+def _file_name(image: Node) -> Node:
+    """Return the name of a picture's file; LVIS has its address alone."""
+    if image.has("file_name") or not image.has("coco_url"):
+        return image["file_name"]
+    address = image["coco_url"]
+    return replace(address, value="/".join(address.text().split("/")[-2:]))
 
 
 def _by_id(entries: Node, what: str) -> dict[int, Node]:

@@ -89,7 +89,7 @@ def test_ids_beyond_254_have_16_bits(tmp_path, monkeypatch):
     assert labels.dtype == np.uint16
     np.testing.assert_array_equal(labels, grid(0, 263))
     assert folder.labels("abacus/1").dtype == np.uint8
-    assert folder.pictures("test") == ["zebra/1"]
+    assert folder.pictures("test")[:3] == ["zebra/1", "zebra/10", "zebra/2"]
 
 
 def test_a_bad_picture_is_left_out(tmp_path, capsys, caplog):

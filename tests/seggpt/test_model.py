@@ -153,6 +153,22 @@ def test_what_is_masked_does_not_matter_in_paint() -> None:
     assert np.abs(first - shown).max() > 1e-3
 
 
+def test_what_a_canvas_leaves_out_is_its_own() -> None:
+    model = make_model("mutual")
+    examples, targets, query = inputs(e=1)
+    images = jnp.concatenate([examples, query[:, None]], 1)
+    answers = jnp.concatenate([targets, query[:, None]], 1)
+    masks = jnp.zeros((2, 2, 16), bool).at[:, 1].set(True)
+    paint = nnx_jit(SegGPT.paint, model, output="query")
+    whole = paint(images, answers, masks, kind=kinds(2))
+    kept = jnp.ones((2, model.config.depth, 2, 2))
+    after = model.config.merge_block + 1  # where the streams are one, which counts as the first
+    for part, changes in {(0, 0, 1): True, (after, 1, 0): True, (after, 1, 1): False}.items():
+        left = paint(images, answers, masks, kind=kinds(2), kept=kept.at[(0, *part)].set(0))
+        np.testing.assert_allclose(left[1], whole[1], atol=1e-5)
+        assert (np.abs(left[0] - whole[0]).max() > 1e-3) == changes
+
+
 def test_the_query_alone_is_the_lower_half_of_the_canvas() -> None:
     model = make_model("mutual")
     examples, targets, query = inputs(e=1)

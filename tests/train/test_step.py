@@ -20,6 +20,7 @@ from train.step import (
     apply_gradients,
     canvas_masks,
     compute_dtype,
+    draw_kept,
     draw_masks,
     make_train_step,
     mean_gradients,
@@ -229,10 +230,10 @@ def test_a_step_changes_every_parameter(train, attention, shots, changes):
         np.testing.assert_allclose(averages[name], 0.1 * start + 0.9 * leaf, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize(("attention", "shots"), [("prefix", 1), ("mutual", 1)])
-def test_a_batch_in_parts_makes_the_update_of_the_whole(train, attention, shots):
-    _, whole, metrics = train(attention, shots)
-    _, parts, others = train(attention, shots, accumulate=2)
+@pytest.mark.parametrize(("attention", "drop_path"), [("prefix", 0.0), ("mutual", 0.5)])
+def test_a_batch_in_parts_makes_the_update_of_the_whole(train, attention, drop_path):
+    _, whole, metrics = train(attention, 1, drop_path=drop_path)
+    _, parts, others = train(attention, 1, drop_path=drop_path, accumulate=2)
     for name in ("loss", "grad_norm"):
         np.testing.assert_allclose(others[name], metrics[name], rtol=1e-5)
     for name, leaf in named(parts.params).items():
@@ -308,13 +309,38 @@ def test_frozen_parts_stay_as_they_are(train):
     assert moved == start.keys() - still
 
 
+def test_stochastic_depth_rises_to_its_rate_and_keeps_the_mean():
+    config = tiny_config(tiny_model("mutual"), drop_path=0.4)
+    masks = jnp.zeros((500, 2, 2, 4), bool)
+    kept = np.asarray(draw_kept(jax.random.key(0), config, masks))
+    depth = config.model.depth
+    assert kept.shape == (500, 2, depth, 2, 2)
+    left_out = (kept == 0).mean(axis=(0, 1))
+    rates = np.linspace(0, 0.4, depth)
+    np.testing.assert_allclose(
+        left_out, np.broadcast_to(rates[:, None, None], left_out.shape), atol=0.06
+    )
+    np.testing.assert_allclose(kept.mean(axis=(0, 1)), 1, atol=0.1)
+    assert draw_kept(jax.random.key(0), tiny_config(tiny_model("mutual")), masks) is None
+    assert draw_kept(jax.random.key(0), tiny_config(), None) is None
+
+
+@pytest.mark.parametrize(
+    ("attention", "rate"), [("mutual", 1.0), ("mutual", -0.1), ("prefix", 0.1)]
+)
+def test_a_depth_that_cannot_be_drawn_is_refused(attention, rate):
+    with pytest.raises(ValueError, match=f"drop_path {rate} must be 0, or below 1"):
+        tiny_config(tiny_model(attention), drop_path=rate)
+
+
 def test_what_is_drawn_depends_on_the_seed_and_the_step(monkeypatch):
-    def report_keys(model, views, *args, masks, **options):
-        keys = jnp.concatenate([jax.random.key_data(views), jax.random.key_data(masks)])
+    def report_keys(model, views, *args, masks, kept, **options):
+        keys = jnp.concatenate([jax.random.key_data(key) for key in (views, masks, kept)])
         return jnp.sum(model.norm.bias[...]), (jnp.ones(()), {"keys": keys})
 
     monkeypatch.setattr(module, "make_views", lambda *args, key, **options: key)
     monkeypatch.setattr(module, "draw_masks", lambda key, *args, **options: key)
+    monkeypatch.setattr(module, "draw_kept", lambda key, *args: key)
     monkeypatch.setattr(module, "sample_loss", report_keys)
     params = fresh_params(tiny_model())
 
@@ -322,7 +348,7 @@ def test_what_is_drawn_depends_on_the_seed_and_the_step(monkeypatch):
         state = replace(init_state(params, optax.set_to_zero()), step=jnp.asarray(number))
         step = make_train_step(tiny_config(seed=seed), optax.set_to_zero(), examples=1)
         drawn = jax.jit(lambda state: step(state, {})[1]["keys"])(state).tolist()
-        assert drawn[:2] != drawn[2:]  # views and masks are drawn apart
+        assert len({*zip(drawn[::2], drawn[1::2], strict=True)}) == 3  # all are drawn apart
         return tuple(drawn)
 
     assert keys(0, 5) == keys(0, 5)

@@ -3,8 +3,8 @@
     python -m train.evals --benchmark coco20i --data PATH --weights seggpt-small --fold 0 --shots 1
 
 Folds, classes and episodes are those of HSNet (COCO-20i, PASCAL-5i, FSS-1000), Matcher (LVIS-92i)
-and PerSAM (PerSeg), from seed 0; `data/benchmarks/layouts.py` says how PATH is laid out. A mask is
-compared in the size of its picture, where HSNet's own default is 400 x 400 pixels.
+and PerSAM (PerSeg), from seed 0. A mask is compared in the size of its picture, where HSNet's own
+default is 400 x 400 pixels.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--benchmark", required=True, choices=get_args(Name))
-    add("--data", required=True, metavar="PATH", help="its folder, laid out as below")
+    add("--data", required=True, metavar="PATH", help="its folder, or prepared, see below")
     add("--weights", default="seggpt-small", help="a name, a file, or `none` for the baselines")
     add("--fold", type=int, help="one fold; default: all, one after the other")
     add("--shots", type=int, default=1, help="examples of an episode (default: 1)")

@@ -1,4 +1,4 @@
-"""What the evaluation programs share: arguments, errors, progress."""
+"""What the programs of training and evaluation share: arguments, errors, progress."""
 
 import json
 import logging
@@ -11,13 +11,23 @@ from seggpt.errors import SegGPTError
 
 def run_tool(name: str, work: Callable[[], None]) -> int:
     """Do a tool's work, tell a foreseen failure in one line, and return the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    start_log()
     try:
         work()
     except (ValueError, OSError, SegGPTError) as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def start_log() -> None:
+    """Write progress to stderr, and of libraries what is wrong alone."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for library in (
+        "absl",
+        "jax",
+    ):  # orbax tells files that it writes, jax devices it does not find
+        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def open_all(paths: Sequence[str]) -> list[Folder]:

@@ -1,12 +1,17 @@
 import json
 import pickle
+import re
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from data.benchmarks.layouts import FSS_TEST, VOC, draw_shapes, open_layout
-from data.benchmarks.protocols import draw_episodes
+from data.benchmarks import layouts
+from data.benchmarks.layouts import FSS_TEST, draw_shapes, open_layout
+from data.benchmarks.protocols import Name, draw_episodes
+from data.prepare import main
+from tests.data.builders import imitations
 
 SIZE = (6, 8)
 COCO = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -34,7 +39,7 @@ def test_pascal_reads_ids_and_ignores_borders(tmp_path):
     listed.write_text("\n".join(names))
     layout = open_layout("pascal5i", tmp_path, fold=0)
     assert layout.pool.classes[1] == "aeroplane"
-    assert len(VOC) == 20
+    assert len(layout.pool.classes) == 20
     assert layout.pool.queries[:2] == [(names[0], 1), (names[1], 2)]
     assert not layout.pool.is_official
     episode = draw_episodes("pascal5i", layout.pool, fold=1)[0]
@@ -50,23 +55,71 @@ def test_pascal_reads_ids_and_ignores_borders(tmp_path):
     assert layout.pool.is_official
 
 
-def test_fss_has_240_test_classes_in_the_order_of_files(tmp_path):
-    names = FSS_TEST.read_text().split()
-    assert len(set(names)) == 240
-    with pytest.raises(ValueError, match="240 of the 240 test classes are missing"):
-        open_layout("fss1000", tmp_path, fold=0)
-    for name in names:
-        (tmp_path / name).mkdir()
-    for number in (1, 10):
-        save(tmp_path / f"{names[0]}/{number}.jpg", np.zeros((*SIZE, 3)))
-        save(tmp_path / f"{names[0]}/{number}.png", square(200))
-    layout = open_layout("fss1000", tmp_path, fold=0)
+@pytest.fixture
+def few_tests(monkeypatch, tmp_path):
+    listed = tmp_path / "tests.txt"
+    listed.write_text("zebra\n")
+    monkeypatch.setattr(layouts, "FSS_TEST", listed)
+
+
+def test_fss_asks_for_its_classes_in_the_order_of_files(tmp_path, few_tests):
+    assert len(set(FSS_TEST.read_text().split())) == 240
+    imitations.fss1000(tmp_path)
+    layout = open_layout("fss1000", tmp_path / "fewshot_data", fold=0)
     episodes = draw_episodes("fss1000", layout.pool)
-    assert len(episodes) == 2400
-    assert [e.query for e in episodes[:3]] == [f"abe's_flyingfish/{n}" for n in (1, 10, 2)]
-    own = next(c for c, name in layout.pool.classes.items() if name == names[0])
-    pair = layout._read(f"{names[0]}/10", own)
-    np.testing.assert_array_equal(pair.mask, square(1) == 1)
+    assert [e.query for e in episodes] == [f"zebra/{n}" for n in (1, 10, *range(2, 10))]
+    np.testing.assert_array_equal(layout.load(episodes[0])[1].mask, imitations.grid(0, 1))
+
+
+def test_fss_is_refused_without_all_of_its_tests(tmp_path, few_tests):
+    imitations.fss1000(tmp_path / "raw")
+    source, sets = tmp_path / "raw", tmp_path / "sets"
+    for end in ("jpg", "png"):
+        (source / f"fewshot_data/zebra/7.{end}").unlink()
+    assert main(["fss1000", "--source", str(source), "--out", str(sets)]) == 0
+    lack = "1 of 10 pictures are missing, for example zebra/7"
+    for path, said in (
+        (source, f"fss1000: --data {source}: {lack}; see --help"),
+        (sets, f"fss1000: --data {sets}/fss1000/1.0.0: {lack}; python -m data.prepare fss1000"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(said)):
+            open_layout("fss1000", path, fold=0)
+    (source / "fewshot_data/zebra").rename(tmp_path / "zebra")
+    with pytest.raises(ValueError, match="1 of the 1 test classes are missing, for example zebra"):
+        open_layout("fss1000", source, fold=0)
+
+
+@COCO
+@pytest.mark.parametrize("name", get_args(Name))
+def test_a_prepared_set_gives_the_episodes_of_its_download(name, tmp_path, few_tests):
+    source, sets = tmp_path / "source", tmp_path / "sets"
+    getattr(imitations, name)(source)
+    assert main([name, "--source", str(source), "--out", str(sets)]) == 0
+    official, prepared = (open_layout(name, path, fold=0) for path in (source, sets))
+    episodes = draw_episodes(name, official.pool)
+    assert draw_episodes(name, prepared.pool) == episodes
+    assert prepared.pool.is_official == official.pool.is_official
+    for episode in episodes[:30]:
+        both = [layout.load(episode) for layout in (official, prepared)]
+        for one, other in zip(*((*examples, query) for examples, query in both), strict=True):
+            assert one.mask.any()
+            for part in ("image", "mask", "ignore"):
+                np.testing.assert_array_equal(getattr(one, part), getattr(other, part))
+
+
+def test_a_prepared_voc_aug_serves_pascal(tmp_path):
+    imitations.voc_aug(tmp_path)
+    assert main(["voc_aug", "--source", str(tmp_path)]) == 0
+    prepared = open_layout("pascal5i", tmp_path, fold=0).pool
+    assert prepared == open_layout("pascal5i", tmp_path / "VOCdevkit/VOC2012", fold=0).pool
+    assert prepared.queries == [("b", 20)]
+    said = f"coco20i: --data {tmp_path}: has voc_aug, and coco20i is needed; python -m data.prepare"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        open_layout("coco20i", tmp_path, fold=0)
+    info = tmp_path / ".prepared/voc_aug/1.0.0/info.json"
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"splits": {"train": 2}}))
+    with pytest.raises(ValueError, match=r"voc_aug/1\.0\.0: no split 'val'; it has \['train'\]"):
+        open_layout("pascal5i", tmp_path, fold=0)
 
 
 def test_perseg_takes_what_is_marked(tmp_path):
@@ -79,7 +132,8 @@ def test_perseg_takes_what_is_marked(tmp_path):
     assert (first.class_name, first.examples, first.query) == ("cat", ("cat/00",), "cat/01")
     np.testing.assert_array_equal(layout.load(first)[1].mask, square(1) == 1)
     (tmp_path / "Annotations/dog/00.png").unlink()
-    with pytest.raises(ValueError, match=r"Annotations/dog has no 00\.png"):
+    (tmp_path / "Images/dog/00.jpg").unlink()
+    with pytest.raises(ValueError, match="dog has no picture 00"):
         open_layout("perseg", tmp_path, fold=0)
 
 

@@ -148,9 +148,58 @@ def loveda(root: Path) -> None:
 
 def fss1000(root: Path) -> None:
     for name in ("abacus", "zebra"):
-        save(root / "fewshot_data" / name / "1.jpg")
-        save(root / "fewshot_data" / name / "1.png", unpack(grid(0, 0xFFFFFF)))
+        for number in range(1, 11):
+            save(root / "fewshot_data" / name / f"{number}.jpg")
+            save(root / "fewshot_data" / name / f"{number}.png", unpack(grid(0, 0xFFFFFF)))
     (root / "fss_test_set.txt").write_text("zebra\n")
+
+
+def many_classes(keys: list[dict]) -> dict:
+    """Return annotations of pictures of 10 x 10: a class is everywhere, 79 have a pixel each."""
+    boxes = [(0, 0, 10, 10)] + [(c % 10, c // 10, c % 10 + 1, c // 10 + 1) for c in range(1, 80)]
+    marked = [
+        box(100 * picture + c, c + 1, *sides) | {"image_id": picture}
+        for picture in range(len(keys))
+        for c, sides in enumerate(boxes)
+    ]
+    data = coco([{"id": c + 1, "name": f"c{c}"} for c in range(80)], marked)
+    size = {"width": 10, "height": 10}
+    return data | {"images": [{"id": number, **size, **key} for number, key in enumerate(keys)]}
+
+
+def coco20i(root: Path) -> None:
+    names = [f"COCO_val2014_{number}.jpg" for number in (1, 22, 333)]
+    for name in names:
+        save(root / "val2014" / name, np.full((10, 10, 3), len(name)))
+    data = many_classes([{"file_name": name} for name in names])
+    write_json(root / "annotations" / "instances_val2014.json", data)
+
+
+def lvis92i(root: Path) -> None:
+    names = ["train2017/1.jpg", "val2017/22.jpg", "val2017/333.jpg"]
+    for name in names:
+        save(root / name, np.full((10, 10, 3), len(name)))
+    data = many_classes([{"coco_url": f"http://images.cocodataset.org/{name}"} for name in names])
+    write_json(root / "lvis_v1_val.json", data)
+
+
+def pascal5i(root: Path) -> None:
+    names = [f"2007_{number:06}" for number in range(20)]
+    for number, name in enumerate(names):
+        save(root / "JPEGImages" / f"{name}.jpg")
+        mask = grid(1 + number, 1 + (number + 1) % 20)
+        mask[0] = 255
+        save(root / "SegmentationClassAug" / f"{name}.png", mask)
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "val.txt").write_text("\n".join(names))
+
+
+def perseg(root: Path) -> None:
+    for name in ("cat", "dog"):
+        for number in range(3):
+            save(root / "Images" / name / f"{number:02}.jpg")
+            save(root / "Annotations" / name / f"{number:02}.png", grid(0, 128))
 
 
 def chase_db1(root: Path) -> None:

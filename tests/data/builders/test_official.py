@@ -7,7 +7,8 @@ from data.builders.table import DATA_SETS
 from seggpt.errors import InputError
 from tests.data.builders import imitations
 
-# The set: pictures of each split, what the first training picture shows (ids of classes by name,
+MANY = {f"c{number}" for number in range(80)}
+# The set: pictures of each split, what the first picture shows (ids of classes by name,
 # "" for what does not count), classes of its instances, and a file whose lack must be told.
 EXPECTED = {
     "ade20k": ({"train": 1, "val": 1}, {"", "n150"}, [], "objectInfo150.txt"),
@@ -34,7 +35,16 @@ EXPECTED = {
     "cityscapes": ({"train": 1, "val": 1}, {"road", "car"}, ["car"], "gtFine/train/ulm"),
     "lip": ({"train": 1, "val": 1}, {"right shoe"}, [], "TrainVal_parsing_annotations"),
     "loveda": ({"train": 1, "val": 1}, {"", "agriculture"}, [], "Val"),
-    "fss1000": ({"train": 1, "test": 1}, {"abacus"}, [], "fewshot_data/zebra/1.png"),
+    "fss1000": ({"train": 10, "test": 10}, {"abacus"}, [], "fewshot_data/zebra/1.png"),
+    "coco20i": ({"val": 3}, MANY, sorted(MANY), "annotations/instances_val2014.json"),
+    "lvis92i": ({"val": 3}, MANY, sorted(MANY), "lvis_v1_val.json"),
+    "pascal5i": (
+        {"val": 20},
+        {"", "aeroplane", "bicycle"},
+        [],
+        "SegmentationClassAug/2007_000019.png",
+    ),
+    "perseg": ({"test": 6}, {"cat"}, [], "Annotations/dog/02.png"),
     "chase_db1": ({"train": 20, "val": 2}, {"vessel"}, [], "Image_03L_1stHO.png"),
     "drive": ({"train": 1, "val": 1}, {"vessel"}, [], "training/1st_manual"),
     "hrf": ({"train": 1, "val": 1}, {"vessel"}, [], "manual1/06_h.tif"),
@@ -71,7 +81,8 @@ def test_a_download_is_read(official):
     contents = DATA_SETS[name].read(root)
     assert {split: len(items) for split, items in contents.splits.items()} == counts
     names = {**contents.classes, IGNORE: ""}
-    item = contents.splits["train"][-1 if name == "isaid" else 0]
+    first = next(iter(contents.splits.values()))
+    item = first[-1 if name == "isaid" else 0]
     maps = item.read()
     assert {names[own] for own in np.unique(maps.labels).tolist() if own} == shown
     assert sorted(contents.classes[own] for own in maps.instance_classes.values()) == things

@@ -46,6 +46,15 @@ def test_crowds_are_ignored_where_nothing_else_is(told):
     assert (labels == -1).sum() == 600 - 9 * 12
 
 
+def test_a_picture_is_found_by_its_address(told, tmp_path):
+    (tmp_path / "val2017").mkdir()
+    picture(tmp_path / "val2017" / "b.png")
+    image = {"id": 1, "coco_url": "http://images.cocodataset.org/val2017/b.png"}
+    assert told(POLYGON, images=[image])[1] == {1: "leaf"}
+    with pytest.raises(InputError, match=r"picture val2017/c\.png is not beside it"):
+        told(POLYGON, images=[image | {"coco_url": "http://a/../val2017/c.png"}])
+
+
 def test_a_category_0_makes_numbers_from_1(told):
     categories = [{"id": 0, "name": "leaf"}, {"id": 7, "name": "stem"}]
     _, names = told(

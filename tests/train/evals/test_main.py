@@ -1,5 +1,6 @@
 import json
 
+from data.prepare import main as prepare
 from tests.data.benchmarks.test_layouts import SIZE, save, square
 from train.evals.__main__ import main
 
@@ -17,6 +18,10 @@ def test_baselines_are_scored_on_perseg(tmp_path, capsys):
     assert rows["everything"]["miou"] == 100 * 9 / (SIZE[0] * SIZE[1])
     assert rows["everything"]["classes"] == {"cat": rows["everything"]["miou"]}
     assert "perseg fold 0 1-shot  copy" in capsys.readouterr().out
+    sets, again = tmp_path / "sets", tmp_path / "again.json"
+    assert prepare(["perseg", "--source", str(tmp_path / "data"), "--out", str(sets)]) == 0
+    assert main([*options, "--data", str(sets), "--json", str(again)]) == 0
+    assert again.read_text() == out.read_text()
 
 
 def test_bad_options_are_one_line(tmp_path, capsys):

@@ -1,9 +1,12 @@
 """What the command-line tools beside training share."""
 
+import logging
+
 import pytest
 
 from seggpt.errors import CheckpointError
 from tests.data.drawn import write_drawn_dataset
+from train.__main__ import main
 from train.evals.tool import open_all, parse_sets, run_tool
 
 
@@ -34,3 +37,17 @@ def test_a_foreseen_failure_is_one_line(capsys, error):
     assert capsys.readouterr().err == "clicks: error: no such thing\n"
     assert run_tool("clicks", lambda: None) == 0
     assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "start",
+    [lambda: run_tool("clicks", lambda: None), lambda: main(["--config", "absent.py"])],
+    ids=["tool", "train"],
+)
+def test_libraries_say_only_what_is_wrong(start):
+    for name in ("absl", "jax"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    start()
+    for name in ("absl", "jax._src.xla_bridge"):
+        assert not logging.getLogger(name).isEnabledFor(logging.INFO)
+        assert logging.getLogger(name).isEnabledFor(logging.WARNING)
