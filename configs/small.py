@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from configs.in_context_small import MATCHING
 from data.config import FeaturesConfig
-from data.feature_samples import SamplesConfig, Shape
+from data.feature_samples import HELD_OUT, SamplesConfig, Shape
 from data.views.plan import PlanConfig
 from seggpt.config import InContextConfig, PromptHeadsConfig
 from train.config import LossConfig, OptimConfig, TrainConfig
@@ -34,13 +34,16 @@ def get_config() -> TrainConfig:
             samples=SamplesConfig(
                 groups=1, queries=2, shapes=SHAPES, pasted=0.0, drawn=0.0, least_pictures=2
             ),
+            held_out_samples=replace(HELD_OUT, least_pictures=2),
+            held_out_count=20,
         ),
         init="seggpt-small",
         frozen=("stem", "prompts"),
-        optim=OptimConfig(lr=2e-4, warmup=20, weight_decay=0.03, slow=MATCHING, ema=0.98),
+        optim=OptimConfig(lr=5e-4, warmup=20, weight_decay=0.03, slow=MATCHING, ema=0.98),
         loss=LossConfig(beta=(0.1, 0.1)),
-        steps=150,
+        steps=450,
         log_every=10,
         eval_every=50,
         checkpoint_every=50,
+        release="best",
     )

@@ -87,7 +87,9 @@ class FeaturesConfig:
     views: PlanConfig | None = None  # what is cached of data sets, once, in their folder
     encoder: str = "dinov2-small"  # the weights that it was made with
     samples: SamplesConfig = field(default_factory=SamplesConfig)
-    held_out: str = ""  # a cache of held-out pictures (--split val), to look at now and then
+    # A cache of held-out pictures (--split val), to look at now and then; with `views` and without
+    # one, the data sets' own split val, if there is one.
+    held_out: str = ""
     held_out_samples: SamplesConfig = HELD_OUT
     held_out_count: int = 40  # samples of it
 

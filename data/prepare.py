@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from data.builders.annotated import Options
+from data.builders.annotated import LEAST_SPLIT, Options
 from data.builders.table import DATA_SETS
 from data.records import PREPARED
 from incontext.cli.options import add_mask_options
@@ -47,7 +47,9 @@ def _prepare(args: argparse.Namespace) -> int:
     read = data_set.read
     if is_own := not data_set.home:
         images = Path(args.examples_images) if args.examples_images else None
-        options = Options(images=images, mask_kind=args.mask_kind, ignore=args.ignore)
+        if not 0 <= args.val < 1:
+            raise InputError(f"--val {args.val}: a share of the pictures, from 0 to below 1")
+        options = Options(images=images, mask_kind=args.mask_kind, ignore=args.ignore, val=args.val)
         read = partial(data_set.read, options=options)
     written = prepare(
         slug(folder) if is_own else args.name,
@@ -89,6 +91,14 @@ def _parser() -> argparse.ArgumentParser:
     own = parser.add_argument_group("your own pictures")
     add_mask_options(own, kind="what pixels of masks mean (default: told by themselves)")
     own.add_argument("--examples-images", metavar="DIR", help="pictures of annotation files")
+    own.add_argument(
+        "--val",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help=f"pictures held out as the split val, of {LEAST_SPLIT} or more without splits "
+        "(default: 0.2)",
+    )
     return parser
 
 

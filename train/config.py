@@ -107,6 +107,9 @@ class TrainConfig:
     sheet_every: int = 1000
     checkpoint_every: int = 1000
     keep: int = 2  # checkpoints
+    # Which weights are released: the last, or those of the look at held-out samples (`eval_every`,
+    # and before the first step) with the best IoU; where there are none to look at, the last.
+    release: Literal["last", "best"] = "last"
     most_skipped: int = 10  # updates in a row that are not finite, before a run stops
 
     @property

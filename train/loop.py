@@ -11,18 +11,18 @@ from train.config import TrainConfig
 from train.optim import make_optimizer
 from train.running.checkpoint import RUN, Checkpoints, abstract_state
 from train.running.hosts import Agreement, is_first, to_host
-from train.running.watch import Watch, cut_log
+from train.running.watch import Watch, cut_log, release
 from train.sharding import make_mesh, place, put_batch, shard_params
-from train.state import TrainState, init_state
-from train.tasks import Task, make_task
+from train.state import init_state
+from train.tasks import make_task
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS = "weights.safetensors"
 CHECKPOINTS = "checkpoints"
 
 # What may change when a run goes on: none of it changes what is learned.
-FREE = ("log_every", "eval_every", "sheet_every", "checkpoint_every", "keep", "most_skipped")
+FREE = ("log_every", "eval_every", "sheet_every", "checkpoint_every", "keep")
+FREE += ("release", "most_skipped")
 FREE += ("fsdp", "remat", "accumulate")  # but for rounding
 # What may change beside those when a run starts from the checkpoint of another.
 FREE_ELSEWHERE = (*FREE, "steps", "optim", "loss", "frozen")
@@ -64,7 +64,9 @@ def run(config: TrainConfig, out: Path, *, resume: str = "auto") -> int:
     # --- loop
     agree = Agreement(mesh)
     with StopSignal() as stop:
-        watch = Watch(config, task, out=out, skipped=start.saved.get("skipped", 0))
+        watch = Watch(config, task, out=out, saved=start.saved)
+        if not start.step:
+            watch.before(state)
         for number in range(start.step, config.steps):
             batch = next(batches)
             state, metrics = task.step(number, optimizer)(
@@ -75,14 +77,15 @@ def run(config: TrainConfig, out: Path, *, resume: str = "auto") -> int:
             is_last = number + 1 == config.steps or received
             if is_last or (number + 1) % config.checkpoint_every == 0:
                 watch.flush(number + 1)
-                rest = {"loader": batches.get_state(), "skipped": watch.skipped}
+                rest = {"loader": batches.get_state()} | watch.get_state()
                 checkpoints.save(state, {"config": described} | rest)
-                release(state, task, out / WEIGHTS)
+                params = to_host(state.ema)
+                if is_first() and not watch.keeps_best:
+                    release(task, params, number + 1, out)
             if received:
                 logger.info("stopped by signal %d at step %d", received, number + 1)
                 return 128 + received
-    if watch.skipped:
-        logger.warning("%d updates were not finite and were skipped", watch.skipped)
+    watch.finish()
     return 0
 
 
@@ -139,14 +142,6 @@ def open_checkpoints(path: Path) -> tuple[Checkpoints, int, dict[str, Any]]:
         f"--resume {path}: no checkpoint; pass auto, never, the folder of a run or one of its "
         "checkpoints"
     )
-
-
-def release(state: TrainState, task: Task, path: Path) -> None:
-    """Write the averaged weights as a file that `from_pretrained` takes."""
-    params = to_host(state.ema)
-    if is_first():
-        metadata = {"train_sets": ",".join(task.sets), "step": str(int(state.step))}
-        task.save(path, params, metadata)
 
 
 def describe(config: TrainConfig) -> dict[str, Any]:

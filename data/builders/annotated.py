@@ -35,6 +35,7 @@ from incontext.files.masks import LoadedMask, load_mask, load_masks
 from incontext.options import AskedIgnore, AskedKind
 from seggpt.errors import InputError, one_line
 
+LEAST_SPLIT = 10  # pictures, for some to be held out
 TOGETHER_PIXELS = 400_000_000
 """Masks are read together, as one rule holds for all; further ones by what these have settled."""
 
@@ -46,6 +47,7 @@ class Options:
     images: Path | None = None  # where the pictures of annotation files are, if not beside them
     mask_kind: AskedKind = "auto"
     ignore: AskedIgnore = "auto"
+    val: float = 0.0  # share of pictures that are held out where none has a split
 
 
 PLAIN = Options()
@@ -73,12 +75,13 @@ def read_coco_files(source: Path, options: Options = PLAIN) -> Contents:
     files = [source] if source.is_file() else _json_files(source, "coco")
     if not files:
         raise InputError(f"{one_line(source)}: no COCO file (images, annotations) here")
-    return read_files(files, source if source.is_dir() else source.parent, images=options.images)
+    return read_files(files, source if source.is_dir() else source.parent, options)
 
 
-def read_files(files: Sequence[Path], root: Path, *, images: Path | None = None) -> Contents:
+def read_files(files: Sequence[Path], root: Path, options: Options = PLAIN) -> Contents:
     """Read some of COCO's files."""
-    return _contents([read_coco(load_json(file), file, Asked(images)) for file in files], root)
+    sources = [read_coco(load_json(file), file, Asked(options.images)) for file in files]
+    return _contents(sources, root, options)
 
 
 def read_yolo_tree(source: Path, options: Options = PLAIN) -> Contents:
@@ -91,7 +94,7 @@ def read_yolo_tree(source: Path, options: Options = PLAIN) -> Contents:
     pairs = [(picture, text) for picture in pictures if (text := label_file(picture))]
     if not pairs:
         raise InputError(f"{one_line(source)}: no YOLO files (labels/a.txt of images/a.jpg) here")
-    return _contents([read_yolo_files(pairs, source, Asked())], source)
+    return _contents([read_yolo_files(pairs, source, Asked())], source, options)
 
 
 def read_labelme_tree(source: Path, options: Options = PLAIN) -> Contents:
@@ -104,7 +107,8 @@ def read_labelme_tree(source: Path, options: Options = PLAIN) -> Contents:
     if not files:
         raise InputError(f"{one_line(source)}: no labelme file (shapes) here")
     annotated = [read_labelme(load_json(file), file, images=options.images) for file in files]
-    return _contents([Source("", Asked().keep(annotated, one_line(source)))], source)
+    sources = [Source("", Asked().keep(annotated, one_line(source)))]
+    return _contents(sources, source, options)
 
 
 def _json_files(folder: Path, kind: str) -> list[Path]:
@@ -159,7 +163,7 @@ def _ring_area(ring: Points) -> float:
     return abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
 
 
-def _contents(sources: Sequence[Source], root: Path, options: Options = PLAIN) -> Contents:
+def _contents(sources: Sequence[Source], root: Path, options: Options) -> Contents:
     pairs = [pair for source in sources for pair in source.pairs]
     if pairs:
         return _paired_contents(pairs, root, options)
@@ -173,15 +177,25 @@ def _contents(sources: Sequence[Source], root: Path, options: Options = PLAIN) -
             load = image if isinstance(image, Path) else partial(bytes, image)
             item = Item(name, load, partial(draw_regions, picture, classes))
             items.append((f"{Path(name).parent} {file}", item))
-    return Contents("instance", names, _splits(items))
+    return Contents("instance", names, _splits(items, options))
 
 
-def _splits(items: Sequence[tuple[str, Item]]) -> dict[str, list[Item]]:
-    """Return the pictures of each split that the words beside them name; one alone is `train`."""
+def _splits(items: Sequence[tuple[str, Item]], options: Options) -> dict[str, list[Item]]:
+    """Return the pictures of each split that the words beside them name.
+
+    Where there is one alone, some are drawn for `val`, always the same ones.
+    """
     splits: dict[str, list[Item]] = {}
     for words, item in items:
         splits.setdefault(find_split(words), []).append(item)
-    return splits if len(splits) > 1 else {"train": [item for _, item in items]}
+    if len(splits) > 1:
+        return splits
+    count = round(options.val * len(items)) if len(items) >= LEAST_SPLIT else 0
+    held = set(np.random.default_rng(0).permutation(len(items))[:count].tolist())
+    splits = {"train": [item for place, (_, item) in enumerate(items) if place not in held]}
+    if held:
+        splits["val"] = [items[place][1] for place in sorted(held)]
+    return splits
 
 
 def _paired_contents(pairs: Sequence[tuple[Path, Path]], root: Path, options: Options) -> Contents:
@@ -204,7 +218,7 @@ def _paired_contents(pairs: Sequence[tuple[Path, Path]], root: Path, options: Op
         name = _relative(picture, root)
         items.append((str(Path(name).parent), Item(name, picture, read)))
     names = {ids[label]: str(label) for label in labels if label in ids}
-    return Contents("binary" if len(names) == 1 else "semantic", names, _splits(items))
+    return Contents("binary" if len(names) == 1 else "semantic", names, _splits(items, options))
 
 
 def _fit_memory(masks: Sequence[Path]) -> Sequence[Path]:

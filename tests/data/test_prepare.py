@@ -39,6 +39,22 @@ def test_a_folder_is_prepared_in_place_and_read_like_any_set(tmp_path, capsys):
         folder.labels("images/9")
 
 
+@pytest.mark.parametrize(("given", "held"), [([], 2), (["--val", "0"], 0), (["--val", ".5"], 6)])
+def test_some_of_enough_pictures_are_held_out(tmp_path, given, held):
+    source = write_pairs(tmp_path / "a", count=12)
+    assert main(["folder", "--source", str(source), *given]) == 0
+    [folder] = open_folders(source)
+    splits = [folder.pictures(split) for split in folder.info["splits"]]
+    assert sorted(map(len, splits)) == sorted(filter(None, [12 - held, held]))
+    assert sorted(name for own in splits for name in own) == folder.pictures()
+
+
+def test_a_share_that_is_none_is_refused(tmp_path, capsys):
+    source = write_pairs(tmp_path / "a")
+    assert main(["folder", "--source", str(source), "--val", "20"]) == 2
+    assert "--val 20.0: a share of the pictures, from 0 to below 1" in capsys.readouterr().err
+
+
 def test_a_prepared_set_is_the_same_as_its_folder(tmp_path):
     source = write_drawn_dataset(tmp_path, name="drawn", pictures=6)
     [plain] = open_folders(source)

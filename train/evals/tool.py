@@ -23,10 +23,8 @@ def run_tool(name: str, work: Callable[[], None]) -> int:
 def start_log() -> None:
     """Write progress to stderr, and of libraries what is wrong alone."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for library in (
-        "absl",
-        "jax",
-    ):  # orbax tells files that it writes, jax devices it does not find
+    quiet = ("absl", "jax")  # orbax tells files that it writes, jax devices that it does not find
+    for library in quiet:
         logging.getLogger(library).setLevel(logging.WARNING)
 
 

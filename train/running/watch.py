@@ -19,6 +19,7 @@ from train.tasks import Task
 logger = logging.getLogger(__name__)
 
 LOG = "log.jsonl"
+WEIGHTS = "weights.safetensors"
 Row = dict[str, Any]
 
 
@@ -29,16 +30,35 @@ class NonFiniteLossError(RuntimeError):
 class Watch:
     """Logs numbers, scores held-out samples, draws sheets, and counts updates that were skipped."""
 
-    def __init__(self, config: TrainConfig, task: Task, *, out: Path, skipped: int = 0) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        task: Task,
+        *,
+        out: Path,
+        saved: dict[str, Any],
+    ) -> None:
         self.config = config
         self.task = task
         self.out = out
-        self.skipped = skipped
+        self.skipped: int = saved.get("skipped", 0)
+        self.best: float | None = saved.get("best")
+        self.best_step: int = saved.get("best_step", 0)
         self.skipped_in_a_row = 0
         self.schedule = make_schedule(config.optim, steps=config.steps)
         self.pending: list[tuple[int, PyTree, dict[str, jax.Array]]] = []
         self.rows: list[dict[str, float]] = []
         self.clock = time.perf_counter()
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the weights with the best score so far were released, and no others are to be."""
+        return self.config.release == "best" and self.best is not None
+
+    def before(self, state: TrainState) -> None:
+        """Score the first weights where they may be the best."""
+        if self.config.release == "best":
+            self._look(0, state, is_drawn=False)
 
     def after(
         self, step: int, state: TrainState, metrics: dict[str, jax.Array], batch: PyTree
@@ -58,6 +78,18 @@ class Watch:
             started = time.perf_counter()
             self._look(step, state, is_last or step % self.config.sheet_every == 0)
             self.clock += time.perf_counter() - started
+
+    def finish(self) -> None:
+        """Say at the end which weights were released, if not the last, and what was skipped."""
+        if self.keeps_best:
+            place, score = self.out / WEIGHTS, _numbers({"iou": self.best})
+            logger.info("%s: those of step %d; held out: %s", place, self.best_step, score)
+        if self.skipped:
+            logger.warning("%d updates were not finite and were skipped", self.skipped)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what a run that goes on must know, as `saved`."""
+        return {"skipped": self.skipped, "best": self.best, "best_step": self.best_step}
 
     def flush(self, step: int) -> None:
         """Write the mean of the steps since the last call, those left out that were skipped.
@@ -112,6 +144,17 @@ class Watch:
         logger.info("%s  held out: %s", _place(step, self.config.steps), _numbers(scores))
         if is_drawn:
             draw().save(self.out / f"sheet_{step:07d}.png")
+        score = scores.get("iou")
+        if score is not None and (self.best is None or score > self.best):
+            self.best, self.best_step = score, step
+            if self.keeps_best:
+                release(self.task, params, step, self.out)
+
+
+def release(task: Task, params: PyTree, step: int, out: Path) -> None:
+    """Write whole weights as a file that `from_pretrained` takes."""
+    metadata = {"train_sets": ",".join(task.sets), "step": str(step)}
+    task.save(out / WEIGHTS, params, metadata)
 
 
 def tell(row: Row, seconds: float, *, steps: int) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -62,7 +63,10 @@ class CachedTask:
         if self.encoder.config != self.model.encoder:
             raise ValueError(f"data.encoder {data.encoder}: not the recipe's model.encoder")
         self.cache = self._open(find_cache(data.path[0], views, self.encoder_path, self.encoder))
-        self.held_out_cache = self._open(data.held_out) if data.held_out else None
+        held_out: str | Path | None = data.held_out
+        if views and not held_out:
+            held_out = find_val_cache(data.path[0], views, self.encoder_path, self.encoder)
+        self.held_out_cache = self._open(held_out) if held_out else None
         self.sets = sorted({name.source for name in self.cache.names if name.kind == "photo"})
         self.depth = self.model.depth
         self.graphdef, self.shapes = split_in_context(self.model)
@@ -146,6 +150,15 @@ def find_cache(
         encode, checksum = make_encode(str(encoder_path))
         write_cache(target, plan, encode=encode, encoder=checksum)
     return target
+
+
+def find_val_cache(
+    path: str | Path, views: PlanConfig, encoder_path: Path, encoder: LoadedEncoder
+) -> Path | None:
+    """Return the cache of the data sets' split val, written if need be, if all have one."""
+    if is_cache(path) or not all("val" in f.info.get("splits", {}) for f in open_folders(path)):
+        return None
+    return find_cache(path, replace(views, split="val", least=0), encoder_path, encoder)
 
 
 def split_in_context(config: InContextConfig) -> tuple[nnx.GraphDef[InContextModel], PyTree]:

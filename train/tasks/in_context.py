@@ -1,5 +1,6 @@
 """The in-context model on a frozen encoder: samples of cached features, smooth L1 on colours."""
 
+import logging
 from collections.abc import Callable
 from functools import cache, partial
 
@@ -27,6 +28,8 @@ from train.step import Loss, Metrics, apply_gradients, compute_dtype
 from train.tasks.cached import CachedBatches, CachedTask, split_in_context
 from train.tasks.task import Step
 
+logger = logging.getLogger(__name__)
+
 SHEET_ROWS = 12
 Embed = Callable[[InContextModel, ArrayLike, ArrayLike], Embedding]
 Paint = Callable[[PyTree, SampleBatch], Array]  # weights and a batch to colours, (b, q, h, w, 3)
@@ -43,7 +46,10 @@ class InContextTask(CachedTask):
         self._check_rows({self.sampler.rows(shape) for shape in self.data.samples.shapes})
         self.held_out = None
         if self.held_out_cache:
-            self.held_out = Sampler(self.held_out_cache, self.data.held_out_samples, seed=0)
+            try:
+                self.held_out = Sampler(self.held_out_cache, self.data.held_out_samples, seed=0)
+            except ValueError as error:
+                logger.warning("the held-out pictures cannot be scored: %s", error)
         self._compiled = cache(self._compile)
         self.paint = self.make_painter()
         self._paint = jax.jit(self.paint)
