@@ -15,7 +15,7 @@ import numpy as np
 
 import seggpt.pretrained
 from data.folder import Folder, open_folders
-from seggpt.config import IN_CONTEXT_MODEL, InContextConfig
+from seggpt.config import IN_CONTEXT_MODEL
 from seggpt.pretrained import DEFAULT, ENCODER
 from seggpt.weights import load_weights, save_weights
 from train.evals.tool import run_tool
@@ -130,14 +130,13 @@ def _architecture(config: dict[str, Any], metadata: dict[str, str]) -> str:
             f"Input: {config['image_size']} px, patches of {config['patch_size']}; width "
             f"{config['width']}, {config['depth']} blocks, {config['attention']} attention."
         )
-    matchings = InContextConfig.from_dict(config).matching_count
     encoder, name = config["encoder"], metadata.get("encoder", ENCODER.stem)
     known = f"[{name}]({name}.md)" if name == ENCODER.stem else f"{name} (not shipped)"
     taps = ", ".join(str(tap + 1) for tap in encoder["taps"])
     return (
         f"Input: longer side {SIZE} px at the picture's aspect ratio. Frozen encoder "
         f"{known}, patches of {encoder['patch_size']}, blocks {taps} "
-        f"read; on it {matchings} matchings of its layers, one of finer features "
+        f"read; on it {len(config['matchings'])} matchings of its layers, one of finer features "
         f"and one of colours, {config['depth']} blocks of width {config['width']} with prefix "
         "attention, and a decoder to the picture's own resolution."
     )

@@ -16,9 +16,7 @@ class InContextConfig:
 
     `matchings` are the attentions that carry colours from examples to the query before any other
     layer: which of the encoder's tapped layers each compares (by its place in `encoder.taps`), and
-    whether it starts blind to positions. `own_matchings` are layers that are also compared with
-    each picture's features relative to their own mean, which holds where light, stain or camera
-    differ; these start blind.
+    whether it starts blind to positions.
     """
 
     encoder: EncoderConfig
@@ -26,7 +24,6 @@ class InContextConfig:
     depth: int = 4
     heads: int = 8
     matchings: tuple[tuple[int, bool], ...] = ((0, True), (1, True), (2, True), (1, False))
-    own_matchings: tuple[int, ...] = ()
     prompts: PromptHeadsConfig | None = None
 
     def __post_init__(self) -> None:
@@ -41,28 +38,15 @@ class InContextConfig:
         if not 0 <= self.depth <= MOST_BLOCKS:
             raise ValueError(f"depth {self.depth} is not in 0..{MOST_BLOCKS}")
         layers = len(self.encoder.taps)
-        for name, of in (
-            ("matchings", [layer for layer, _ in self.matchings]),
-            ("own_matchings", self.own_matchings),
-        ):
-            if not all(0 <= layer < layers for layer in of):
-                said = getattr(self, name)
-                raise ValueError(f"{name} {said} are not of the encoder's {layers} layers")
-        if not self.matchings or self.matching_count > MOST_BLOCKS:
-            raise ValueError(f"{self.matching_count} matchings are not 1..{MOST_BLOCKS}")
-
-    @property
-    def matching_count(self) -> int:
-        """Number of matchings of both kinds."""
-        return len(self.matchings) + len(self.own_matchings)
+        if not all(0 <= layer < layers for layer, _ in self.matchings):
+            raise ValueError(f"matchings {self.matchings} are not of the encoder's {layers} layers")
+        if not 1 <= len(self.matchings) <= MOST_BLOCKS:
+            raise ValueError(f"{len(self.matchings)} matchings are not 1..{MOST_BLOCKS}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON can hold them, and which model they are of."""
         fields = {**vars(self), "encoder": self.encoder.to_dict()}
         fields["matchings"] = [list(matching) for matching in self.matchings]
-        fields["own_matchings"] = list(self.own_matchings)
-        if not self.own_matchings:  # as files were before they had any
-            del fields["own_matchings"]
         prompts = fields.pop("prompts")  # contexts are the same with and without heads
         fields |= {"prompts": prompts.to_dict()} if prompts else {}
         return {"model": IN_CONTEXT_MODEL, **fields}

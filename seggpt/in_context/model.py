@@ -124,13 +124,13 @@ class InContextModel(nnx.Module):
     def __init__(self, config: InContextConfig, *, rngs: nnx.Rngs) -> None:
         self.config = config
         d, layer = config.width, config.encoder.width
-        feats, found = len(config.encoder.taps) * layer, config.matching_count + 2
+        feats, found = len(config.encoder.taps) * layer, len(config.matchings) + 2
         self.image = Dense(feats, d, rngs=rngs)
         self.target = Dense(3 * config.encoder.patch_size**2, d, rngs=rngs)
         self.prior = Dense(found * CELLS, d, rngs=rngs)
         self.mask_token, self.example_token = (nnx.Param(jnp.zeros(d)) for _ in range(2))
         # Queries and keys share a matrix that starts as the identity: cosine of features.
-        self.matchings = nnx.List(Matching(layer) for _ in range(config.matching_count))
+        self.matchings = nnx.List(Matching(layer) for _ in config.matchings)
         self.stem = Stem(rngs=rngs)
         self.fine_pixels = Dense(FINE + 3, FINE, rngs=rngs)
         self.fine_tokens = Dense(feats, FINE, rngs=rngs)
@@ -191,7 +191,10 @@ class InContextModel(nnx.Module):
         tokens = self.image(feats) + self.target(to_patches(target, self.config.encoder.patch_size))
         tokens = tokens + place_waves(grid, self.config.width) + self.example_token[...]
         return Cache(
-            layers=self._compared(examples),
+            layers=tuple(
+                matching.project(examples.layers[layer])
+                for matching, (layer, _) in zip(self.matchings, self.config.matchings, strict=True)
+            ),
             colours=cell_colours(target, grid),
             fractions=pool(fractions, grid).reshape(len(target), -1, fractions.shape[-1]),
             fine=self._fine(pyramid, examples.image, feats, grid),
@@ -238,12 +241,12 @@ class InContextModel(nnx.Module):
         def unfold(a: Array) -> Array:
             return a.reshape(count, -1, CELLS)
 
-        priors = [
-            unfold(matching(fold(asked), keys, cache.colours, rare))
-            for matching, asked, keys in zip(
-                self.matchings, self._compared(query), cache.layers, strict=True
-            )
-        ]
+        priors = []
+        for matching, keys, (layer, _) in zip(
+            self.matchings, cache.layers, self.config.matchings, strict=True
+        ):
+            asked = fold(matching.project(query.layers[layer]))
+            priors.append(unfold(matching(asked, keys, cache.colours, rare)))
         asked, keys = _centred(fold(self._fine(pyramid, query.image, feats, grid)), cache.fine)
         fine = match(
             asked * jnp.exp(self.fine_scale[...]),
@@ -254,15 +257,6 @@ class InContextModel(nnx.Module):
         fine_grid = (2 * grid[0], 2 * grid[1])
         pixels = _match_pixels(fold(pixel_statistics(query.image, fine_grid)), cache, fine_rare)
         return priors, unfold(fine), unfold(pixels)
-
-    def _compared(self, images: Embedding) -> tuple[Float[Array, "b n d"], ...]:
-        """Return what each matching compares of images of one size, each picture by itself."""
-        own = (images.layers[layer] for layer in self.config.own_matchings)
-        layers = (
-            *(images.layers[layer] for layer, _ in self.config.matchings),
-            *(layer - layer.mean(axis=1, keepdims=True) for layer in own),
-        )
-        return tuple(m.project(a) for m, a in zip(self.matchings, layers, strict=True))
 
     def _fine(
         self,

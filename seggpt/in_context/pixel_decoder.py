@@ -20,7 +20,7 @@ class Decoder(nnx.Module):
     """From tokens and matched colours to the image's own resolution, with skips from its pixels."""
 
     def __init__(self, config: InContextConfig, *, rngs: nnx.Rngs) -> None:
-        coarse = config.matching_count
+        coarse = len(config.matchings)
         self.norm = nnx.LayerNorm(config.width, epsilon=1e-5, rngs=rngs)
         self.to_grid = Dense(config.width, DECODER, rngs=rngs)
         self.conv_fine = Conv3x3(DECODER + FINE + 2 * CELLS + 3 * coarse, DECODER, rngs=rngs)

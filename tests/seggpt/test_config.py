@@ -205,7 +205,6 @@ def test_in_context_models_survive_json() -> None:
         encoder=ENCODERS["dinov2-base-registers"],
         depth=0,
         matchings=((2, False),),
-        own_matchings=(0, 2),
         prompts=PromptHeadsConfig(depth=0, mask_width=8),
     )
     assert InContextConfig.from_dict(json.loads(json.dumps(other.to_dict()))) == other
@@ -232,10 +231,6 @@ def test_in_context_models_survive_json() -> None:
         ({"matchings": [[[0], True]]}, "matchings .* is not a model's"),
         ({"matchings": [0, True]}, "matchings .* is not a model's"),
         ({"matchings": {"0": True}}, "matchings .* is not a model's"),
-        ({"own_matchings": [0] * 509}, "513 matchings are not 1..512"),
-        ({"own_matchings": [3]}, r"own_matchings \(3,\) are not of the encoder's 3 layers"),
-        ({"own_matchings": [True]}, "own_matchings .* is not a model's"),
-        ({"own_matchings": [[0]]}, "own_matchings .* is not a model's"),
         ({"encoder": "dinov2"}, "not the fields of a part"),
         ({"encoder": [1]}, "not the fields of a part"),
         ({"encoder": ENCODERS["dinov2-small"].to_dict() | {"heads": 0}}, "heads 0"),

@@ -120,7 +120,7 @@ def _model_parts(
     )
     tokens = [draw(len(a), rows * columns, config.width) for a in (examples, queries)]
     cells = draw(len(queries), 2 * rows, 2 * columns, 2 * CELLS)
-    maps = [draw(len(queries), 2 * rows, 2 * columns, 3) for _ in range(config.matching_count)]
+    maps = [draw(len(queries), 2 * rows, 2 * columns, 3) for _ in config.matchings]
     fine_maps = [draw(len(queries), 4 * rows, 4 * columns, 3) for _ in range(2)]
     part = partial(_both_ways, graphdef, params)
     return {

@@ -134,8 +134,7 @@ def start_in_context(config: InContextConfig, encoder: LoadedEncoder, *, seed: i
     )
     params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), draw(jax.random.key(seed)))
     directions = position_directions(encoder.config, encoder.params)
-    own = ((layer, True) for layer in config.own_matchings)
-    for number, (layer, is_blind) in enumerate((*config.matchings, *own)):
+    for number, (layer, is_blind) in enumerate(config.matchings):
         if is_blind:
             kernel = params["matchings"][number]["kernel"]
             params["matchings"][number]["kernel"] = kernel - directions[layer].T @ directions[layer]

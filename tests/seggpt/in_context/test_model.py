@@ -14,7 +14,7 @@ from tests.jitting import jitted
 from tests.tiny_encoder import tiny_in_context
 
 PATCH = 14
-CONFIG = tiny_in_context(own_matchings=(1,))
+CONFIG = tiny_in_context()
 COLOURS = np.array([[-1, -1, -1], [0.9, 1, 1], [0.9, -0.8, -0.7]], np.float32)
 
 
@@ -125,21 +125,6 @@ def test_an_example_given_twice_counts_once(encode, decode, examples, query):
 
 
 # --- queries
-
-
-def test_a_shift_of_a_pictures_features_does_not_reach_own_matchings(model, cache, query):
-    shift = jnp.asarray(np.random.default_rng(4).normal(size=CONFIG.encoder.width), jnp.float32)
-    shifted = Embedding(query.image, tuple(layer + shift for layer in query.layers))
-
-    @jitted
-    def priors(query):
-        feats = jnp.concatenate(query.layers, axis=-1)
-        return model.priors(cache, query, model.stem(query.image), feats, (3, 4))[0]
-
-    *before, own = priors(query)
-    *after, own_after = priors(shifted)
-    assert_close(own_after, own)
-    assert all(np.abs(a - b).max() > 0.01 for a, b in zip(before, after, strict=True))
 
 
 def test_queries_in_a_batch_are_painted_as_alone(decode, encode, examples, query):

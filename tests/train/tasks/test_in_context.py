@@ -204,9 +204,7 @@ def test_the_loss_of_one_batch_falls(config, task):
 
 def test_blind_matchings_start_without_the_directions_of_positions(root):
     encoder = load_encoder(root / "encoder.safetensors")
-    config = tiny_in_context(
-        encoder=ENCODER, depth=1, matchings=((0, True), (0, False)), own_matchings=(2,)
-    )
+    config = tiny_in_context(encoder=ENCODER, depth=1, matchings=((0, True), (0, False), (2, True)))
     params = start_in_context(config, encoder, seed=0)
     directions = position_directions(encoder.config, encoder.params)
     assert [a.shape for a in directions] == [(DIRECTIONS, 32)] * 3
