@@ -55,6 +55,8 @@ class CachedTask:
         self.config, self.model = config, config.model
         data = config.data
         views = data.views if isinstance(data, FeaturesConfig) else None
+        if config.remat and not config.train_encoder:
+            raise ValueError("remat: only an encoder that learns is computed twice; leave it False")
         if len(data.path) != 1:
             more = " or of data sets" if views else " (data.feature_cache)"
             raise ValueError(f"--data: pass the folder of one feature cache{more}")

@@ -47,7 +47,9 @@ class InContextTask(CachedTask):
         self.held_out = None
         if self.held_out_cache:
             try:
-                self.held_out = Sampler(self.held_out_cache, self.data.held_out_samples, seed=0)
+                held_out = Sampler(self.held_out_cache, self.data.held_out_samples, seed=0)
+                held_out.named(0, [0])  # whether there are samples
+                self.held_out = held_out
             except ValueError as error:
                 logger.warning("the held-out pictures cannot be scored: %s", error)
         self._compiled = cache(self._compile)

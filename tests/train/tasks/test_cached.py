@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from seggpt.weights.encoder import load_encoder
 from tests.data.drawn import write_drawn_dataset
 from tests.tiny_encoder import save_tiny_encoder
 from train.tasks import cached as module
-from train.tasks.cached import find_cache
+from train.tasks.cached import find_cache, find_val_cache
 
 VIEWS = PlanConfig(least=10, pasted=0, drawn=0, look=ViewsConfig(size=16))
 
@@ -32,6 +33,19 @@ def test_features_of_data_sets_are_cached_once_in_their_folder(tmp_path, encoder
     monkeypatch.setattr(module, "make_encode", None)
     assert find_cache(data, VIEWS, *encoder) == path
     assert find_cache(path, VIEWS, *encoder) == path
+
+
+def test_the_split_val_is_cached_by_itself_if_all_sets_have_one(tmp_path, encoder):
+    data = write_drawn_dataset(tmp_path, name="drawn", pictures=6, size=16)
+    path = find_val_cache(data, VIEWS, *encoder)
+    shown = {name.picture for name in module.open_cache(path).names}
+    [folder] = open_folders(data)
+    assert sorted(shown) == folder.pictures("val")
+    assert find_val_cache(path, VIEWS, *encoder) is None
+    info = json.loads((data / "info.json").read_text())
+    info["splits"] = {"train": folder.pictures()}
+    (data / "info.json").write_text(json.dumps(info))
+    assert find_val_cache(data, VIEWS, *encoder) is None
 
 
 def test_other_views_have_another_cache(tmp_path, encoder):

@@ -187,6 +187,18 @@ def test_an_encoder_is_the_recipes(config):
         make_task(replace(config, model=model), make_mesh())
 
 
+def test_nothing_is_computed_twice_without_an_encoder_that_learns(config):
+    with pytest.raises(ValueError, match="remat: only an encoder that learns"):
+        make_task(replace(config, remat=True), make_mesh())
+
+
+def test_held_out_pictures_that_are_too_few_are_not_scored(config, caplog):
+    samples = replace(LOOK, least_pictures=1000, same_class=1.0)
+    task = make_task(change(config, held_out_samples=samples), make_mesh())
+    assert task.evaluate(task.init()) is None
+    assert "the held-out pictures cannot be scored: " in caplog.text
+
+
 def test_the_loss_of_one_batch_falls(config, task):
     steady = replace(config, steps=10, loss=replace(config.loss, beta=(0.3, 0.3)))
     optimizer = make_optimizer(steady.optim, steps=10, depth=1)
