@@ -59,6 +59,8 @@ class Watch:
         """Score the first weights where they may be the best."""
         if self.config.release == "best":
             self._look(0, state, is_drawn=False)
+            if is_first() and not self.keeps_best:
+                logger.warning("no held-out samples are scored: the last weights are released")
 
     def after(
         self, step: int, state: TrainState, metrics: dict[str, jax.Array], batch: PyTree
