@@ -14,6 +14,7 @@ from incontext.examples.in_context_programs import encode_image
 from seggpt.config import ENCODERS
 from seggpt.config.costs import count_flops
 from seggpt.encoder import Encoder
+from seggpt.weights.keys import Keys
 
 
 class OurEncoder:
@@ -24,7 +25,7 @@ class OurEncoder:
         side = round(size / config.patch_size) * config.patch_size
         self._device = choose_device(device)
         self.dtype = dtype or default_dtype(self._device)
-        abstract = nnx.eval_shape(lambda: Encoder(config, rngs=nnx.Rngs(0)))
+        abstract = nnx.eval_shape(lambda: Encoder(config, rngs=Keys(0)))
         cast = partial(np.asarray, dtype=jnp.dtype(self.dtype))
         self._params = jax.device_put(jax.tree.map(cast, draw_params(abstract)), self._device)
         self._encode = jax.jit(partial(encode_image, nnx.graphdef(abstract)))

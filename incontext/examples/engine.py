@@ -25,6 +25,7 @@ from seggpt.errors import PromptError
 from seggpt.model import INSTANCE, SEMANTIC, SegGPT
 from seggpt.palette import palette
 from seggpt.weights.graft import graft
+from seggpt.weights.keys import Keys
 
 Passes = Sequence[Sequence[int]]
 KINDS = {"semantic": SEMANTIC, "instance": INSTANCE}
@@ -82,7 +83,7 @@ class SegGPTEngine:
         self.config = config
         self.size = config.image_size
         self.device = device
-        abstract = nnx.eval_shape(lambda: SegGPT(config, rngs=nnx.Rngs(0)))
+        abstract = nnx.eval_shape(lambda: SegGPT(config, rngs=Keys(0)))
         self.graphdef, wanted = nnx.split(abstract, nnx.Param)
         tree = graft(nnx.as_pure(wanted), jax.tree.map(np.asarray, params))
         self.fingerprint = fingerprint(config.to_dict(), tree)

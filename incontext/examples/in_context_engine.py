@@ -42,6 +42,7 @@ from seggpt.palette import palette
 from seggpt.pretrained import ENCODER, find_encoder
 from seggpt.weights.encoder import LoadedEncoder, load_encoder
 from seggpt.weights.graft import graft
+from seggpt.weights.keys import Keys
 
 SIZE = 448  # pixels along the longer side, of which 24 of 32 tokens were a training window's side
 LEAST_SIZE, MOST_SIZE = 112, 2240
@@ -72,8 +73,8 @@ class InContextEngine:
         self.check_size(size)
         self.encoder_sha256 = encoder.sha256
         self.fingerprint = fingerprint(config.to_dict(), params, encoder.sha256)
-        self.graphdef, wanted = _split(lambda: self.model(config, rngs=nnx.Rngs(0)))
-        self._encoder, wanted_encoder = _split(lambda: Encoder(config.encoder, rngs=nnx.Rngs(0)))
+        self.graphdef, wanted = _split(lambda: self.model(config, rngs=Keys(0)))
+        self._encoder, wanted_encoder = _split(lambda: Encoder(config.encoder, rngs=Keys(0)))
         cast = jnp.dtype(dtype)
         self.params, self.encoder_params = (
             jax.device_put(jax.tree.map(lambda a: a.astype(cast), graft(to, given)), device)

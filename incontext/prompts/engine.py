@@ -25,6 +25,7 @@ from seggpt.sam.family import make_sam
 from seggpt.sam.model import PIXELS, SAM
 from seggpt.stem import Stem
 from seggpt.weights.graft import graft
+from seggpt.weights.keys import Keys
 
 Looked = PyTree
 """What a prompt and a picture found in each other, for masks and scores to be made of."""
@@ -100,7 +101,7 @@ class SAMEngine:
         self, config: SAMConfig, params: Mapping[Any, Any], *, device: Any, dtype: Dtype
     ) -> None:
         self.config, self.device, self.patch = config, device, config.patch_size
-        abstract = nnx.eval_shape(lambda: make_sam(config, rngs=nnx.Rngs(0)))
+        abstract = nnx.eval_shape(lambda: make_sam(config, rngs=Keys(0)))
         self.graphdef, wanted = nnx.split(abstract, nnx.Param)
         tree = jax.tree.map(np.asarray, graft(nnx.as_pure(wanted), params))
         self.fingerprint = fingerprint(config.to_dict(), tree)
@@ -179,8 +180,8 @@ class HeadsEngine:
         encoder = engine.config.encoder
         self.patch = encoder.patch_size
         self.cell = self.patch // MASK_STRIDE
-        heads = nnx.eval_shape(lambda: PromptHeads(config, encoder, rngs=nnx.Rngs(0)))
-        stem = nnx.eval_shape(lambda: Stem(rngs=nnx.Rngs(0)))
+        heads = nnx.eval_shape(lambda: PromptHeads(config, encoder, rngs=Keys(0)))
+        stem = nnx.eval_shape(lambda: Stem(rngs=Keys(0)))
         self.graphdef, wanted = nnx.split(heads, nnx.Param)
         self._stem, _ = nnx.split(stem, nnx.Param)
         tree = graft(nnx.as_pure(wanted), params)

@@ -15,6 +15,7 @@ from data.config import PromptsConfig
 from data.prompt_samples import PromptBatch, PromptSampler, PromptShape
 from seggpt.encoder import Embedding
 from seggpt.in_context.model import InContextModel
+from seggpt.weights.keys import Keys
 from train.config import ClicksConfig, TrainConfig
 from train.prompting import Simulated, ask, simulate
 from train.sharding import own_rows
@@ -57,12 +58,8 @@ class PromptsTask(CachedTask):
 
     def _fresh(self) -> PyTree:
         assert self.model.prompts is not None
-        draw = jax.jit(
-            lambda key: nnx.as_pure(
-                nnx.state(InContextModel(self.model, rngs=nnx.Rngs(key)), nnx.Param)
-            )["prompts"]
-        )
-        heads = draw(jax.random.key(self.config.seed))
+        model = InContextModel(self.model, rngs=Keys(self.config.seed))
+        heads = nnx.as_pure(nnx.state(model, nnx.Param))["prompts"]
         return match_places(heads, heads=self.model.prompts.decoder_heads)
 
     def rows(self, number: int) -> int:
