@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import groupby
 from os import PathLike
 from threading import Lock
@@ -16,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float32, Int32, PyTree, UInt8
 from PIL import Image
 
-from incontext.device import most_pictures
+from incontext.device import compile_for, most_pictures
 from incontext.examples.contents import Contents, HeadContext
 from incontext.examples.context import LoadedExample
 from incontext.examples.encoded import EncodedPicture, load_source
@@ -80,12 +79,12 @@ class InContextEngine:
             jax.device_put(jax.tree.map(lambda a: a.astype(cast), graft(to, given)), device)
             for to, given in ((wanted, params), (wanted_encoder, encoder.params))
         )
-        self._encode_image = jax.jit(partial(encode_image, self._encoder))
-        self._encode = jax.jit(partial(encode_example, self.graphdef))
-        self._encode_found = jax.jit(partial(encode_found, self.graphdef))
-        self._paint = jax.jit(partial(paint_queries, self.graphdef), static_argnames="passes")
-        self._pixels = jax.jit(partial(see_pixels, self.graphdef))
-        self._correct = jax.jit(partial(correct_found, self.graphdef))
+        self._encode_image = compile_for(encode_image, self._encoder)
+        self._encode = compile_for(encode_example, self.graphdef)
+        self._encode_found = compile_for(encode_found, self.graphdef)
+        self._paint = compile_for(paint_queries, self.graphdef, static="passes")
+        self._pixels = compile_for(see_pixels, self.graphdef)
+        self._correct = compile_for(correct_found, self.graphdef)
         # Prompts keep pictures; each is encoded once while it lives.
         self._encoded: WeakKeyDictionary[HeadContext, Cache] = WeakKeyDictionary()
         self._lock = Lock()
