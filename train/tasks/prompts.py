@@ -43,7 +43,8 @@ class PromptsTask(CachedTask):
         if self.held_out_cache:
             self.held_out = PromptSampler(self.held_out_cache, self.data.held_out_samples, seed=0)
         self._compiled = cache(self._compile)
-        self._play = jax.jit(partial(_play, self.graphdef, self.clicks), static_argnames="shape")
+        play = jax.jit(_play, static_argnums=(0, 1), static_argnames="shape")
+        self._play = partial(play, self.graphdef, self.clicks)
 
     def init(self) -> PyTree:
         """Return the weights of `init`, with fresh heads if it has none.
