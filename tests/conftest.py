@@ -33,7 +33,7 @@ def pytest_collection_finish() -> None:
     """Let the collector pass over all that was imported, and look seldom: tracing makes much."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(10_000, 10, 10)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
