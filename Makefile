@@ -13,7 +13,8 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/seggpt demo -o $(DEMO) --overwrite
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile \
+		--no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -246,9 +246,10 @@ def make_encode(path: str) -> tuple[Encode, str]:
 
     from seggpt.encoder import Encoder
     from seggpt.weights.encoder import load_encoder
+    from seggpt.weights.keys import Keys
 
     loaded = load_encoder(path)
-    abstract = nnx.eval_shape(lambda: Encoder(loaded.config, rngs=nnx.Rngs(0)))
+    abstract = nnx.eval_shape(lambda: Encoder(loaded.config, rngs=Keys(0)))
     graphdef, _ = nnx.split(abstract, nnx.Param)
 
     @jax.jit

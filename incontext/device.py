@@ -3,8 +3,9 @@
 import logging
 import os
 import stat
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,6 +121,15 @@ def enable_compile_cache() -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@cache
+def compile_for(function: Callable[..., Any], *known: Hashable, static: str | None = None) -> Any:
+    """Compile a function whose first arguments are known; models that are alike share it.
+
+    `static` is an argument, given by name, for each of whose values it is compiled anew.
+    """
+    return jax.jit(partial(function, *known), static_argnames=static)
 
 
 @cache

@@ -3,13 +3,13 @@
 A block is left out only if a comment before it says why: `<!-- not run: reason -->`.
 """
 
-import os
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
 import pytest
+
+from incontext.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(
@@ -29,33 +29,27 @@ TO_RUN = [(language, code) for language, code, reason in README if reason is Non
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """An empty folder, and a `seggpt` on the PATH that is this checkout's."""
+    """An empty folder."""
     pytest.importorskip("skimage")
-    place = tmp_path_factory.mktemp("readme")
-    programs = tmp_path_factory.mktemp("bin")
-    for name, command in {"seggpt": "-m incontext", "python": ""}.items():
-        (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {command} "$@"\n')
-        (programs / name).chmod(0o755)
-    environment = {
-        **os.environ,
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax-tests"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",  # blocks share their programs
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # quick to compile
-    }
-    return place, environment
+    return tmp_path_factory.mktemp("readme")
 
 
+def run(language: str, code: str) -> None:
+    """Run a block in this process, whose blocks share one model and its compiled programs."""
+    if language == "python":
+        exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
+        return
+    for line in code.replace("\\\n", " ").splitlines():
+        program, *argv = shlex.split(line)
+        assert program == "seggpt"
+        assert main(argv) == 0, line
+
+
+@pytest.mark.usefixtures("loaded_once")
 @pytest.mark.parametrize("number", range(len(TO_RUN)))
-def test_block_runs(number, folder):
-    place, environment = folder
-    language, code = TO_RUN[number]
-    program = ["bash", "-euo", "pipefail", "-c"] if language == "bash" else [sys.executable, "-c"]
-    done = subprocess.run(
-        [*program, code], cwd=place, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+def test_block_runs(number, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    run(*TO_RUN[number])
 
 
 def test_nearly_every_block_is_run():

@@ -23,6 +23,7 @@ from data.feature_samples import SampleBatch, SamplesConfig, Shape
 from seggpt.config import EncoderConfig, InContextConfig, SegGPTConfig
 from seggpt.encoder import Encoder
 from seggpt.in_context.model import InContextModel
+from seggpt.weights.keys import Keys
 from train.__main__ import load_recipe
 from train.config import MaskedConfig, TrainConfig
 from train.optim import make_optimizer
@@ -92,10 +93,10 @@ def _kinds(
 
 
 def _init_in_context(model: InContextConfig, *, with_encoder: bool) -> PyTree:
-    params = nnx.as_pure(nnx.state(InContextModel(model, rngs=nnx.Rngs(0)), nnx.Param))
+    params = nnx.as_pure(nnx.state(InContextModel(model, rngs=Keys(0)), nnx.Param))
     if not with_encoder:
         return params
-    encoder = nnx.as_pure(nnx.state(Encoder(model.encoder, rngs=nnx.Rngs(0)), nnx.Param))
+    encoder = nnx.as_pure(nnx.state(Encoder(model.encoder, rngs=Keys(0)), nnx.Param))
     return {"model": params, "encoder": encoder}
 
 

@@ -17,6 +17,7 @@ from seggpt.model import SegGPT
 from seggpt.resize import bicubic_resize, linear_resize
 from seggpt.weights.encoder import LoadedEncoder
 from seggpt.weights.files import load_weights
+from seggpt.weights.keys import Keys
 from seggpt.weights.tree import flatten
 
 
@@ -36,12 +37,12 @@ class TrainState:
 
 def split_model(config: SegGPTConfig) -> nnx.GraphDef[SegGPT]:
     """Return a model's structure without making its weights."""
-    return nnx.split(nnx.eval_shape(lambda: SegGPT(config, rngs=nnx.Rngs(0))), nnx.Param)[0]
+    return nnx.split(nnx.eval_shape(lambda: SegGPT(config, rngs=Keys(0))), nnx.Param)[0]
 
 
 def init_params(config: SegGPTConfig, key: jax.Array) -> PyTree:
     """Draw a model's weights, a tree of arrays."""
-    return nnx.as_pure(nnx.state(SegGPT(config, rngs=nnx.Rngs(key)), nnx.Param))
+    return nnx.as_pure(nnx.state(SegGPT(config, rngs=Keys(key)), nnx.Param))
 
 
 def load_params(config: SegGPTConfig, path: Path) -> PyTree:

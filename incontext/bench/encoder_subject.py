@@ -9,11 +9,12 @@ import numpy as np
 from flax import nnx
 
 from incontext.bench.subjects import draw_params, measure_matmul
-from incontext.device import choose_device, default_dtype
+from incontext.device import choose_device, compile_for, default_dtype
 from incontext.examples.in_context_programs import encode_image
 from seggpt.config import ENCODERS
 from seggpt.config.costs import count_flops
 from seggpt.encoder import Encoder
+from seggpt.weights.keys import Keys
 
 
 class OurEncoder:
@@ -24,10 +25,10 @@ class OurEncoder:
         side = round(size / config.patch_size) * config.patch_size
         self._device = choose_device(device)
         self.dtype = dtype or default_dtype(self._device)
-        abstract = nnx.eval_shape(lambda: Encoder(config, rngs=nnx.Rngs(0)))
+        abstract = nnx.eval_shape(lambda: Encoder(config, rngs=Keys(0)))
         cast = partial(np.asarray, dtype=jnp.dtype(self.dtype))
         self._params = jax.device_put(jax.tree.map(cast, draw_params(abstract)), self._device)
-        self._encode = jax.jit(partial(encode_image, nnx.graphdef(abstract)))
+        self._encode = compile_for(encode_image, nnx.graphdef(abstract))
         self._picture = np.random.default_rng(1).integers(0, 256, (1, side, side, 3), np.uint8)
         self.device = self._device.device_kind
         self.gflop = count_flops(config, (side, side)) / 1e9

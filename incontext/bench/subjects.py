@@ -19,6 +19,7 @@ from seggpt.errors import DeviceError
 from seggpt.in_context.model import Cache
 from seggpt.model import SegGPT
 from seggpt.weights.aligned import empty_aligned
+from seggpt.weights.keys import Keys
 from seggpt.weights.tree import Params, flatten, unflatten
 
 PRESETS = {
@@ -197,7 +198,7 @@ def measure_matmul(device: Any, dtype: str) -> float:
 
 
 def _abstract(config: SegGPTConfig) -> SegGPT:
-    return nnx.eval_shape(lambda: SegGPT(config, rngs=nnx.Rngs(0)))
+    return nnx.eval_shape(lambda: SegGPT(config, rngs=Keys(0)))
 
 
 def draw_params(abstract: nnx.Module) -> Params:

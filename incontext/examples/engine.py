@@ -1,7 +1,6 @@
 """The interface behind a segmenter: encode examples, segment images; and SegGPT behind it."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -10,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float32, UInt8
 
-from incontext.device import choose_batch, most_pictures
+from incontext.device import choose_batch, compile_for, most_pictures
 from incontext.examples.contents import Contents, Encoded, Pixels
 from incontext.examples.context import LoadedExample
 from incontext.examples.encoded import EncodedPicture, load_source
@@ -25,6 +24,7 @@ from seggpt.errors import PromptError
 from seggpt.model import INSTANCE, SEMANTIC, SegGPT
 from seggpt.palette import palette
 from seggpt.weights.graft import graft
+from seggpt.weights.keys import Keys
 
 Passes = Sequence[Sequence[int]]
 KINDS = {"semantic": SEMANTIC, "instance": INSTANCE}
@@ -82,14 +82,14 @@ class SegGPTEngine:
         self.config = config
         self.size = config.image_size
         self.device = device
-        abstract = nnx.eval_shape(lambda: SegGPT(config, rngs=nnx.Rngs(0)))
+        abstract = nnx.eval_shape(lambda: SegGPT(config, rngs=Keys(0)))
         self.graphdef, wanted = nnx.split(abstract, nnx.Param)
         tree = graft(nnx.as_pure(wanted), jax.tree.map(np.asarray, params))
         self.fingerprint = fingerprint(config.to_dict(), tree)
         cast = jnp.dtype(dtype)
         self.params = jax.device_put(jax.tree.map(lambda a: a.astype(cast), tree), device)
-        self._encode = jax.jit(partial(encode_examples, self.graphdef))
-        self._paint = jax.jit(partial(paint_queries, self.graphdef), static_argnames="passes")
+        self._encode = compile_for(encode_examples, self.graphdef)
+        self._paint = compile_for(paint_queries, self.graphdef, static="passes")
 
     def encode(
         self, examples: Sequence[LoadedExample], passes: Passes, *, seg_type: str

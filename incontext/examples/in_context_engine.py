@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import groupby
 from os import PathLike
 from threading import Lock
@@ -16,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float32, Int32, PyTree, UInt8
 from PIL import Image
 
-from incontext.device import most_pictures
+from incontext.device import compile_for, most_pictures
 from incontext.examples.contents import Contents, HeadContext
 from incontext.examples.context import LoadedExample
 from incontext.examples.encoded import EncodedPicture, load_source
@@ -42,6 +41,7 @@ from seggpt.palette import palette
 from seggpt.pretrained import ENCODER, find_encoder
 from seggpt.weights.encoder import LoadedEncoder, load_encoder
 from seggpt.weights.graft import graft
+from seggpt.weights.keys import Keys
 
 SIZE = 448  # pixels along the longer side, of which 24 of 32 tokens were a training window's side
 LEAST_SIZE, MOST_SIZE = 112, 2240
@@ -72,19 +72,19 @@ class InContextEngine:
         self.check_size(size)
         self.encoder_sha256 = encoder.sha256
         self.fingerprint = fingerprint(config.to_dict(), params, encoder.sha256)
-        self.graphdef, wanted = _split(lambda: self.model(config, rngs=nnx.Rngs(0)))
-        self._encoder, wanted_encoder = _split(lambda: Encoder(config.encoder, rngs=nnx.Rngs(0)))
+        self.graphdef, wanted = _split(lambda: self.model(config, rngs=Keys(0)))
+        self._encoder, wanted_encoder = _split(lambda: Encoder(config.encoder, rngs=Keys(0)))
         cast = jnp.dtype(dtype)
         self.params, self.encoder_params = (
             jax.device_put(jax.tree.map(lambda a: a.astype(cast), graft(to, given)), device)
             for to, given in ((wanted, params), (wanted_encoder, encoder.params))
         )
-        self._encode_image = jax.jit(partial(encode_image, self._encoder))
-        self._encode = jax.jit(partial(encode_example, self.graphdef))
-        self._encode_found = jax.jit(partial(encode_found, self.graphdef))
-        self._paint = jax.jit(partial(paint_queries, self.graphdef), static_argnames="passes")
-        self._pixels = jax.jit(partial(see_pixels, self.graphdef))
-        self._correct = jax.jit(partial(correct_found, self.graphdef))
+        self._encode_image = compile_for(encode_image, self._encoder)
+        self._encode = compile_for(encode_example, self.graphdef)
+        self._encode_found = compile_for(encode_found, self.graphdef)
+        self._paint = compile_for(paint_queries, self.graphdef, static="passes")
+        self._pixels = compile_for(see_pixels, self.graphdef)
+        self._correct = compile_for(correct_found, self.graphdef)
         # Prompts keep pictures; each is encoded once while it lives.
         self._encoded: WeakKeyDictionary[HeadContext, Cache] = WeakKeyDictionary()
         self._lock = Lock()

@@ -1,7 +1,6 @@
 """The interface behind a promptable model: encode, decode prompts; for SAM and our heads."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -11,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Float32, Int, PyTree, UInt8
 from PIL import Image
 
+from incontext.device import compile_for
 from incontext.examples.encoded import EncodedPicture, Source, load_source
 from incontext.examples.fingerprint import fingerprint
 from incontext.examples.in_context_engine import InContextEngine
@@ -18,6 +18,7 @@ from incontext.options import Dtype
 from incontext.prompts.checks import Prompts, check_learned
 from seggpt.canvas import normalize
 from seggpt.config import MASK_STRIDE, PromptHeadsConfig, SAMConfig
+from seggpt.encoder import Embedding
 from seggpt.frame import Frame
 from seggpt.prompts import Guidance
 from seggpt.prompts.heads import PromptEmbedding, PromptHeads
@@ -25,6 +26,7 @@ from seggpt.sam.family import make_sam
 from seggpt.sam.model import PIXELS, SAM
 from seggpt.stem import Stem
 from seggpt.weights.graft import graft
+from seggpt.weights.keys import Keys
 
 Looked = PyTree
 """What a prompt and a picture found in each other, for masks and scores to be made of."""
@@ -100,7 +102,7 @@ class SAMEngine:
         self, config: SAMConfig, params: Mapping[Any, Any], *, device: Any, dtype: Dtype
     ) -> None:
         self.config, self.device, self.patch = config, device, config.patch_size
-        abstract = nnx.eval_shape(lambda: make_sam(config, rngs=nnx.Rngs(0)))
+        abstract = nnx.eval_shape(lambda: make_sam(config, rngs=Keys(0)))
         self.graphdef, wanted = nnx.split(abstract, nnx.Param)
         tree = jax.tree.map(np.asarray, graft(nnx.as_pure(wanted), params))
         self.fingerprint = fingerprint(config.to_dict(), tree)
@@ -109,7 +111,7 @@ class SAMEngine:
         cast = jnp.dtype(dtype)
         tree |= jax.tree.map(lambda a: a.astype(cast), encoder)
         self.params = jax.device_put(tree, device)
-        self._encode = jax.jit(partial(_encode_square, self.graphdef, cast))
+        self._encode = compile_for(_encode_square, self.graphdef, cast)
 
     def check(self, prompts: Prompts) -> None:
         """Make sure that the model has learned such prompts.
@@ -179,15 +181,14 @@ class HeadsEngine:
         encoder = engine.config.encoder
         self.patch = encoder.patch_size
         self.cell = self.patch // MASK_STRIDE
-        heads = nnx.eval_shape(lambda: PromptHeads(config, encoder, rngs=nnx.Rngs(0)))
-        stem = nnx.eval_shape(lambda: Stem(rngs=nnx.Rngs(0)))
+        heads = nnx.eval_shape(lambda: PromptHeads(config, encoder, rngs=Keys(0)))
+        stem = nnx.eval_shape(lambda: Stem(rngs=Keys(0)))
         self.graphdef, wanted = nnx.split(heads, nnx.Param)
-        self._stem, _ = nnx.split(stem, nnx.Param)
         tree = graft(nnx.as_pure(wanted), params)
         # In float32: bfloat16 has too few digits for encodings of places.
         self.params = jax.device_put(jax.tree.map(jnp.float32, tree), self.device)
         self.fingerprint = fingerprint(config.to_dict(), tree, engine.fingerprint)
-        self._read = jax.jit(self._read_embedding)
+        self._read = compile_for(_read_embedding, self.graphdef, nnx.graphdef(stem))
 
     def check(self, prompts: Prompts) -> None:
         """Take all kinds of prompts."""
@@ -200,10 +201,6 @@ class HeadsEngine:
         _, height, width, _ = embedding.image.shape
         frame = Frame.filled(picture.shape[:2], (height, width))
         return self._read(self.params, self.engine.params["stem"], embedding), frame
-
-    def _read_embedding(self, params: PyTree, stem: PyTree, embedding: Any) -> PromptEmbedding:
-        pyramid = nnx.merge(self._stem, stem)(embedding.image)
-        return nnx.merge(self.graphdef, params).encode(embedding, pyramid)
 
     def patches(self, embedding: PromptEmbedding) -> Float32[np.ndarray, "gh gw d"]:
         """Return the tokens as a grid."""
@@ -263,3 +260,14 @@ def _encode_square(
     image = normalize(pixels / 255.0) * (rows[:, None] & cols)[..., None]
     embedding = nnx.merge(graphdef, params).encode(image[None].astype(dtype))
     return embedding.astype(jnp.float32)
+
+
+def _read_embedding(
+    graphdef: nnx.GraphDef[PromptHeads],
+    stem_graphdef: nnx.GraphDef[Stem],
+    params: PyTree,
+    stem: PyTree,
+    embedding: Embedding,
+) -> PromptEmbedding:
+    pyramid = nnx.merge(stem_graphdef, stem)(embedding.image)
+    return nnx.merge(graphdef, params).encode(embedding, pyramid)

@@ -56,7 +56,7 @@ class Predictor(OnPromptable):
     ) -> tuple[
         Bool[np.ndarray, "c h w"] | Float32[np.ndarray, "c h w"],
         Float32[np.ndarray, " c"],
-        Float32[np.ndarray, "c m m"],
+        Float32[np.ndarray, "c mh mw"],
     ]:
         """Return the masks of one prompt, their predicted IoU and their low-resolution logits.
 

@@ -1,7 +1,7 @@
 """Training a correction head: crops of cached features, loss and update, as pure functions."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -144,9 +144,14 @@ Update = Callable[..., tuple[PyTree, Array]]
 
 def make_update(bank: Bank, *, patch: int, turns: bool) -> Update:
     """Return a compiled update: learned arrays, moments and average in, the next and the loss."""
-    size = choose_crop(bank, turns=turns)
     graphdef = split_head(bank.tokens.shape[-1], bank.guess.shape[-1])
+    return _compile_update(graphdef, size=choose_crop(bank, turns=turns), patch=patch, turns=turns)
 
+
+@cache
+def _compile_update(
+    graphdef: nnx.GraphDef[Head], *, size: tuple[int, int], patch: int, turns: bool
+) -> Update:
     @partial(jax.jit, donate_argnums=0)
     def update(
         state: PyTree,

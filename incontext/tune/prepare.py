@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, PyTree
 
+from incontext.device import compile_for
 from incontext.examples.context import split_labels
 from incontext.examples.engine import SegGPTEngine
 from incontext.examples.passes import LABELS_PER_PASS
@@ -79,7 +80,7 @@ def prepare_run(
         images, targets = _pairs(train.take(rows), palette, engine.config.image_size)
         if config.start == "random":
             images, targets = random_pairs(jax.random.key(config.seed), images.shape)
-        learned = jax.jit(prompt.start)(engine.params, images, targets)
+        learned = compile_for(Prompt.start, prompt)(engine.params, images, targets)
     learned = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), learned)
     run = Run(
         config=config,
@@ -124,7 +125,7 @@ def _spread(
     model = engine.config
     order = cover_labels(train, np.random.default_rng([seed, 5]))[:SPREAD]
     rows = [order[i % len(order)] for i in range(max(len(order), prompt.pairs))]
-    start = jax.jit(dataclasses.replace(prompt, pairs=1).start)
+    start = compile_for(Prompt.start, dataclasses.replace(prompt, pairs=1))
     small = [
         labels_to_square(train.class_ids[row].astype(np.int32), model.image_size) for row in rows
     ]

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, PyTree
 
+from incontext.device import compile_for
 from incontext.examples.context import Context
 from incontext.examples.passes import combine_passes
 from incontext.examples.squares import to_square
@@ -89,15 +89,15 @@ class Run:
 
     @cached_property
     def _expand(self) -> Callable[..., PyTree]:
-        return jax.jit(self.prompt.expand)
+        return compile_for(Prompt.expand, self.prompt)
 
     @cached_property
     def _paint(self) -> Callable[..., Float[Array, "passes s s 3"]]:
-        @jax.jit
-        def paint(
-            params: PyTree, arrays: PyTree, query: Float[Array, "s s 3"]
-        ) -> Float[Array, "passes s s 3"]:
-            painted = self.prompt.paint(params, arrays, query[None])
-            return jnp.clip(denormalize(painted.astype(jnp.float32)), 0, 1)
+        return compile_for(_paint_one, self.prompt)
 
-        return paint
+
+def _paint_one(
+    prompt: Prompt, params: PyTree, arrays: PyTree, query: Float[Array, "s s 3"]
+) -> Float[Array, "passes s s 3"]:
+    painted = prompt.paint(params, arrays, query[None])
+    return jnp.clip(denormalize(painted.astype(jnp.float32)), 0, 1)

@@ -1,7 +1,7 @@
 """One update of a prompt and the views that it sees, as pure functions."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -46,6 +46,7 @@ def draw_view(
     return normalize(pixels), class_ids
 
 
+@cache
 def make_step(
     prompt: Prompt, palette: Palette, config: TuneConfig
 ) -> Callable[..., tuple[PyTree, PyTree, PyTree, Array]]:

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, PyTree
 from seggpt.conv import Conv3x3
 from seggpt.layers import Dense
 from seggpt.stem import FINE
+from seggpt.weights.keys import Keys
 
 TOKENS = 64  # channels that tokens are brought to
 CELLS = 32  # channels at stride 4
@@ -49,7 +50,7 @@ class Head(nnx.Module):
 
 def split_head(feats: int, channels: int) -> nnx.GraphDef[Head]:
     """Return the structure of a head."""
-    return nnx.graphdef(nnx.eval_shape(lambda: Head(feats, channels, rngs=nnx.Rngs(0))))
+    return nnx.graphdef(nnx.eval_shape(lambda: Head(feats, channels, rngs=Keys(0))))
 
 
 def correct(

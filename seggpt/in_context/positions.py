@@ -10,6 +10,7 @@ from jaxtyping import Array, PyTree
 
 from seggpt.config import EncoderConfig
 from seggpt.encoder import Encoder
+from seggpt.weights.keys import Keys
 
 DIRECTIONS = 24  # of each layer
 BLANK_SIDE = 32  # tokens along a side of the contentless images that tell them
@@ -26,7 +27,7 @@ def position_directions(config: EncoderConfig, params: PyTree) -> list[Array]:
     shape = (side, side, 3)
     blank = [np.full(shape, value) for value in (0.0, 0.25, 0.485, 0.75, 1.0)]
     noise = [np.clip(0.5 + 0.15 * rng.standard_normal(shape), 0, 1) for _ in range(6)]
-    graphdef, _ = nnx.split(nnx.eval_shape(lambda: Encoder(config, rngs=nnx.Rngs(0))), nnx.Param)
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: Encoder(config, rngs=Keys(0))), nnx.Param)
 
     @jax.jit
     def encode(params: PyTree, image: Array) -> list[Array]:

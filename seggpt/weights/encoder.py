@@ -32,6 +32,7 @@ from seggpt.weights.encoder_names import (
 from seggpt.weights.encoder_shapes import first_letters, infer_encoder
 from seggpt.weights.files import file_sha256, is_own_file, load_weights
 from seggpt.weights.graft import graft
+from seggpt.weights.keys import Keys
 from seggpt.weights.layouts import convert
 from seggpt.weights.names import Dialect, Name
 from seggpt.weights.shapes import ShapeError
@@ -170,7 +171,7 @@ def _inspect(tensors: Tensors, *, path: Path) -> _Inspected:
 
 def _check(config: EncoderConfig, params: Params) -> None:
     """Make sure that arrays are those of a model."""
-    abstract = nnx.eval_shape(lambda: Encoder(config, rngs=nnx.Rngs(0)))
+    abstract = nnx.eval_shape(lambda: Encoder(config, rngs=Keys(0)))
     graft(nnx.as_pure(nnx.state(abstract, nnx.Param)), params)
 
 

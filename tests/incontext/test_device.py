@@ -9,6 +9,7 @@ from incontext.device import (
     cache_folder,
     choose_batch,
     choose_device,
+    compile_for,
     enable_compile_cache,
     free_bytes,
     most_pictures,
@@ -47,11 +48,13 @@ def test_platforms_that_are_not_there_are_named(
 
 @pytest.fixture
 def no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    before = jax.config.values["jax_compilation_cache_dir"]
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: jax.config.values[name] for name in names}
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     jax.config.update("jax_compilation_cache_dir", None)
     yield
-    jax.config.update("jax_compilation_cache_dir", before)
+    for name, value in before.items():
+        jax.config.update(name, value)
 
 
 @pytest.mark.usefixtures("no_cache")
@@ -91,6 +94,16 @@ def test_without_a_home_programs_are_not_kept(
         enable_compile_cache()
     assert jax.config.values["jax_compilation_cache_dir"] is None
     assert caplog.text.count("compiled programs are not kept") == 1
+
+
+def test_what_knows_the_same_shares_a_program() -> None:
+    def scale(factor: int, array: jax.Array, *, times: int) -> jax.Array:
+        return factor * times * array
+
+    double = compile_for(scale, 2, static="times")
+    assert double is compile_for(scale, 2, static="times")
+    assert double is not compile_for(scale, 3, static="times")
+    assert double(jax.numpy.ones(()), times=5) == 10
 
 
 def program(mib: int) -> SimpleNamespace:

@@ -11,14 +11,14 @@ from seggpt.masking import block_mask, half_mask
 def test_exactly_so_many_patches_are_masked(shape: tuple[int, int], share: float) -> None:
     count = int(shape[0] * shape[1] * share)
     keys = jax.random.split(jax.random.key(0), 20)
-    masks = jax.vmap(lambda key: block_mask(key, shape, count=count))(keys)
+    masks = jax.jit(jax.vmap(lambda key: block_mask(key, shape, count=count)))(keys)
     np.testing.assert_array_equal(np.asarray(masks).sum(axis=(1, 2)), count)
 
 
 def test_masks_are_blocks_and_differ() -> None:
     shape = (56, 28)
     keys = jax.random.split(jax.random.key(0), 10)
-    masks = np.asarray(jax.vmap(lambda key: block_mask(key, shape, count=784))(keys))
+    masks = np.asarray(jax.jit(jax.vmap(lambda key: block_mask(key, shape, count=784)))(keys))
     assert len(np.unique(masks.reshape(10, -1), axis=0)) == 10
     # As many single patches at random would fall into over a hundred pieces.
     assert np.mean([ndimage.label(mask)[1] for mask in masks]) < 40  # pyright: ignore[reportIndexIssue]

@@ -54,6 +54,8 @@ def get_config():
     return tiny_config(model, drop_path=0.3, shots=((1, 1.0),), log_every=1, checkpoint_every=2)
 """
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 def shrink(config):
     """Return settings that leave of a recipe's model and data little but their kind."""

@@ -14,6 +14,7 @@ from seggpt.prompts.heads import PromptHeads
 from seggpt.resize import linear_resize
 from seggpt.weights.encoder import load_encoder
 from seggpt.weights.files import save_weights
+from tests.jitting import jitted
 from tests.tiny_encoder import save_tiny_encoder, tiny_encoder
 from tests.train.tiny import named, tiny_config, tiny_model
 from train.optim import make_optimizer
@@ -36,7 +37,7 @@ HEADS = PromptHeadsConfig(
 
 @pytest.fixture(scope="module")
 def params():
-    return jax.jit(lambda key: init_params(tiny_model(), key))(jax.random.key(0))
+    return init_params(tiny_model(), jax.random.key(0))
 
 
 def test_an_encoder_goes_under_both_streams(params, tmp_path):
@@ -56,7 +57,7 @@ def test_an_encoder_goes_under_both_streams(params, tmp_path):
     np.testing.assert_allclose(start["vit"]["pos_embed"], jnp.concatenate([table] * 2), atol=1e-6)
     tokens = jax.random.normal(jax.random.key(9), (2, 16, 32))
     for own, given in zip(grafted.vit.blocks, encoder.vit.blocks, strict=True):
-        ran, expected = (block(tokens, shape=(4, 4)) for block in (own, given))
+        ran, expected = (jitted(block)(tokens, shape=(4, 4)) for block in (own, given))
         np.testing.assert_allclose(ran, expected, atol=1e-5)
     with pytest.raises(CheckpointError, match="other depth than the model's"):
         graft_encoder(params, load_encoder(path), tiny_model(depth=3, taps=(0, 2)))

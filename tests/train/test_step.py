@@ -1,5 +1,5 @@
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -176,18 +176,20 @@ def test_flat_patches_have_no_deviation():
     assert float(within_patch_std(stripes, 4)) == pytest.approx(1.0)
 
 
-@pytest.fixture
-def train(views, monkeypatch):
+@pytest.fixture(scope="module")
+def train(views):
     """Return a function that takes one step on given views: the states around it and metrics."""
-    # Making views takes half of a step's compilation; test_loop.py runs whole steps.
-    monkeypatch.setattr(module, "make_views", lambda *args, **options: views)
 
+    @cache
     def train(attention, shots, **changes):
         config = tiny_config(tiny_model(attention), **changes)
         optimizer = optax.sgd(1.0)  # Adam's update is compiled longer than the model
         state = init_state(fresh_params(config.model), optimizer)
         step = jax.jit(make_train_step(config, optimizer, examples=shots))
-        return state, *step(state, {})
+        with pytest.MonkeyPatch.context() as patch:
+            # Making views takes half of a step's compilation; test_loop.py runs whole steps.
+            patch.setattr(module, "make_views", lambda *args, **options: views)
+            return state, *step(state, {})
 
     return train
 

@@ -32,6 +32,7 @@ from seggpt.pretrained import find_encoder, find_weights
 from seggpt.weights import load_weights, save_weights
 from seggpt.weights.encoder import LoadedEncoder, load_encoder
 from seggpt.weights.graft import graft
+from seggpt.weights.keys import Keys
 from train.config import TrainConfig
 from train.tasks.encoders import name_encoder
 
@@ -165,7 +166,7 @@ def find_val_cache(
 
 def split_in_context(config: InContextConfig) -> tuple[nnx.GraphDef[InContextModel], PyTree]:
     """Return a model's structure and the shapes of its weights, without making them."""
-    abstract = nnx.eval_shape(lambda: InContextModel(config, rngs=nnx.Rngs(0)))
+    abstract = nnx.eval_shape(lambda: InContextModel(config, rngs=Keys(0)))
     graphdef, shapes = nnx.split(abstract, nnx.Param)
     return graphdef, nnx.as_pure(shapes)
 

@@ -13,6 +13,7 @@ from seggpt.encoder import Embedding, Encoder
 from seggpt.in_context.model import InContextModel
 from seggpt.weights import save_weights
 from seggpt.weights.encoder import load_encoder
+from seggpt.weights.keys import Keys
 from train.config import TrainConfig
 from train.tasks.cached import split_in_context
 from train.tasks.in_context import InContextTask, Paint, merge_samples, paint_batch
@@ -56,7 +57,7 @@ class FinetuneTask(InContextTask):
 def encoding_painter(config: InContextConfig, *, remat: bool) -> Paint:
     """Return what paints a batch's queries, whose views it encodes first."""
     graphdef, _ = split_in_context(config)
-    abstract = nnx.eval_shape(lambda: Encoder(config.encoder, rngs=nnx.Rngs(0)))
+    abstract = nnx.eval_shape(lambda: Encoder(config.encoder, rngs=Keys(0)))
     encoder_graphdef, _ = nnx.split(abstract, nnx.Param)
 
     def encode(params: PyTree, image: Array) -> Embedding:

@@ -21,6 +21,7 @@ from seggpt.in_context.positions import position_directions
 from seggpt.losses import smooth_l1
 from seggpt.palette import IGNORE, paint
 from seggpt.weights.encoder import LoadedEncoder
+from seggpt.weights.keys import Keys
 from train.config import TrainConfig
 from train.sharding import own_rows
 from train.state import TrainState
@@ -131,10 +132,8 @@ def make_in_context_step(
 
 def start_in_context(config: InContextConfig, encoder: LoadedEncoder, *, seed: int) -> PyTree:
     """Return weights whose matching is right: cosine of features, blind to positions as asked."""
-    draw = jax.jit(
-        lambda key: nnx.as_pure(nnx.state(InContextModel(config, rngs=nnx.Rngs(key)), nnx.Param))
-    )
-    params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), draw(jax.random.key(seed)))
+    drawn = nnx.as_pure(nnx.state(InContextModel(config, rngs=Keys(seed)), nnx.Param))
+    params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), drawn)
     directions = position_directions(encoder.config, encoder.params)
     for number, (layer, is_blind) in enumerate(config.matchings):
         if is_blind:

@@ -24,6 +24,7 @@ from seggpt.layers import Dense, place_waves
 from seggpt.vit import Block, LayerNorm
 from seggpt.weights import save_weights
 from seggpt.weights.encoder import load_encoder
+from seggpt.weights.keys import Keys
 from train.config import MaskedConfig, TrainConfig
 from train.state import TrainState
 from train.step import Loss, Metrics, apply_gradients, compute_dtype
@@ -125,7 +126,7 @@ class MaskedTask(PicturesTask):
         Raises:
             CheckpointError: if it is none, or not the recipe's.
         """
-        params = jax.jit(partial(init_masked, self.model))(jax.random.key(self.config.seed))
+        params = init_masked(self.model, jax.random.key(self.config.seed))
         if self.config.init:
             encoder = load_encoder(self.config.init)
             if encoder.config != self.model.encoder:
@@ -157,14 +158,14 @@ class MaskedTask(PicturesTask):
 
 def init_masked(config: MaskedConfig, key: Array) -> PyTree:
     """Draw a model's weights."""
-    return nnx.as_pure(nnx.state(MaskedAutoencoder(config, rngs=nnx.Rngs(key)), nnx.Param))
+    return nnx.as_pure(nnx.state(MaskedAutoencoder(config, rngs=Keys(key)), nnx.Param))
 
 
 def make_masked_painter(config: TrainConfig) -> Callable[[PyTree, Array, Array], Painted]:
     """Return what paints the patches at the end of orders, (b, n), of normalised images."""
     assert isinstance(config.model, MaskedConfig)
     model = config.model
-    abstract = nnx.eval_shape(lambda: MaskedAutoencoder(model, rngs=nnx.Rngs(0)))
+    abstract = nnx.eval_shape(lambda: MaskedAutoencoder(model, rngs=Keys(0)))
     graphdef, _ = nnx.split(abstract, nnx.Param)
     dtype = compute_dtype(config)
 

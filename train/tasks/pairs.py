@@ -65,7 +65,7 @@ def start_params(config: TrainConfig) -> PyTree:
     if config.init and is_model(config.init):
         params = load_params(model, Path(config.init))
     else:
-        params = jax.jit(lambda key: init_params(model, key))(jax.random.key(config.seed))
+        params = init_params(model, jax.random.key(config.seed))
         if config.match_init:
             params = match_queries_keys(params)
         if config.init:

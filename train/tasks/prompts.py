@@ -15,6 +15,7 @@ from data.config import PromptsConfig
 from data.prompt_samples import PromptBatch, PromptSampler, PromptShape
 from seggpt.encoder import Embedding
 from seggpt.in_context.model import InContextModel
+from seggpt.weights.keys import Keys
 from train.config import ClicksConfig, TrainConfig
 from train.prompting import Simulated, ask, simulate
 from train.sharding import own_rows
@@ -42,7 +43,8 @@ class PromptsTask(CachedTask):
         if self.held_out_cache:
             self.held_out = PromptSampler(self.held_out_cache, self.data.held_out_samples, seed=0)
         self._compiled = cache(self._compile)
-        self._play = jax.jit(partial(_play, self.graphdef, self.clicks), static_argnames="shape")
+        play = jax.jit(_play, static_argnums=(0, 1), static_argnames="shape")
+        self._play = partial(play, self.graphdef, self.clicks)
 
     def init(self) -> PyTree:
         """Return the weights of `init`, with fresh heads if it has none.
@@ -57,12 +59,8 @@ class PromptsTask(CachedTask):
 
     def _fresh(self) -> PyTree:
         assert self.model.prompts is not None
-        draw = jax.jit(
-            lambda key: nnx.as_pure(
-                nnx.state(InContextModel(self.model, rngs=nnx.Rngs(key)), nnx.Param)
-            )["prompts"]
-        )
-        heads = draw(jax.random.key(self.config.seed))
+        model = InContextModel(self.model, rngs=Keys(self.config.seed))
+        heads = nnx.as_pure(nnx.state(model, nnx.Param))["prompts"]
         return match_places(heads, heads=self.model.prompts.decoder_heads)
 
     def rows(self, number: int) -> int:

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from seggpt.encoder import Encoder
 from seggpt.errors import CheckpointError
 from seggpt.weights.encoder import load_encoder
+from tests.jitting import jitted
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -64,12 +65,13 @@ def test_every_block_equals_transformers(folder, reference):
         dataclasses.replace(loaded.config, taps=tuple(range(DEPTH))), rngs=nnx.Rngs(0)
     )
     encoder = nnx.merge(nnx.graphdef(encoder), jax.tree.map(jnp.asarray, loaded.params))
+    taps = jitted(encoder.vit.taps)
     for size in ((20, 20), (24, 44)):
         image = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
         with torch.no_grad():
             pixels = torch.tensor(image).permute(0, 3, 1, 2)
             states = reference(pixel_values=pixels, output_hidden_states=True).hidden_states
-        found = encoder.vit.taps(jnp.asarray(image), range(DEPTH))
+        found = taps(jnp.asarray(image), range(DEPTH))
         for tokens, state in zip(found, states[-DEPTH:], strict=True):
             wanted = state[:, 1 + loaded.config.registers :].numpy()
             np.testing.assert_allclose(tokens, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())

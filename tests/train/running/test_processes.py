@@ -49,6 +49,8 @@ from train.__main__ import main
 sys.exit(main(sys.argv[3:]))
 """
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
@@ -68,8 +70,7 @@ def start(place, out, *options, step, number, **variables):
     settings = {
         "JAX_NUM_CPU_DEVICES": str(CPU_DEVICES),
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax-tests"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
     environment = os.environ | settings | {"PYTHONPATH": str(ROOT)} | variables

@@ -31,6 +31,8 @@ PATCH, GRID, SIDE = 4, 4, 3
 MODEL = tiny_in_context(encoder=tiny_encoder(patch_size=PATCH), depth=1)
 SAMPLES = SamplesConfig(groups=2, queries=1, shapes=(Shape(examples=1, side=SIDE, share=1.0),))
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):

@@ -46,6 +46,8 @@ ENCODER = tiny_encoder(patch_size=PATCH)
 SAMPLES = SamplesConfig(groups=2, queries=2, shapes=(Shape(examples=2, side=SIDE, share=1.0),))
 LOOK = replace(HELD_OUT, queries=1, shapes=(Shape(examples=1, side=GRID, share=1.0),))
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 @pytest.fixture(autouse=True, scope="module")
 def small_blanks():

@@ -25,6 +25,8 @@ MODEL = MaskedConfig(
     encoder=ENCODER, image_size=SIZE, decoder_width=16, decoder_depth=1, decoder_heads=2
 )
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):

@@ -87,7 +87,7 @@ def test_a_sheet_shows_samples_as_rows(probe):
 @pytest.mark.parametrize("attention", ["prefix", "mutual"])
 def test_batches_are_painted_as_the_model_paints(probe, attention):
     config = tiny_config(tiny_model(attention))
-    params = jax.jit(lambda key: init_params(config.seggpt, key))(jax.random.key(0))
+    params = init_params(config.seggpt, jax.random.key(0))
     painted = make_painter(config, batch=4)(params, probe)
     views = probe.views
     model = nnx.merge(split_model(config.seggpt), params)

@@ -39,9 +39,11 @@ HEADS = PromptHeadsConfig(
 )
 SHAPES = (
     PromptShape(side=2, pictures=2, clicks=1, mask_rounds=1, share=0.5),
-    PromptShape(side=4, pictures=2, clicks=1, mask_rounds=0, proposed=True, share=0.5),
+    PromptShape(side=4, pictures=2, clicks=0, mask_rounds=0, proposed=True, share=0.5),
 )
 LOOK = replace(HELD_OUT, shapes=(replace(HELD_OUT.shapes[0], side=GRID, pictures=2),))
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from PIL import Image
 from incontext import AutomaticMaskGenerator, Example, Segmenter
 from incontext.cli import main
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
 SAM = str(Path(__file__).parents[3] / "seggpt" / "golden" / "sam")
 LOOSE: dict[str, Any] = {
     "points_per_side": 3,

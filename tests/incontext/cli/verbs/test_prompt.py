@@ -10,6 +10,7 @@ from PIL import Image
 from incontext import Example, PerSAM, Predictor, Segmenter
 from incontext.cli import main
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
 SAM = str(Path(__file__).parents[3] / "seggpt" / "golden" / "sam")
 
 

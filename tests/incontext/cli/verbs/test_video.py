@@ -10,6 +10,7 @@ from PIL import Image
 from incontext.cli import main
 from tests.tiny_models import save_in_context
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
 FRAMES = 5
 
 
