@@ -38,6 +38,7 @@ def test_features_of_data_sets_are_cached_once_in_their_folder(tmp_path, encoder
 def test_the_split_val_is_cached_by_itself_if_all_sets_have_one(tmp_path, encoder):
     data = write_drawn_dataset(tmp_path, name="drawn", pictures=6, size=16)
     path = find_val_cache(data, VIEWS, *encoder)
+    assert path is not None
     shown = {name.picture for name in module.open_cache(path).names}
     [folder] = open_folders(data)
     assert sorted(shown) == folder.pictures("val")
