@@ -117,9 +117,10 @@ def test_the_feature_ensemble_equals_canvases_whose_queries_are_averaged(model, 
 
     painted = jitted(paint_canvases)(examples, targets, query)
     # Only the row at the seam differs between canvases: a convolution sees each one's example.
-    np.testing.assert_allclose(painted[:1], got, atol=1e-5)
+    # A few layers magnify the rounding of single tokens, by either way, to some 2e-5.
+    np.testing.assert_allclose(painted[:1], got, rtol=1e-4, atol=1e-5)
     for other in painted[1:]:
-        np.testing.assert_allclose(other[1:], got[0, 1:], atol=1e-5)
+        np.testing.assert_allclose(other[1:], got[0, 1:], rtol=1e-4, atol=1e-5)
 
 
 def test_every_block_equals_the_reference(model, golden):
