@@ -64,9 +64,10 @@ def run(config: TrainConfig, out: Path, *, resume: str = "auto") -> int:
     # --- loop
     agree = Agreement(mesh)
     with StopSignal() as stop:
-        watch = Watch(config, task, out=out, saved=start.saved)
-        if not start.step:
-            watch.before(state)
+        is_own = start.checkpoints is checkpoints
+        watch = Watch(config, task, out=out, saved=start.saved, is_own=is_own)
+        if not (start.step and is_own):
+            watch.before(start.step, state)
         for number in range(start.step, config.steps):
             batch = next(batches)
             state, metrics = task.step(number, optimizer)(

@@ -37,13 +37,16 @@ class Watch:
         *,
         out: Path,
         saved: dict[str, Any],
+        is_own: bool = True,
     ) -> None:
         self.config = config
         self.task = task
         self.out = out
         self.skipped: int = saved.get("skipped", 0)
-        self.best: float | None = saved.get("best")
-        self.best_step: int = saved.get("best_step", 0)
+        # What another run released does not lie in this one's folder.
+        best = saved if is_own else {}
+        self.best: float | None = best.get("best")
+        self.best_step: int = best.get("best_step", 0)
         self.skipped_in_a_row = 0
         self.schedule = make_schedule(config.optim, steps=config.steps)
         self.pending: list[tuple[int, PyTree, dict[str, jax.Array]]] = []
@@ -55,10 +58,10 @@ class Watch:
         """Whether the weights with the best score so far were released, and no others are to be."""
         return self.config.release == "best" and self.best is not None
 
-    def before(self, state: TrainState) -> None:
-        """Score the first weights where they may be the best."""
+    def before(self, step: int, state: TrainState) -> None:
+        """Score the weights that a run starts from where they may be the best."""
         if self.config.release == "best":
-            self._look(0, state, is_drawn=False)
+            self._look(step, state, is_drawn=False)
             if is_first() and not self.keeps_best:
                 logger.warning("no held-out samples are scored: the last weights are released")
 

@@ -52,6 +52,8 @@ class InContextTask(CachedTask):
                 held_out.named(0, [0])  # whether there are samples
                 self.held_out = held_out
             except ValueError as error:
+                if self.data.held_out:
+                    raise ValueError(f"data.held_out {self.data.held_out}: {error}") from error
                 logger.warning("the held-out pictures cannot be scored: %s", error)
         self._compiled = cache(self._compile)
         self.paint = self.make_painter()

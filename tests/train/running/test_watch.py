@@ -40,7 +40,7 @@ def watch_all(watch, scores, *, start=0):
     for step, score in enumerate(scores, start=start):
         state = TrainState(step, None, score and {"w": np.float64(score)}, None)
         if step == 0:
-            watch.before(state)
+            watch.before(step, state)
         else:
             watch.after(step, state, {"loss": jnp.ones(()), "grad_norm": jnp.ones(())}, {})
 
@@ -55,6 +55,15 @@ def test_the_weights_that_did_best_are_released(tmp_path):
     watch_all(again, [0.45], start=4)
     assert len(task.saved) == 2
     assert (again.best, again.best_step) == (0.5, 2)
+
+
+def test_a_run_that_starts_from_anothers_checkpoint_releases_its_own(tmp_path):
+    task = Scored()  # pyright: ignore[reportAbstractUsage]
+    saved = {"skipped": 1, "best": 0.5, "best_step": 2}
+    watch = Watch(CONFIG, task, out=tmp_path, saved=saved, is_own=False)
+    watch.before(3, TrainState(3, None, {"w": np.float64(0.4)}, None))
+    assert task.saved == [(0.4, "3")]
+    assert (watch.skipped, watch.best, watch.best_step) == (1, 0.4, 3)
 
 
 def test_without_held_out_samples_or_unasked_nothing_is_kept(tmp_path):

@@ -194,10 +194,14 @@ def test_nothing_is_computed_twice_without_an_encoder_that_learns(config):
         make_task(replace(config, remat=True), make_mesh())
 
 
-def test_held_out_pictures_that_are_too_few_are_not_scored(config, caplog):
-    samples = replace(LOOK, least_pictures=1000, same_class=1.0)
-    task = make_task(change(config, held_out_samples=samples), make_mesh())
-    assert task.evaluate(task.init()) is None
+def test_held_out_pictures_that_are_too_few(config, root, caplog):
+    few = change(config, held_out_samples=replace(LOOK, least_pictures=1000, same_class=1.0))
+    with pytest.raises(ValueError, match=r"data\.held_out .*cache: hardly any view"):
+        make_task(few, make_mesh())
+    views = replace(PLAN, pasted=0, drawn=0, look=ViewsConfig(size=GRID * PATCH))
+    own = change(few, path=(str(root / "data" / "things"),), views=views, held_out="")
+    task = make_task(own, make_mesh())
+    assert task.evaluate({}) is None
     assert "the held-out pictures cannot be scored: " in caplog.text
 
 
